@@ -1,0 +1,2 @@
+//! Hailpost keeps a device reachable.
+pub mod time;
