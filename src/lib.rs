@@ -1,2 +1,3 @@
 //! Hailpost keeps a device reachable.
 pub mod time;
+pub mod wire;

@@ -1,0 +1,13 @@
+//! Octets to values and back, without state. Every decoder takes any input and names the octet it stumbled on.
+
+pub mod gateway;
+
+/// Number of an application, as both ends of the gateway protocol know it (CN103259713A `AppID`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct AppId(pub u32);
+
+impl std::fmt::Display for AppId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
