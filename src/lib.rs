@@ -1,3 +1,10 @@
 //! Hailpost keeps a device reachable.
+mod counters;
+pub mod gateway;
+pub mod io;
+pub mod node;
+pub mod rng;
+pub mod status;
+pub mod store;
 pub mod time;
 pub mod wire;

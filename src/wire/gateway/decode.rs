@@ -214,8 +214,7 @@ impl<'a> BodyReader<'a> {
     /// Serial and count, then what the count counts.
     fn sync(&self) -> Result<(u16, u16, &'a [u8]), DecodeError> {
         if self.octets.len() < 4 {
-            return self
-                .fail(self.octets.len(), Malformed::FixedLength { have: self.octets.len(), need: 4 });
+            return self.fail(self.octets.len(), Malformed::FixedLength { have: self.octets.len(), need: 4 });
         }
         Ok((u16_at(self.octets, 0), u16_at(self.octets, 2), &self.octets[4..]))
     }

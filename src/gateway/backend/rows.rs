@@ -1,0 +1,209 @@
+//! The back end's rows: what each table's keys and values are. Numbers are big-endian, so keys sort as they read.
+//!
+//! | table | key | value |
+//! | --- | --- | --- |
+//! | `gateway` | key id (32) | flags (1: trusted, 2: barred), group length, group, name |
+//! | `vote` | group length, group, remote address (16), port, protocol, voter length, voter | AppID, unix time |
+//! | `rule` | group length, group, AppID, pattern | order (8) |
+//! | `model` | group length, group, AppID, version (4) | words |
+//! | `feature` | group length, group, AppID, voter length, voter, slot (2) | unix time, words |
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use super::{Enrolment, Voter};
+use crate::{
+    gateway::ResultKey,
+    io::KeyId,
+    store::{Op, Table},
+    wire::AppId,
+};
+
+pub(super) const GATEWAY: Table = Table("gateway");
+pub(super) const VOTE: Table = Table("vote");
+pub(super) const RULE: Table = Table("rule");
+pub(super) const MODEL: Table = Table("model");
+pub(super) const FEATURE: Table = Table("feature");
+
+pub(super) fn put_gateway(key: KeyId, enrolment: &Enrolment) -> Op {
+    let mut value = vec![u8::from(enrolment.trusted) | u8::from(enrolment.barred) << 1];
+    push_short(&mut value, enrolment.group.as_bytes());
+    value.extend_from_slice(enrolment.name.as_bytes());
+    Op::Put { table: GATEWAY, key: key.0.to_vec(), value }
+}
+
+pub(super) fn delete_gateway(key: KeyId) -> Op {
+    Op::Delete { table: GATEWAY, key: key.0.to_vec() }
+}
+
+pub(super) fn read_gateway(key: &[u8], value: &[u8]) -> Option<(KeyId, Enrolment)> {
+    let mut value = Cursor(value);
+    let flags = value.take(1)?[0];
+    let group = value.short_text()?;
+    let name = String::from_utf8(value.0.to_vec()).ok()?;
+    Some((
+        KeyId(key.try_into().ok()?),
+        Enrolment { name, group, trusted: flags & 1 != 0, barred: flags & 2 != 0 },
+    ))
+}
+
+pub(super) fn put_vote(group: &str, key: &ResultKey, voter: &Voter, app: AppId, unix: u64) -> Op {
+    let mut value = app.0.to_be_bytes().to_vec();
+    value.extend_from_slice(&unix.to_be_bytes());
+    Op::Put { table: VOTE, key: vote_key(group, key, voter), value }
+}
+
+pub(super) fn delete_vote(group: &str, key: &ResultKey, voter: &Voter) -> Op {
+    Op::Delete { table: VOTE, key: vote_key(group, key, voter) }
+}
+
+fn vote_key(group: &str, key: &ResultKey, voter: &Voter) -> Vec<u8> {
+    let mut row = Vec::with_capacity(group.len() + 54);
+    push_short(&mut row, group.as_bytes());
+    let address = match key.remote.ip() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    row.extend_from_slice(&address.octets());
+    row.extend_from_slice(&key.remote.port().to_be_bytes());
+    row.push(key.protocol);
+    push_voter(&mut row, voter);
+    row
+}
+
+pub(super) fn read_vote(key: &[u8], value: &[u8]) -> Option<(String, ResultKey, Voter, AppId, u64)> {
+    let mut key = Cursor(key);
+    let group = key.short_text()?;
+    let address = Ipv6Addr::from(<[u8; 16]>::try_from(key.take(16)?).ok()?);
+    let remote = SocketAddr::new(IpAddr::V6(address), key.u16()?);
+    let protocol = key.take(1)?[0];
+    let voter = key.voter()?;
+    let mut value = Cursor(value);
+    Some((group, ResultKey { remote, protocol }, voter, AppId(value.u32()?), value.u64()?))
+}
+
+pub(super) fn put_rule(group: &str, app: AppId, pattern: &[u8], order: u64) -> Op {
+    Op::Put { table: RULE, key: rule_key(group, app, pattern), value: order.to_be_bytes().to_vec() }
+}
+
+pub(super) fn delete_rule(group: &str, app: AppId, pattern: &[u8]) -> Op {
+    Op::Delete { table: RULE, key: rule_key(group, app, pattern) }
+}
+
+fn rule_key(group: &str, app: AppId, pattern: &[u8]) -> Vec<u8> {
+    let mut key = app_key(group, app);
+    key.extend_from_slice(pattern);
+    key
+}
+
+pub(super) fn read_rule(key: &[u8], value: &[u8]) -> Option<(String, AppId, Vec<u8>, u64)> {
+    let mut key = Cursor(key);
+    Some((key.short_text()?, AppId(key.u32()?), key.0.to_vec(), Cursor(value).u64()?))
+}
+
+pub(super) fn put_model(group: &str, app: AppId, version: u32, words: &[u32]) -> Op {
+    Op::Put { table: MODEL, key: model_key(group, app, version), value: words_to_octets(words) }
+}
+
+pub(super) fn delete_model(group: &str, app: AppId, version: u32) -> Op {
+    Op::Delete { table: MODEL, key: model_key(group, app, version) }
+}
+
+fn model_key(group: &str, app: AppId, version: u32) -> Vec<u8> {
+    let mut key = app_key(group, app);
+    key.extend_from_slice(&version.to_be_bytes());
+    key
+}
+
+pub(super) fn read_model(key: &[u8], value: &[u8]) -> Option<(String, AppId, u32, Vec<u32>)> {
+    let mut key = Cursor(key);
+    Some((key.short_text()?, AppId(key.u32()?), key.u32()?, octets_to_words(value)))
+}
+
+pub(super) fn put_feature(group: &str, app: AppId, voter: &Voter, slot: u16, unix: u64, words: &[u32]) -> Op {
+    let mut key = app_key(group, app);
+    push_voter(&mut key, voter);
+    key.extend_from_slice(&slot.to_be_bytes());
+    let mut value = unix.to_be_bytes().to_vec();
+    value.extend_from_slice(&words_to_octets(words));
+    Op::Put { table: FEATURE, key, value }
+}
+
+pub(super) fn read_feature(key: &[u8], value: &[u8]) -> Option<(String, AppId, Voter, u16, u64, Vec<u32>)> {
+    let mut key = Cursor(key);
+    let group = key.short_text()?;
+    let app = AppId(key.u32()?);
+    let voter = key.voter()?;
+    let mut value = Cursor(value);
+    let unix = value.u64()?;
+    Some((group, app, voter, key.u16()?, unix, octets_to_words(value.0)))
+}
+
+fn app_key(group: &str, app: AppId) -> Vec<u8> {
+    let mut key = Vec::with_capacity(group.len() + 16);
+    push_short(&mut key, group.as_bytes());
+    key.extend_from_slice(&app.0.to_be_bytes());
+    key
+}
+
+fn push_voter(key: &mut Vec<u8>, voter: &Voter) {
+    match voter {
+        Voter::Key(id) => push_short(key, &id.0),
+        Voter::Address(IpAddr::V4(v4)) => push_short(key, &v4.octets()),
+        Voter::Address(IpAddr::V6(v6)) => push_short(key, &v6.octets()),
+    }
+}
+
+fn push_short(out: &mut Vec<u8>, octets: &[u8]) {
+    debug_assert!(octets.len() <= 255, "names were checked to be short when they came in");
+    out.push(octets.len() as u8);
+    out.extend_from_slice(octets);
+}
+
+fn words_to_octets(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_be_bytes()).collect()
+}
+
+fn octets_to_words(octets: &[u8]) -> Vec<u32> {
+    octets.chunks_exact(4).map(|word| u32::from_be_bytes([word[0], word[1], word[2], word[3]])).collect()
+}
+
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn short(&mut self) -> Option<&'a [u8]> {
+        let len = usize::from(self.take(1)?[0]);
+        self.take(len)
+    }
+
+    fn short_text(&mut self) -> Option<String> {
+        String::from_utf8(self.short()?.to_vec()).ok()
+    }
+
+    fn voter(&mut self) -> Option<Voter> {
+        let octets = self.short()?;
+        match octets.len() {
+            4 => Some(Voter::Address(IpAddr::from(<[u8; 4]>::try_from(octets).ok()?))),
+            16 => Some(Voter::Address(IpAddr::from(<[u8; 16]>::try_from(octets).ok()?))),
+            32 => Some(Voter::Key(KeyId(octets.try_into().ok()?))),
+            _ => None,
+        }
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        Some(u16::from_be_bytes(self.take(2)?.try_into().ok()?))
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        Some(u32::from_be_bytes(self.take(4)?.try_into().ok()?))
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_be_bytes(self.take(8)?.try_into().ok()?))
+    }
+}

@@ -1,0 +1,250 @@
+//! Events as every face shows them: a kind, and fields by name.
+//!
+//! This table is the only place that says what an event carries. C reads it through `hail_event_u64|_text|_bytes`,
+//! Python makes its classes from it, the program prints it as JSON.
+
+use std::{borrow::Cow, net::SocketAddr};
+
+use crate::{
+    status::Fault,
+    wire::{AppId, gateway::Record},
+};
+
+macro_rules! numbered {
+    ($(#[$doc:meta])* $type:ident { $($(#[$item:meta])* $name:ident = $number:literal, $text:literal;)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[repr(u32)]
+        pub enum $type { $($(#[$item])* $name = $number,)+ }
+
+        impl $type {
+            /// All of them, in order of their numbers.
+            pub const ALL: &'static [$type] = &[$($type::$name),+];
+
+            /// Its name in snake case, as JSON and Python write it.
+            pub const fn name(self) -> &'static str {
+                match self { $($type::$name => $text),+ }
+            }
+
+            /// From its number in C.
+            pub fn from_number(number: u32) -> Option<$type> {
+                $type::ALL.iter().copied().find(|item| *item as u32 == number)
+            }
+        }
+    };
+}
+
+numbered! {
+    /// What happened.
+    EventKind {
+        /// This gateway registered.
+        Registered = 1, "registered";
+        /// The back end refused this gateway: `reason`, `text`.
+        Refused = 2, "refused";
+        /// The link is lost, or could not be made; it is tried again: `status`, `text`.
+        Down = 3, "down";
+        /// All that the back end held at registration is here.
+        Synced = 4, "synced";
+        /// The back end told of a result: the fields of a record.
+        Result = 5, "result";
+        /// The set of rules changed: `count` rules hold.
+        Rules = 6, "rules";
+        /// A trained rule came: `app`.
+        Parameters = 7, "parameters";
+        /// A report is durable at the back end: the fields of a record.
+        Acknowledged = 8, "acknowledged";
+        /// There is room for reports again.
+        Writable = 9, "writable";
+        /// Off the back end's list: `by_backend`.
+        Deregistered = 10, "deregistered";
+        /// Reported features are durable at the back end: `app`.
+        FeaturesAcknowledged = 11, "features_acknowledged";
+        /// A flow was recognised, or ended without: five-tuple, `app`, `how`, `packets`, `octets`.
+        Flow = 12, "flow";
+        /// A rule that came cannot be used and is left out: `app`, `text`.
+        RuleRejected = 13, "rule_rejected";
+
+        /// A gateway registered: `gateway`, `name`, `group`, `key`.
+        GatewayRegistered = 20, "gateway_registered";
+        /// A gateway acknowledged its first sync.
+        GatewaySynced = 21, "gateway_synced";
+        /// Somebody was refused: `key`, `reason`, `text`.
+        GatewayRefused = 22, "gateway_refused";
+        /// A gateway is gone: `status`, `text`.
+        GatewayGone = 23, "gateway_gone";
+        /// A gateway left, or was taken off: `by_backend`.
+        GatewayDeregistered = 24, "gateway_deregistered";
+        /// A gateway's identification is durable: `gateway` and the fields of a record.
+        Identified = 25, "identified";
+        /// A gateway's features are durable: `gateway`, `app`, `words`.
+        Features = 26, "features";
+        /// What was asked for up to `ticket` is durable.
+        Durable = 27, "durable";
+        /// Training ended: `group`, `app`, `accepted`, `text`.
+        Trained = 28, "trained";
+        /// The store fails: `status`, `text`. Nothing is acknowledged until it works again.
+        StoreFailing = 29, "store_failing";
+        /// The store works again.
+        StoreRecovered = 30, "store_recovered";
+
+        /// Something to know that is no failure: `text`.
+        Warning = 90, "warning";
+    }
+}
+
+numbered! {
+    /// What an event can carry.
+    Field {
+        /// A [`crate::status::Status`] as a number (two's complement).
+        Status = 1, "status";
+        /// A line for people.
+        Text = 2, "text";
+        /// A [`crate::wire::gateway::Reason`].
+        Reason = 3, "reason";
+        /// How many.
+        Count = 4, "count";
+        /// AppID.
+        App = 5, "app";
+        /// Address of the end inside, as text.
+        LocalAddress = 6, "local_address";
+        /// Its port.
+        LocalPort = 7, "local_port";
+        /// Address of the end outside, as text.
+        RemoteAddress = 8, "remote_address";
+        /// Its port.
+        RemotePort = 9, "remote_port";
+        /// SPEC R-07: 1 TCP, 2 UDP.
+        Protocol = 10, "protocol";
+        /// 1 when the back end or its operator did it.
+        ByBackend = 11, "by_backend";
+        /// Names a gateway's registration.
+        Gateway = 12, "gateway";
+        /// A name that people gave.
+        Name = 13, "name";
+        /// A group.
+        Group = 14, "group";
+        /// A key id: 32 octets.
+        Key = 15, "key";
+        /// 32-bit words, big-endian.
+        Words = 16, "words";
+        /// A ticket.
+        Ticket = 17, "ticket";
+        /// 1 when it was taken.
+        Accepted = 18, "accepted";
+        /// rule, model, shared or none.
+        How = 19, "how";
+        /// Packets seen.
+        Packets = 20, "packets";
+        /// Octets seen, as on the wire.
+        Octets = 21, "octets";
+        /// Names an application for people.
+        AppName = 22, "app_name";
+    }
+}
+
+/// What a field holds.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Value<'a> {
+    /// A number.
+    U64(u64),
+    /// Text.
+    Text(Cow<'a, str>),
+    /// Octets.
+    Bytes(Cow<'a, [u8]>),
+}
+
+/// Something that the application is told.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Event {
+    kind: EventKind,
+    fields: Vec<(Field, Value<'static>)>,
+}
+
+impl Event {
+    /// An event without fields.
+    pub fn new(kind: EventKind) -> Event {
+        Event { kind, fields: Vec::new() }
+    }
+
+    /// What happened.
+    pub fn kind(&self) -> EventKind {
+        self.kind
+    }
+
+    /// What it carries, in order.
+    pub fn fields(&self) -> &[(Field, Value<'static>)] {
+        &self.fields
+    }
+
+    /// One field.
+    pub fn get(&self, field: Field) -> Option<&Value<'static>> {
+        self.fields.iter().find(|(known, _)| *known == field).map(|(_, value)| value)
+    }
+
+    /// A number, if the field holds one.
+    pub fn u64(&self, field: Field) -> Option<u64> {
+        match self.get(field)? {
+            Value::U64(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// A text, if the field holds one.
+    pub fn text(&self, field: Field) -> Option<&str> {
+        match self.get(field)? {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Octets, if the field holds some.
+    pub fn bytes(&self, field: Field) -> Option<&[u8]> {
+        match self.get(field)? {
+            Value::Bytes(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// With a number.
+    pub fn with_u64(mut self, field: Field, number: u64) -> Event {
+        self.fields.push((field, Value::U64(number)));
+        self
+    }
+
+    /// With a text.
+    pub fn with_text(mut self, field: Field, text: impl Into<Cow<'static, str>>) -> Event {
+        self.fields.push((field, Value::Text(text.into())));
+        self
+    }
+
+    /// With octets.
+    pub fn with_bytes(mut self, field: Field, bytes: impl Into<Cow<'static, [u8]>>) -> Event {
+        self.fields.push((field, Value::Bytes(bytes.into())));
+        self
+    }
+
+    /// With an application.
+    pub fn with_app(self, app: AppId) -> Event {
+        self.with_u64(Field::App, app.0.into())
+    }
+
+    /// With a failure.
+    pub fn with_fault(self, fault: Fault) -> Event {
+        self.with_u64(Field::Status, i64::from(fault.status.number()) as u64)
+            .with_text(Field::Text, fault.detail)
+    }
+
+    /// With the fields of a record.
+    pub fn with_record(self, record: &Record) -> Event {
+        self.with_app(record.app).with_ends(record.local, record.remote, record.protocol)
+    }
+
+    /// With the two ends of a flow, and its protocol.
+    pub fn with_ends(self, local: SocketAddr, remote: SocketAddr, protocol: u8) -> Event {
+        self.with_text(Field::LocalAddress, local.ip().to_canonical().to_string())
+            .with_u64(Field::LocalPort, local.port().into())
+            .with_text(Field::RemoteAddress, remote.ip().to_canonical().to_string())
+            .with_u64(Field::RemotePort, remote.port().into())
+            .with_u64(Field::Protocol, protocol.into())
+    }
+}

@@ -1,0 +1,38 @@
+//! Nodes: parts put together with their store and with each other, still without sockets or clock.
+//!
+//! The driver, the simulator, C, Python and the program drive nodes. Only nodes know how parts meet.
+
+#[cfg(feature = "backend")]
+mod backend;
+mod event;
+mod gateway;
+
+use std::any::Any;
+
+#[cfg(feature = "backend")]
+pub use backend::BackendNode;
+pub use event::{Event, EventKind, Field, Value};
+pub use gateway::GatewayNode;
+
+use crate::{
+    io::{Input, Output},
+    time::Time,
+};
+
+/// What a driver can drive.
+///
+/// A turn: any number of inputs and calls; then outputs until there is none; then [`Node::flush`], which commits the
+/// store and may make more outputs; then the deadline.
+pub trait Node: Any {
+    /// Takes an input.
+    fn handle(&mut self, now: Time, input: Input<'_>);
+
+    /// The next output, until there is none. Never [`Output::Store`]: a node has its store inside.
+    fn poll_output(&mut self, now: Time) -> Option<Output<Event>>;
+
+    /// Makes durable what waits for it. Answers whether there may be outputs because of that.
+    fn flush(&mut self, now: Time) -> bool;
+
+    /// When [`Input::Deadline`] is wanted.
+    fn deadline(&self) -> Option<Time>;
+}
