@@ -1,4 +1,5 @@
 //! Hailpost keeps a device reachable.
+pub mod config;
 mod counters;
 pub mod gateway;
 pub mod io;
