@@ -2,6 +2,7 @@
 mod counters;
 pub mod gateway;
 pub mod io;
+pub mod net;
 pub mod node;
 pub mod rng;
 pub mod status;
