@@ -15,7 +15,7 @@ use crate::{
 pub const MAX_ALIASES: usize = 8;
 /// Most addresses kept of one name and family.
 pub const MAX_ADDRESSES: usize = 16;
-/// Most instances kept of one service.
+/// Most instances kept of one service, those preferred, and most addresses that come along with them.
 pub const MAX_SERVICES: usize = 64;
 /// The shortest time for which an answer is kept.
 pub const MIN_TTL: Duration = Duration::from_secs(1);
@@ -51,8 +51,13 @@ pub(super) enum Outcome {
     Failed(Failure),
 }
 
-/// Reads the records of an answer to the question `key` whose code is [`rcode::OK`] or [`rcode::NO_NAME`].
-pub(super) fn interpret(message: &Message, key: &Key) -> Result<(Outcome, Duration), Failure> {
+/// Reads the records of an answer to the question `key` whose code is [`rcode::OK`] or [`rcode::NO_NAME`]. Adds to
+/// `left_out` what the bounds had no room for.
+pub(super) fn interpret(
+    message: &Message,
+    key: &Key,
+    left_out: &mut u64,
+) -> Result<(Outcome, Duration), Failure> {
     let (asked, kind) = key;
     let (mut name, mut aliases, mut ttl) = (asked, 0, u32::MAX);
     loop {
@@ -60,7 +65,7 @@ pub(super) fn interpret(message: &Message, key: &Key) -> Result<(Outcome, Durati
         let found: Vec<&Record> = records().filter(|r| is_of(r, *kind)).collect();
         if !found.is_empty() {
             let ttl = found.iter().map(|r| r.ttl).fold(ttl, u32::min);
-            return Ok((outcome(&found, message), clamp(ttl, MAX_TTL)));
+            return Ok((outcome(&found, message, left_out), clamp(ttl, MAX_TTL)));
         }
         let alias = records().find_map(|r| match &r.data {
             Data::Cname(target) => Some((target, r.ttl)),
@@ -106,23 +111,27 @@ fn is_of(record: &Record, kind: RecordType) -> bool {
     )
 }
 
-fn outcome(found: &[&Record], message: &Message) -> Outcome {
-    let mut instances: Vec<Srv> = Vec::new();
-    let mut addresses = Vec::new();
-    for record in found {
-        match &record.data {
-            Data::Srv(srv) if instances.len() < MAX_SERVICES => instances.push(srv.clone()),
-            _ => addresses.extend(address(record)),
-        }
-    }
+fn outcome(found: &[&Record], message: &Message, left_out: &mut u64) -> Outcome {
+    let mut bound = |len: usize, most: usize| *left_out += len.saturating_sub(most) as u64;
+    let instances = found.iter().filter_map(|r| match &r.data {
+        Data::Srv(srv) => Some(srv.clone()),
+        _ => None,
+    });
+    let mut instances: Vec<Srv> = instances.collect();
     if !instances.is_empty() {
+        bound(instances.len(), MAX_SERVICES);
+        instances.sort_by_key(|i| i.priority);
+        instances.truncate(MAX_SERVICES);
         // Only what belongs to a host that the answer itself names: nothing else was asked for.
         let along = message.additional.iter().filter(|r| instances.iter().any(|i| i.target == r.name));
-        let addresses = along.filter_map(|r| Some((r.name.clone(), address(r)?)));
-        let addresses = addresses.take(MAX_SERVICES).collect();
+        let along = along.filter_map(|r| Some((r.name.clone(), address(r)?)));
+        let mut addresses: Vec<(Name, IpAddr)> = along.collect();
+        bound(addresses.len(), MAX_SERVICES);
+        addresses.truncate(MAX_SERVICES);
         return Outcome::Services { instances, addresses };
     }
-    addresses.dedup();
+    let mut addresses: Vec<IpAddr> = found.iter().filter_map(|r| address(r)).collect();
+    bound(addresses.len(), MAX_ADDRESSES);
     addresses.truncate(MAX_ADDRESSES);
     if addresses.is_empty() { Outcome::NoData } else { Outcome::Addresses(addresses) }
 }

@@ -332,7 +332,7 @@ impl Fetches {
         };
         server.down_until = Time::ZERO;
         match message.rcode {
-            rcode::OK | rcode::NO_NAME => match interpret(&message, key) {
+            rcode::OK | rcode::NO_NAME => match interpret(&message, key, &mut io.counters.left_out) {
                 // Another server would say the same.
                 Err(failure @ Failure::TooManyAliases) => {
                     Verdict::Answer(Outcome::Failed(failure), Duration::ZERO)

@@ -44,6 +44,8 @@ pub(super) struct Lookup {
     pub patience: Option<Time>,
     /// That time has come.
     pub impatient: bool,
+    /// Hosts and addresses for which the bounds had no room.
+    pub left_out: usize,
 }
 
 struct Services {
@@ -90,6 +92,7 @@ impl Lookup {
             limit,
             patience: None,
             impatient: false,
+            left_out: 0,
         }
     }
 
@@ -118,6 +121,7 @@ impl Lookup {
             Step::Done(Ok(mut found)) => {
                 let mut seen = BTreeSet::new();
                 found.retain(|address| seen.insert(*address));
+                self.left_out += found.len().saturating_sub(MAX_RESULT);
                 found.truncate(MAX_RESULT);
                 Step::Done(Ok(found))
             }
@@ -143,10 +147,12 @@ impl Lookup {
                     Ok(Outcome::Services { instances, addresses }) => {
                         let mut instances = order::services(instances.clone(), entropy);
                         instances.retain(|i| !i.target.is_root());
+                        let left_out = instances.len().saturating_sub(MAX_TARGETS);
                         instances.truncate(MAX_TARGETS);
                         let services = Services { instances, along: addresses.clone() };
                         let step = self.instances(&services, config);
                         self.services = Some(services);
+                        self.left_out += left_out;
                         return step;
                     }
                     Ok(Outcome::Failed(f)) if may_pass_over(*suffixed, *f) => {

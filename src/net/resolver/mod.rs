@@ -123,6 +123,10 @@ pub struct Counters {
     pub lookups_expired: u64,
     /// Lookups ended with IPv4 addresses alone because the IPv6 answer was late.
     pub ipv6_late: u64,
+    /// Lookups ended for leading through too many names or aliases.
+    pub lookups_too_long: u64,
+    /// Addresses, instances and hosts of services left out because a bound had no room for them.
+    pub left_out: u64,
     /// Questions answered from the cache.
     pub cache_hits: u64,
     /// Answers thrown out of the cache before their time.
@@ -339,6 +343,7 @@ impl<E: Entropy> Resolver<E> {
                     let Some((lookup, name)) = self.lookups.remove(&id) else { return };
                     let expires = lookup.expires();
                     self.counters.ipv6_late += u64::from(lookup.impatient && result.is_ok());
+                    self.counters.left_out += lookup.left_out as u64;
                     self.release(now, lookup);
                     let ttl = match &result {
                         Ok(_) => expires.map_or(MAX_TTL, |t| t.since(now)),
@@ -382,7 +387,11 @@ impl<E: Entropy> Resolver<E> {
     }
 
     fn end(&mut self, id: LookupId, result: Result<Vec<SocketAddr>, ResolveError>, ttl: Duration) {
-        self.counters.lookups_failed += u64::from(result.is_err());
+        if let Err(error) = &result {
+            let long = [Reason::TooManyQueries, Reason::Failed(Failure::TooManyAliases)];
+            self.counters.lookups_too_long += u64::from(long.contains(&error.reason));
+            self.counters.lookups_failed += 1;
+        }
         self.ended += 1;
         self.out.push_back(Output::Done { id, result, ttl });
     }
