@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hailpost::net::resolver::{
-    Config, Failure, Kind, MAX_CACHED, MAX_LOOKUPS, MAX_TTL, Reason, Target, Transport,
+    Config, Failure, Kind, MAX_CACHED, MAX_LOOKUPS, MAX_SERVICES, MAX_TTL, Reason, Target, Transport,
 };
 
 use crate::bench::*;
@@ -159,8 +159,9 @@ fn addresses_that_come_along_with_a_service_are_used_and_others_are_not() {
     let id = bench.lookup_kind("example", &srv("_x._tcp"));
     let query = bench.query("_x._tcp.example", SRV);
     let mut reply = query.reply().with("_x._tcp.example", SRV, 60, "0 0 99 host.example");
+    // More of what was not asked for than is kept of what was.
+    reply.sections[2] = vec![record("evil.example", A, 60, "203.0.113.66"); 2 * MAX_SERVICES];
     reply.sections[2].push(record("host.example", A, 60, "203.0.113.1"));
-    reply.sections[2].push(record("evil.example", A, 60, "203.0.113.66"));
     bench.send(&query, &reply);
     // Only the family that did not come along is asked for.
     assert_eq!(bench.open.len(), 1);
