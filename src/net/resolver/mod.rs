@@ -45,7 +45,7 @@ pub use lookup::{MAX_QUESTIONS, MAX_RESULT, MAX_TARGETS};
 use target::Host;
 pub use target::Target;
 
-use crate::{rng::Entropy, time::Time, wire::dns::Name};
+use crate::{counters::counters, rng::Entropy, time::Time, wire::dns::Name};
 
 /// Most lookups under way or ended and not yet pulled.
 pub const MAX_LOOKUPS: usize = 64;
@@ -110,49 +110,30 @@ pub enum Output {
     },
 }
 
-/// What has happened so far, each counted since the resolver was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Lookups begun.
-    pub lookups: u64,
-    /// Lookups refused because [`MAX_LOOKUPS`] were under way.
-    pub lookups_refused: u64,
-    /// Lookups ended without an address.
-    pub lookups_failed: u64,
-    /// Lookups ended by their time limit.
-    pub lookups_expired: u64,
-    /// Lookups ended with IPv4 addresses alone because the IPv6 answer was late.
-    pub ipv6_late: u64,
-    /// Lookups ended for leading through too many names or aliases.
-    pub lookups_too_long: u64,
-    /// Addresses, instances and hosts of services left out because a bound had no room for them.
-    pub left_out: u64,
-    /// Questions answered from the cache.
-    pub cache_hits: u64,
-    /// Answers thrown out of the cache before their time.
-    pub cache_evictions: u64,
-    /// Queries sent.
-    pub queries: u64,
-    /// Queries sent to a further server or in a further round.
-    pub retries: u64,
-    /// Questions that had to wait because [`MAX_SOCKETS`] were open.
-    pub queued: u64,
-    /// Queries not answered in time.
-    pub timeouts: u64,
-    /// Queries whose socket failed.
-    pub unreachable: u64,
-    /// Answers that had to be fetched over TCP because they were truncated.
-    pub truncated: u64,
-    /// Datagrams that were not the answer: another id, sender or question, or too late.
-    pub strays: u64,
-    /// Queries moved to TCP after more than [`MAX_STRAYS`] such datagrams.
-    pub guessed: u64,
-    /// Answers that did not echo the letters' case.
-    pub case_folded: u64,
-    /// Answers that refused EDNS.
-    pub edns_refused: u64,
-    /// Answers that broke the format.
-    pub malformed: u64,
+counters! {
+    /// What has happened since the resolver was made.
+    pub struct Counters {
+        lookups: "Lookups begun.",
+        lookups_refused: "Lookups refused because 64 were under way.",
+        lookups_failed: "Lookups ended without an address.",
+        lookups_expired: "Lookups ended by their time limit.",
+        ipv6_late: "Lookups ended with IPv4 addresses alone because the IPv6 answer was late.",
+        lookups_too_long: "Lookups ended for leading through too many names or aliases.",
+        left_out: "Addresses, instances and hosts of services left out because a bound had no room for them.",
+        cache_hits: "Questions answered from the cache.",
+        cache_evictions: "Answers thrown out of the cache before their time.",
+        queries: "Queries sent.",
+        retries: "Queries sent to a further server or in a further round.",
+        queued: "Questions that had to wait because 64 sockets were open.",
+        timeouts: "Queries not answered in time.",
+        unreachable: "Queries whose socket failed.",
+        truncated: "Answers that had to be fetched over TCP because they were truncated.",
+        strays: "Datagrams that were not the answer: another id, sender or question, or too late.",
+        guessed: "Queries moved to TCP after more than 32 such datagrams.",
+        case_folded: "Answers that did not echo the letters' case.",
+        edns_refused: "Answers that refused EDNS.",
+        malformed: "Answers that broke the format.",
+    }
 }
 
 /// A stub resolver. See the module's text for how it is driven.
