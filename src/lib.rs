@@ -3,6 +3,7 @@ pub mod config;
 mod counters;
 pub mod gateway;
 pub mod io;
+pub mod net;
 pub mod node;
 pub mod rng;
 pub mod status;

@@ -1,5 +1,6 @@
 //! Octets to values and back, without state. Every decoder takes any input and names the octet it stumbled on.
 
+pub mod dns;
 pub mod gateway;
 
 /// Number of an application, as both ends of the gateway protocol know it (CN103259713A `AppID`).

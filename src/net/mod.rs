@@ -1,0 +1,3 @@
+//! The driver and what it drives to reach a peer.
+pub mod happy_eyeballs;
+pub mod resolver;
