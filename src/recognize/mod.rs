@@ -1,0 +1,37 @@
+//! Which application a flow belongs to, from the packets a gateway forwards (CN103259713A; DESIGN section 9).
+//!
+//! Frames go into a [`Recognizer`], verdicts come out. A verdict comes from the [`RuleSet`], else from what another
+//! gateway has shared ([`Recognizer::set_hint`]), else from a [`FlowModel`]. Nothing here has a clock or does I/O, and
+//! everything that traffic can make it hold is bounded and counted.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
+mod automaton;
+mod condition;
+mod features;
+mod flow;
+mod inspect;
+mod recognizer;
+mod rules_file;
+mod ruleset;
+mod view;
+
+pub use self::{
+    condition::{ConditionError, Conditions, LengthField, SURE, Side, Transport, View},
+    features::{FEATURE_COUNT, FEATURE_PACKETS, FEATURE_SET, FeatureVector, FlowFeatures},
+    flow::FiveTuple,
+    recognizer::{Config, Counters, FlowModel, How, Memory, Recognizer, Stage, Verdict},
+    rules_file::{NamedRule, RulesFile, RulesFileError},
+    ruleset::{Limits, MAX_RULE, Rule, RuleError, RuleFault, RuleSet},
+};
+
+/// The number of an application, as the gateway protocol carries it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AppId(pub u32);
+
+impl fmt::Display for AppId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

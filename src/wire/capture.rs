@@ -174,7 +174,12 @@ impl Section {
         let order = match &head[4..8] {
             [0x1a, 0x2b, 0x3c, 0x4d] => Order::Big,
             [0x4d, 0x3c, 0x2b, 0x1a] => Order::Little,
-            _ => return Err(CaptureError::Malformed { offset, what: "no octet-order magic in a section header" }),
+            _ => {
+                return Err(CaptureError::Malformed {
+                    offset,
+                    what: "no octet-order magic in a section header",
+                });
+            }
         };
         let length = order.u32(&head[0..4]);
         let rest = length.checked_sub(12).filter(|rest| *rest >= 16 && rest % 4 == 0);
@@ -441,10 +446,7 @@ mod tests {
             out.extend(put32(body.len() as u32 + 12));
             out
         };
-        let mut out = block(
-            SECTION,
-            &[&put32(0x1a2b_3c4d)[..], &put16(1), &put16(0), &[0xff; 8]].concat(),
-        );
+        let mut out = block(SECTION, &[&put32(0x1a2b_3c4d)[..], &put16(1), &put16(0), &[0xff; 8]].concat());
         // An interface in nanoseconds (if_tsresol 9), then one in units of 2^-10 s.
         for (link, power) in [(1u16, 9u8), (101, 0x8a)] {
             let options = [&put16(9)[..], &put16(1), &[power, 0, 0, 0], &[0; 4]].concat();
@@ -452,7 +454,8 @@ mod tests {
         }
         out.extend(block(0x0bad_cafe, &[1, 2, 3, 4]));
         let ticks = 5_000_001_000u64;
-        let packet = [put32(0), put32((ticks >> 32) as u32), put32(ticks as u32), put32(3), put32(9)].concat();
+        let packet =
+            [put32(0), put32((ticks >> 32) as u32), put32(ticks as u32), put32(3), put32(9)].concat();
         out.extend(block(6, &[&packet[..], b"abc\0"].concat()));
         let packet = [put32(1), put32(0), put32(1536), put32(4), put32(4)].concat();
         out.extend(block(6, &[&packet[..], b"wxyz"].concat()));

@@ -268,9 +268,8 @@ fn ipv4(packet: &[u8]) -> Result<Packet<'_>, PacketError> {
     let (offset, more) = (u32::from(field & 0x1fff) * 8, field & 0x2000 != 0);
     let payload = packet.get(header_len..).ok_or(PacketError::Short { layer: "IPv4" })?;
     let payload_len = ip_len - header_len as u32;
-    let address = |at: usize| {
-        IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(&head[at..at + 4]).expect("four octets")))
-    };
+    let address =
+        |at: usize| IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(&head[at..at + 4]).expect("four octets")));
     Ok(Packet {
         source: address(12),
         destination: address(16),
@@ -322,7 +321,15 @@ fn ipv6(packet: &[u8]) -> Result<Packet<'_>, PacketError> {
     let address = |at: usize| {
         IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(&head[at..at + 16]).expect("sixteen octets")))
     };
-    Ok(Packet { source: address(8), destination: address(24), protocol, ip_len, payload_len, payload, fragment })
+    Ok(Packet {
+        source: address(8),
+        destination: address(24),
+        protocol,
+        ip_len,
+        payload_len,
+        payload,
+        fragment,
+    })
 }
 
 fn be16(octets: &[u8], at: usize) -> u16 {
