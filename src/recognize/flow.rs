@@ -111,8 +111,6 @@ pub(crate) struct Direction {
 /// What may be read from a stream beyond its octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
-    /// Too few octets so far.
-    Unknown,
     /// TLS records, with a ClientHello to come.
     Tls,
     /// An HTTP request head.
@@ -151,6 +149,8 @@ pub(crate) struct Flow {
     /// Attempts at opening QUIC packets, bounded since they cost time.
     pub(crate) openings: u8,
     pub(crate) profiled: bool,
+    /// Something of it waits in the pool.
+    pub(crate) pooled: bool,
     pub(crate) features: FlowFeatures,
     newer: u32,
     older: u32,
@@ -174,7 +174,7 @@ impl Flow {
             synced: false,
             closed: false,
             finished: false,
-            dialect: Dialect::Unknown,
+            dialect: Dialect::Done,
         };
         Flow {
             key,
@@ -193,6 +193,7 @@ impl Flow {
             closed: false,
             openings: 0,
             profiled: false,
+            pooled: false,
             features: FlowFeatures::new(key.tcp, key.ports[0], key.ports[1]),
             newer: NO_FLOW,
             older: NO_FLOW,

@@ -6,11 +6,13 @@ use super::{
     automaton::{Budget, Cache, StateId},
     flow::{Dialect, Flow, NO_RULE},
     ruleset::{Context, LANES, Lane, RuleSet},
-    view::{dns, http, tls},
+    view::{dns, http, quic, tls},
 };
 
 /// The longest text that a view is made of, in octets; what is longer is cut.
 const MAX_TEXT: usize = 512;
+/// The most of a stream's beginning that is kept until it is whole: a ClientHello and its record headers.
+const MAX_BEGINNING: usize = tls::MAX_HELLO + 256;
 
 /// Rules, and the automata made from them so far.
 #[derive(Debug)]
@@ -126,14 +128,41 @@ impl Inspector {
                 self.name(Lane::Dns, name, at, &mut hits);
             }
         }
+        if self.rules.program(Lane::Sni).is_some() {
+            if let Some(name) = quic::google_name(at.payload) {
+                self.name(Lane::Sni, name, at, &mut hits);
+            }
+        }
         hits.settle(&self.rules, flow);
     }
 
-    /// Looks at the next octets of a direction's stream.
-    pub(crate) fn stream(&mut self, flow: &mut Flow, at: &Context<'_>, octets: &[u8], window: usize) {
+    /// Whether any rule asks for something in a ClientHello.
+    pub(crate) fn wants_hello(&self) -> bool {
+        [Lane::Sni, Lane::Alpn, Lane::Hello].iter().any(|lane| self.rules.program(*lane).is_some())
+    }
+
+    /// Looks at a ClientHello, as far as it is there.
+    pub(crate) fn client_hello(&mut self, flow: &mut Flow, at: &Context<'_>, hello: &[u8]) {
+        let mut hits = Hits::NONE;
+        self.hello(hello, at, &mut hits);
+        hits.settle(&self.rules, flow);
+    }
+
+    /// Looks at the next octets of a direction's stream. `beginning` is what the last call asked to be kept; what this
+    /// one returns is to be kept for the next.
+    pub(crate) fn stream(
+        &mut self,
+        flow: &mut Flow,
+        at: &Context<'_>,
+        octets: &[u8],
+        window: usize,
+        beginning: Option<Vec<u8>>,
+    ) -> Option<Vec<u8>> {
         let mut hits = Hits::NONE;
         let direction = &mut flow.directions[at.from as usize];
-        let begins = direction.seen == 0;
+        if direction.seen == 0 {
+            direction.dialect = self.dialect_of(octets, at.ports);
+        }
         let left = window.saturating_sub(usize::from(direction.seen));
         let text = &octets[..octets.len().min(left)];
         direction.seen = direction.seen.saturating_add(text.len() as u16);
@@ -148,39 +177,82 @@ impl Inspector {
                 _ => *state = StateId::DEAD,
             }
         }
-        if begins {
-            direction.dialect = dialect(text, at.ports);
-        }
-        let dialect = direction.dialect;
-        let silent = direction.anchored.is_dead() && direction.floating.is_dead();
-        match dialect {
-            Dialect::Tls => {
-                if let tls::Hello::Whole(hello) | tls::Hello::Partial(hello) = tls::from_records(octets) {
-                    self.hello(&hello, at, &mut hits);
+        let used_up = usize::from(direction.seen) >= window
+            || (direction.anchored.is_dead() && direction.floating.is_dead());
+        let mut kept = None;
+        if direction.dialect != Dialect::Done {
+            let dialect = direction.dialect;
+            let more = match &beginning {
+                None => self.dialect(dialect, octets, at, &mut hits),
+                Some(beginning) => self.dialect(dialect, &[beginning, octets].concat(), at, &mut hits),
+            };
+            match more {
+                true => {
+                    let mut octets = octets;
+                    let mut start = beginning.unwrap_or_default();
+                    octets = &octets[..octets.len().min(MAX_BEGINNING - start.len().min(MAX_BEGINNING))];
+                    start.reserve_exact(octets.len());
+                    start.extend_from_slice(octets);
+                    kept = Some(start);
                 }
+                false => flow.directions[at.from as usize].dialect = Dialect::Done,
             }
+        }
+        let direction = &mut flow.directions[at.from as usize];
+        direction.closed |= used_up && direction.dialect == Dialect::Done;
+        hits.settle(&self.rules, flow);
+        kept
+    }
+
+    /// What a stream that begins so may speak, if any rule asks for a text in it.
+    fn dialect_of(&self, stream: &[u8], ports: [u16; 2]) -> Dialect {
+        let wants = |lane: Lane| self.rules.program(lane).is_some();
+        if self.wants_hello() && [22, 3].starts_with(&stream[..stream.len().min(2)]) {
+            Dialect::Tls
+        } else if wants(Lane::Dns) && is_dns(ports) {
+            Dialect::Dns
+        } else if (wants(Lane::Host) || wants(Lane::Agent)) && http::may_begin(stream) {
+            Dialect::Http
+        } else {
+            Dialect::Done
+        }
+    }
+
+    /// Looks at a stream's first octets in what they speak, and says whether more of them are wanted.
+    fn dialect(&mut self, dialect: Dialect, stream: &[u8], at: &Context<'_>, hits: &mut Hits) -> bool {
+        match dialect {
+            Dialect::Tls => match tls::from_records(stream) {
+                tls::Hello::Whole(hello) => {
+                    self.hello(&hello, at, hits);
+                    false
+                }
+                tls::Hello::Partial(hello) => {
+                    self.hello(&hello, at, hits);
+                    stream.len() < MAX_BEGINNING
+                }
+                tls::Hello::No => false,
+            },
             Dialect::Http => {
-                let head = http::texts(octets);
+                let head = http::texts(stream);
                 if let Some(host) = head.host {
-                    self.name(Lane::Host, host, at, &mut hits);
+                    self.name(Lane::Host, host, at, hits);
                 }
                 if let Some(agent) = head.agent {
                     let agent = &agent[..agent.len().min(MAX_TEXT)];
-                    self.search(Lane::Agent, agent, true, at, &mut hits);
+                    self.search(Lane::Agent, agent, true, at, hits);
                 }
+                !head.whole && http::may_begin(stream) && stream.len() < http::MAX_HEAD
             }
             Dialect::Dns => {
                 let mut name = [0; dns::MAX_NAME];
-                if let Some(name) = octets.get(2..).and_then(|message| dns::query_name(message, &mut name)) {
-                    self.name(Lane::Dns, name, at, &mut hits);
+                if let Some(name) = stream.get(2..).and_then(|message| dns::query_name(message, &mut name)) {
+                    self.name(Lane::Dns, name, at, hits);
+                    return false;
                 }
+                stream.len() < 2 + 12 + dns::MAX_NAME
             }
-            Dialect::Unknown | Dialect::Done => {}
+            Dialect::Done => false,
         }
-        let direction = &mut flow.directions[at.from as usize];
-        direction.dialect = Dialect::Done;
-        direction.closed |= usize::from(direction.seen) >= window || silent;
-        hits.settle(&self.rules, flow);
     }
 
     /// Looks at a ClientHello.
@@ -226,15 +298,6 @@ impl Inspector {
                 program.end(cache, end, |rank| hits.note(rules, at, rank));
             }
         }
-    }
-}
-
-fn dialect(stream: &[u8], ports: [u16; 2]) -> Dialect {
-    match stream {
-        [22, 3, ..] => Dialect::Tls,
-        _ if is_dns(ports) => Dialect::Dns,
-        _ if http::may_begin(stream) => Dialect::Http,
-        _ => Dialect::Done,
     }
 }
 

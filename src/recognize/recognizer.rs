@@ -13,12 +13,15 @@ use super::{
     condition::{Side, Transport},
     features::FlowFeatures,
     flow::{FiveTuple, FlowTable, Given, Key, NO_RULE, Phase, octets},
+    fragments::{Assembled, Fragments},
     inspect::Inspector,
-    ruleset::{Context, RuleSet},
+    look::Look,
+    pool::Pool,
+    ruleset::RuleSet,
 };
 use crate::{
     time::Time,
-    wire::packet::{LinkType, Packet, PacketError, Segment, TCP, UDP},
+    wire::packet::{LinkType, Packet, PacketError, Segment},
 };
 
 /// How a recogniser behaves, and its bounds.
@@ -36,6 +39,9 @@ pub struct Config {
     pub max_packets: u8,
     /// Verdicts that may wait to be polled; past it new ones are dropped and counted.
     pub max_verdicts: usize,
+    /// Octets of all flows together that may wait for what comes before or after them. 128 octets a flow and 32 KiB is
+    /// the bound while that is less.
+    pub pool: usize,
     /// Hints that are kept.
     pub max_hints: usize,
     /// Also give out verdicts of [`Stage::Profiled`].
@@ -53,6 +59,7 @@ impl Default for Config {
             udp_window: 1500,
             max_packets: 20,
             max_verdicts: 1024,
+            pool: 1 << 20,
             max_hints: 60_000,
             profile: false,
             seed: 0,
@@ -130,6 +137,14 @@ pub struct Counters {
     pub malformed: u64,
     /// Packets of protocols other than TCP and UDP.
     pub other_protocol: u64,
+    /// Fragments of IP packets.
+    pub fragments: u64,
+    /// Packets that were not put together: their fragments did not come in time, or too many others waited.
+    pub fragments_incomplete: u64,
+    /// Packets dropped because their fragments overlap or are too many.
+    pub fragments_bad: u64,
+    /// Octets that waited and were dropped because [`Config::pool`] was reached; counted by segments.
+    pub pool_dropped: u64,
     /// Flows begun.
     pub flows: u64,
     /// Flows ended early because [`Config::max_flows`] was reached.
@@ -167,6 +182,8 @@ pub struct Recognizer {
     config: Config,
     table: FlowTable,
     inspector: Inspector,
+    pool: Pool,
+    fragments: Fragments,
     hints: HashMap<([u8; 16], u16, bool), (AppId, Time)>,
     model: Option<Box<dyn FlowModel>>,
     verdicts: VecDeque<Verdict>,
@@ -181,6 +198,8 @@ impl Recognizer {
         Recognizer {
             table: FlowTable::new(config.seed),
             inspector: Inspector::new(rules),
+            pool: Pool::default(),
+            fragments: Fragments::default(),
             hints: HashMap::new(),
             model: None,
             verdicts: VecDeque::new(),
@@ -218,15 +237,24 @@ impl Recognizer {
         self.now = now;
         self.counters.frames += 1;
         self.end_idle(2);
-        let parsed = Packet::parse(link_type, frame).and_then(|packet| Ok((packet, packet.segment()?)));
-        let (packet, segment) = parsed.inspect_err(|error| match error {
-            PacketError::NotIp(_) => self.counters.not_ip += 1,
-            _ => self.counters.malformed += 1,
-        })?;
-        match segment {
-            Some(segment) => self.segment(&packet, &segment),
-            None if packet.protocol == TCP || packet.protocol == UDP => {}
-            None => self.counters.other_protocol += 1,
+        while let Some(packet) = self.fragments.expired(now) {
+            self.assembled(&packet);
+        }
+        let packet = Packet::parse(link_type, frame).inspect_err(|error| self.count(error))?;
+        let Some(fragment) = packet.fragment else {
+            return self.packet(
+                (packet.source, packet.destination, packet.protocol),
+                (packet.ip_len, 1),
+                packet.payload,
+                packet.payload_len,
+            );
+        };
+        self.counters.fragments += 1;
+        if let Some(packet) = self.fragments.add(now, &packet, fragment) {
+            self.assembled(&packet);
+        }
+        while let Some(packet) = self.fragments.crowded() {
+            self.assembled(&packet);
         }
         Ok(())
     }
@@ -234,6 +262,9 @@ impl Recognizer {
     /// The next verdict that waits. After [`Recognizer::finish`] every open flow gives its last one.
     pub fn poll_verdict(&mut self) -> Option<Verdict> {
         if self.verdicts.is_empty() && self.finishing {
+            while let Some(packet) = self.fragments.give_up() {
+                self.assembled(&packet);
+            }
             match self.table.oldest() {
                 Some(at) => self.end(at),
                 None => self.finishing = false,
@@ -263,6 +294,9 @@ impl Recognizer {
         Counters {
             automaton_lost: self.inspector.budget.lost,
             automaton_renewed: self.inspector.renewals,
+            pool_dropped: self.pool.dropped,
+            fragments_incomplete: self.fragments.incomplete,
+            fragments_bad: self.fragments.bad,
             ..self.counters
         }
     }
@@ -272,24 +306,66 @@ impl Recognizer {
         let hint = size_of::<([u8; 16], u16, bool)>() + size_of::<(AppId, Time)>() + 1;
         Memory {
             flows: self.table.memory(),
-            pool: 0,
+            pool: self.pool.memory() + self.fragments.memory(),
             automaton: self.inspector.budget.used,
             rules: self.inspector.rules.memory(),
             other: self.hints.capacity() * hint + self.verdicts.capacity() * size_of::<Verdict>(),
         }
     }
 
-    fn segment(&mut self, packet: &Packet<'_>, segment: &Segment<'_>) {
-        let key = Key::new(
-            segment.tcp.is_some(),
-            (packet.source, segment.source),
-            (packet.destination, segment.destination),
+    fn assembled(&mut self, packet: &Assembled) {
+        // What cannot be taken apart is counted; the frame that completed it is not to blame.
+        let _ = self.packet(
+            (packet.source, packet.destination, packet.protocol),
+            (packet.ip_len, packet.fragments),
+            &packet.payload,
+            packet.payload_len,
         );
+    }
+
+    fn packet(
+        &mut self,
+        (source, destination, protocol): (IpAddr, IpAddr, u8),
+        counts: (u32, u32),
+        payload: &[u8],
+        payload_len: u32,
+    ) -> Result<(), PacketError> {
+        match Segment::parse(protocol, payload, payload_len) {
+            Ok(Some(segment)) => {
+                let ends = [(source, segment.source), (destination, segment.destination)];
+                self.segment(ends, counts, &segment);
+                Ok(())
+            }
+            Ok(None) => {
+                self.counters.other_protocol += 1;
+                Ok(())
+            }
+            Err(error) => {
+                self.count(&error);
+                Err(error)
+            }
+        }
+    }
+
+    fn count(&mut self, error: &PacketError) {
+        match error {
+            PacketError::NotIp(_) => self.counters.not_ip += 1,
+            _ => self.counters.malformed += 1,
+        }
+    }
+
+    fn segment(
+        &mut self,
+        [source, destination]: [(IpAddr, u16); 2],
+        (octets, packets): (u32, u32),
+        segment: &Segment<'_>,
+    ) {
+        let key = Key::new(segment.tcp.is_some(), source, destination);
         let (at, side) = self.flow_of(key, segment);
         let now = self.now;
         let flow = self.table.flow_mut(at);
-        flow.packets = flow.packets.saturating_add(1);
-        flow.octets += u64::from(packet.ip_len);
+        flow.packets = flow.packets.saturating_add(packets);
+        flow.octets += u64::from(octets);
         if !flow.closed {
             self.table.touch(at, now);
         }
@@ -302,7 +378,14 @@ impl Recognizer {
             if self.inspector.budget.is_low() {
                 self.inspector.renew(|visit| self.table.for_each(visit));
             }
-            self.look(at, side, segment);
+            let pool_limit = self.config.pool.min(POOL_BASE + POOL_SHARE * self.table.len());
+            let mut look = Look {
+                inspector: &mut self.inspector,
+                pool: &mut self.pool,
+                pool_limit,
+                config: &self.config,
+            };
+            look.at(self.table.flow_mut(at), at, side, segment);
         }
         self.advance(at, false);
         if let Some(tcp) = segment.tcp {
@@ -355,43 +438,6 @@ impl Recognizer {
         })
     }
 
-    fn look(&mut self, at: u32, side: Side, segment: &Segment<'_>) {
-        let flow = self.table.flow_mut(at);
-        let context = Context {
-            transport: if segment.tcp.is_some() { Transport::Tcp } else { Transport::Udp },
-            from: side,
-            ports: flow.key.ports,
-            payload: segment.payload,
-            payload_len: segment.payload_len,
-            nth: flow.payloads,
-        };
-        let Some(tcp) = segment.tcp else {
-            if segment.payload_len > 0 {
-                self.inspector.datagram(flow, &context, usize::from(self.config.udp_window));
-            }
-            return;
-        };
-        let direction = &mut flow.directions[side as usize];
-        let begin = tcp.sequence.wrapping_add(u32::from(tcp.syn));
-        if tcp.syn && !direction.synced {
-            direction.synced = true;
-            direction.next = begin;
-        }
-        if segment.payload.is_empty() || direction.closed {
-            return;
-        }
-        if !direction.synced {
-            direction.synced = true;
-            direction.next = begin;
-        }
-        let skip = direction.next.wrapping_sub(begin);
-        if skip as i32 >= 0 && (skip as usize) < segment.payload.len() {
-            let fresh = &segment.payload[skip as usize..];
-            direction.next = begin.wrapping_add(segment.payload_len);
-            self.inspector.stream(flow, &context, fresh, usize::from(self.config.tcp_window));
-        }
-    }
-
     /// Settles a flow when there is nothing more to wait for, and tells what is new.
     fn advance(&mut self, at: u32, ending: bool) {
         let flow = self.table.flow_mut(at);
@@ -422,6 +468,11 @@ impl Recognizer {
             if flow.phase == Phase::Settled && !ending {
                 self.give(at, Stage::Settled);
             }
+        }
+        let flow = self.table.flow_mut(at);
+        if flow.pooled && flow.phase != Phase::Looking {
+            flow.pooled = false;
+            self.pool.forget(at);
         }
         let flow = self.table.flow_mut(at);
         if self.config.profile
@@ -485,6 +536,10 @@ impl Recognizer {
         });
     }
 }
+
+/// What the pool may hold however few flows are open, in octets, and what each open flow adds to it.
+const POOL_BASE: usize = 32 << 10;
+const POOL_SHARE: usize = 128;
 
 /// How long a closed connection is remembered, so that its last packets do not begin a new flow.
 const LINGER: Duration = Duration::from_secs(5);

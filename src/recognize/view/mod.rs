@@ -2,4 +2,5 @@
 
 pub(super) mod dns;
 pub(super) mod http;
+pub(super) mod quic;
 pub(super) mod tls;
