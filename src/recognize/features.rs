@@ -217,21 +217,43 @@ fn text(octets: &[u8]) -> [u8; 3] {
         return [0; 3];
     }
     let mut seen = [0u8; 256];
+    let (mut printable, mut weight) = (0, 0);
     for octet in octets {
-        seen[usize::from(*octet)] += 1;
+        let count = &mut seen[usize::from(*octet)];
+        weight += WEIGHTS[usize::from(*count) + 1] - WEIGHTS[usize::from(*count)];
+        *count += 1;
+        printable += usize::from(matches!(octet, b' '..=b'~' | b'\r' | b'\n' | b'\t'));
     }
     let total = octets.len() as f32;
-    let printable =
-        octets.iter().filter(|octet| matches!(octet, b' '..=b'~' | b'\r' | b'\n' | b'\t')).count();
-    let entropy: f32 = seen
-        .iter()
-        .filter(|count| **count > 0)
-        .map(|count| f32::from(*count) / total)
-        .map(|share| -share * share.log2())
-        .sum();
+    // -sum(p log p) with p = count / total.
+    let entropy = total.log2() - weight as f32 / 65536.0 / total;
     [printable as f32 / total, f32::from(seen[0]) / total, entropy / 6.0]
         .map(|share| (share * 255.0).round() as u8)
 }
+
+/// n log2 n in 1/65536.
+static WEIGHTS: [i64; TEXT_OCTETS + 1] = {
+    let mut weights = [0; TEXT_OCTETS + 1];
+    let mut n = 2;
+    while n <= TEXT_OCTETS {
+        // The logarithm's binary digits come from squaring: n = 2^whole * part, part in [1, 2).
+        let whole = n.ilog2();
+        let mut part = (n as u64) << (32 - whole);
+        let mut log = (whole as i64) << 16;
+        let mut digit = 1 << 15;
+        while digit > 0 {
+            part = ((part as u128 * part as u128) >> 32) as u64;
+            if part >= 2 << 32 {
+                part >>= 1;
+                log += digit;
+            }
+            digit >>= 1;
+        }
+        weights[n] = n as i64 * log;
+        n += 1;
+    }
+    weights
+};
 
 #[cfg(test)]
 mod tests {
@@ -247,6 +269,18 @@ mod tests {
         }
         assert!(features.is_complete());
         assert!(std::mem::size_of::<FlowFeatures>() <= 80);
+    }
+
+    #[test]
+    fn entropy_of_known_texts() {
+        let every: Vec<u8> = (0..64).collect();
+        assert_eq!(text(&every)[2], 255);
+        assert_eq!(text(&[b'a'; 64]), [255, 0, 0]);
+        assert_eq!(text(&[0, 0, 1, 2])[1..], [128, (1.5f32 / 6.0 * 255.0).round() as u8]);
+        for (n, weight) in WEIGHTS.iter().enumerate().skip(1) {
+            let want = n as f64 * (n as f64).log2();
+            assert!((*weight as f64 / 65536.0 - want).abs() < 0.01, "{n}");
+        }
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Open flows: who talks to whom, and what recognition keeps about it.
 
 use std::{
-    hash::{DefaultHasher, Hash, Hasher},
+    fmt,
+    hash::Hasher,
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
+use foldhash::{SharedSeed, fast::FoldHasher};
 use hashbrown::HashTable;
 
 use super::{AppId, automaton::StateId, condition::Side, features::FlowFeatures};
@@ -44,18 +46,14 @@ impl Key {
     }
 
     /// The same for both directions.
-    fn hash(&self, seed: u64) -> u64 {
-        let (a, b) = ((self.addresses[0], self.ports[0]), (self.addresses[1], self.ports[1]));
+    fn hash(&self, seed: &Seed) -> u64 {
+        let end = |end: usize| (u128::from_ne_bytes(self.addresses[end]), self.ports[end]);
+        let (a, b) = (end(0), end(1));
         let (low, high) = if a <= b { (a, b) } else { (b, a) };
-        let mut octets = [0; 37];
-        octets[..16].copy_from_slice(&low.0);
-        octets[16..32].copy_from_slice(&high.0);
-        octets[32..34].copy_from_slice(&low.1.to_ne_bytes());
-        octets[34..36].copy_from_slice(&high.1.to_ne_bytes());
-        octets[36] = u8::from(self.tcp);
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u64(seed);
-        octets.hash(&mut hasher);
+        let mut hasher = FoldHasher::with_seed(seed.own, &seed.shared);
+        hasher.write_u128(low.0);
+        hasher.write_u128(high.0);
+        hasher.write_u64(u64::from(low.1) << 32 | u64::from(high.1) << 8 | u64::from(self.tcp));
         hasher.finish()
     }
 
@@ -203,6 +201,18 @@ impl Flow {
 
 const CHUNK: usize = 64;
 
+/// What makes the table's order unpredictable.
+struct Seed {
+    own: u64,
+    shared: SharedSeed,
+}
+
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seed")
+    }
+}
+
 /// The open flows, the one heard of last first. Not larger than told at its making.
 #[derive(Debug)]
 pub(crate) struct FlowTable {
@@ -212,7 +222,7 @@ pub(crate) struct FlowTable {
     used: usize,
     newest: u32,
     oldest: u32,
-    seed: u64,
+    seed: Seed,
 }
 
 impl FlowTable {
@@ -224,7 +234,7 @@ impl FlowTable {
             used: 0,
             newest: NO_FLOW,
             oldest: NO_FLOW,
-            seed,
+            seed: Seed { own: seed, shared: SharedSeed::from_u64(seed) },
         }
     }
 
@@ -235,7 +245,7 @@ impl FlowTable {
     /// The flow and the side that `key`'s first address is on.
     pub(crate) fn find(&self, key: &Key) -> Option<(u32, Side)> {
         let turned = key.turned();
-        let at = *self.index.find(key.hash(self.seed), |at| {
+        let at = *self.index.find(key.hash(&self.seed), |at| {
             let known = &self.flow(*at).key;
             known == key || *known == turned
         })?;
@@ -260,14 +270,14 @@ impl FlowTable {
                 at
             }
         };
-        let (chunks, seed) = (&self.chunks, self.seed);
+        let (chunks, seed) = (&self.chunks, &self.seed);
         self.index.insert_unique(key.hash(seed), at, |at| slot(chunks, *at).key.hash(seed));
         self.link(at);
         at
     }
 
     pub(crate) fn remove(&mut self, at: u32) {
-        let hash = self.flow(at).key.hash(self.seed);
+        let hash = self.flow(at).key.hash(&self.seed);
         if let Ok(entry) = self.index.find_entry(hash, |known| *known == at) {
             entry.remove();
         }

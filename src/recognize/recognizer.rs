@@ -441,6 +441,9 @@ impl Recognizer {
     /// Settles a flow when there is nothing more to wait for, and tells what is new.
     fn advance(&mut self, at: u32, ending: bool) {
         let flow = self.table.flow_mut(at);
+        if flow.phase == Phase::Settled && (flow.profiled || !self.config.profile) {
+            return;
+        }
         let rules = &self.inspector.rules;
         if flow.phase == Phase::Looking {
             let sure = flow.best != NO_RULE && rules.rule(flow.best).is_sure();
