@@ -1,7 +1,10 @@
 //! Octets to values and back, without state. Every decoder takes any input and names the octet it stumbled on.
+#![forbid(unsafe_code)]
 
+pub mod capture;
 pub mod dns;
 pub mod gateway;
+pub mod packet;
 
 /// Number of an application, as both ends of the gateway protocol know it (CN103259713A `AppID`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]

@@ -1,0 +1,548 @@
+//! The recogniser: frames in, verdicts out.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    AppId,
+    condition::{Side, Transport},
+    features::FlowFeatures,
+    flow::{FiveTuple, FlowTable, Given, Key, NO_RULE, Phase, octets},
+    fragments::{Assembled, Fragments},
+    inspect::Inspector,
+    look::Look,
+    pool::Pool,
+    ruleset::RuleSet,
+};
+use crate::{
+    time::Time,
+    wire::packet::{LinkType, Packet, PacketError, Segment},
+};
+
+/// How a recogniser behaves, and its bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Open flows; past it the one silent longest is ended.
+    pub max_flows: usize,
+    /// A flow silent for so long is ended.
+    pub idle: Duration,
+    /// Octets of each direction of a TCP stream that are looked at.
+    pub tcp_window: u16,
+    /// Octets of a datagram that are looked at.
+    pub udp_window: u16,
+    /// Payload packets of a flow that are looked at; its verdict is settled after them.
+    pub max_packets: u8,
+    /// Verdicts that may wait to be polled; past it new ones are dropped and counted.
+    pub max_verdicts: usize,
+    /// Octets of all flows together that may wait for what comes before or after them. 128 octets a flow and 32 KiB is
+    /// the bound while that is less.
+    pub pool: usize,
+    /// Hints that are kept.
+    pub max_hints: usize,
+    /// Also give out verdicts of [`Stage::Profiled`].
+    pub profile: bool,
+    /// Makes the flow table's order unpredictable to who chooses addresses and ports. Random, one a process.
+    pub seed: u64,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            max_flows: 65_536,
+            idle: Duration::from_secs(180),
+            tcp_window: 4096,
+            udp_window: 1500,
+            max_packets: 20,
+            max_verdicts: 1024,
+            pool: 1 << 20,
+            max_hints: 60_000,
+            profile: false,
+            seed: 0,
+        }
+    }
+}
+
+/// Judges flows that no rule and no hint has claimed.
+pub trait FlowModel: fmt::Debug + Send {
+    /// The application, or `None` when no one is likely enough. Called once a flow, when its features are complete or
+    /// it ends.
+    fn judge(&self, features: &FlowFeatures) -> Option<AppId>;
+}
+
+/// What a verdict rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum How {
+    /// A rule matched.
+    Rule,
+    /// The model judged by features.
+    Model,
+    /// Another gateway recognised the same remote end.
+    Shared,
+    /// Nothing; the application is not known.
+    None,
+}
+
+/// Where in a flow's life a verdict was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// May still change: a hint, or a rule of a priority below [`super::SURE`].
+    Early,
+    /// The application will not change any more.
+    Settled,
+    /// Settled, and the features are complete; only with [`Config::profile`].
+    Profiled,
+    /// The flow is over: it ended, was silent too long, made room for others, or the input is finished. Given once for
+    /// each flow, with its final counts.
+    Ended,
+}
+
+/// What is known about a flow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// The flow, its initiator first.
+    pub flow: FiveTuple,
+    /// The application, if it is known.
+    pub app: Option<AppId>,
+    /// What that rests on.
+    pub how: How,
+    /// The rule, by its place in the list that was compiled.
+    pub rule: Option<usize>,
+    /// When it was given.
+    pub stage: Stage,
+    /// Packets so far, in both directions.
+    pub packets: u32,
+    /// Octets so far, in both directions, from the IP header on.
+    pub octets: u64,
+    /// The time of the first packet.
+    pub first: Time,
+    /// The time of the latest packet.
+    pub last: Time,
+    /// What the flow looks like from outside.
+    pub features: FlowFeatures,
+}
+
+/// What happened so far; each bound has a number here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Frames fed.
+    pub frames: u64,
+    /// Frames that are not IP.
+    pub not_ip: u64,
+    /// Frames that are cut or malformed.
+    pub malformed: u64,
+    /// Packets of protocols other than TCP and UDP.
+    pub other_protocol: u64,
+    /// Fragments of IP packets.
+    pub fragments: u64,
+    /// Packets that were not put together: their fragments did not come in time, or too many others waited.
+    pub fragments_incomplete: u64,
+    /// Packets dropped because their fragments overlap or are too many.
+    pub fragments_bad: u64,
+    /// Octets that waited and were dropped because [`Config::pool`] was reached; counted by segments.
+    pub pool_dropped: u64,
+    /// Flows begun.
+    pub flows: u64,
+    /// Flows ended early because [`Config::max_flows`] was reached.
+    pub evicted: u64,
+    /// Verdicts dropped because [`Config::max_verdicts`] was reached.
+    pub verdicts_dropped: u64,
+    /// Hints refused because [`Config::max_hints`] was reached.
+    pub hints_refused: u64,
+    /// Automaton runs that ended early because of a bound.
+    pub automaton_lost: u64,
+    /// Times the automata were renewed because they had grown to their bound.
+    pub automaton_renewed: u64,
+}
+
+/// Octets of memory by what they are for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The flow table, with what is free in it.
+    pub flows: usize,
+    /// Octets that wait for what comes before or after them.
+    pub pool: usize,
+    /// Automaton states made so far.
+    pub automaton: usize,
+    /// The compiled rules, which other recognisers may share.
+    pub rules: usize,
+    /// Hints and verdicts that wait.
+    pub other: usize,
+}
+
+/// Tells the flows in a sequence of frames apart and names their applications.
+///
+/// After each [`Recognizer::feed`], poll the verdicts until there is none.
+#[derive(Debug)]
+pub struct Recognizer {
+    config: Config,
+    table: FlowTable,
+    inspector: Inspector,
+    pool: Pool,
+    fragments: Fragments,
+    hints: HashMap<([u8; 16], u16, bool), (AppId, Time)>,
+    model: Option<Box<dyn FlowModel>>,
+    verdicts: VecDeque<Verdict>,
+    counters: Counters,
+    now: Time,
+    finishing: bool,
+}
+
+impl Recognizer {
+    /// A recogniser without flows.
+    pub fn new(rules: Arc<RuleSet>, config: Config) -> Recognizer {
+        Recognizer {
+            table: FlowTable::new(config.seed),
+            inspector: Inspector::new(rules),
+            pool: Pool::default(),
+            fragments: Fragments::default(),
+            hints: HashMap::new(),
+            model: None,
+            verdicts: VecDeque::new(),
+            counters: Counters::default(),
+            now: Time::ZERO,
+            finishing: false,
+            config,
+        }
+    }
+
+    /// Judges flows by `model` from now on, or by none.
+    pub fn set_model(&mut self, model: Option<Box<dyn FlowModel>>) {
+        self.model = model;
+    }
+
+    /// Remembers that `remote` was recognised elsewhere. Used for flows that begin later, below any rule.
+    pub fn set_hint(&mut self, remote: IpAddr, port: u16, transport: Transport, app: AppId, expires: Time) {
+        let key = (octets(remote), port, transport == Transport::Tcp);
+        if self.hints.len() >= self.config.max_hints && !self.hints.contains_key(&key) {
+            let now = self.now;
+            self.hints.retain(|_, (_, expires)| *expires > now);
+            if self.hints.len() >= self.config.max_hints {
+                self.counters.hints_refused += 1;
+                return;
+            }
+        }
+        self.hints.insert(key, (app, expires));
+    }
+
+    /// Takes in a captured frame.
+    ///
+    /// # Errors
+    /// [`PacketError`] when it is not an IP packet or cannot be taken apart; it is counted and otherwise ignored.
+    pub fn feed(&mut self, now: Time, link_type: LinkType, frame: &[u8]) -> Result<(), PacketError> {
+        self.now = now;
+        self.counters.frames += 1;
+        self.end_idle(2);
+        while let Some(packet) = self.fragments.expired(now) {
+            self.assembled(&packet);
+        }
+        let packet = Packet::parse(link_type, frame).inspect_err(|error| self.count(error))?;
+        let Some(fragment) = packet.fragment else {
+            return self.packet(
+                (packet.source, packet.destination, packet.protocol),
+                (packet.ip_len, 1),
+                packet.payload,
+                packet.payload_len,
+            );
+        };
+        self.counters.fragments += 1;
+        if let Some(packet) = self.fragments.add(now, &packet, fragment) {
+            self.assembled(&packet);
+        }
+        while let Some(packet) = self.fragments.crowded() {
+            self.assembled(&packet);
+        }
+        Ok(())
+    }
+
+    /// The next verdict that waits. After [`Recognizer::finish`] every open flow gives its last one.
+    pub fn poll_verdict(&mut self) -> Option<Verdict> {
+        if self.verdicts.is_empty() && self.finishing {
+            while let Some(packet) = self.fragments.give_up() {
+                self.assembled(&packet);
+            }
+            match self.table.oldest() {
+                Some(at) => self.end(at),
+                None => self.finishing = false,
+            }
+        }
+        self.verdicts.pop_front()
+    }
+
+    /// Ends every flow silent for too long at `now`. Feeding does so for a few at a time.
+    pub fn expire(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        self.end_idle(usize::MAX);
+    }
+
+    /// Says that no more frames come: what is open is ended as verdicts are polled.
+    pub fn finish(&mut self) {
+        self.finishing = true;
+    }
+
+    /// Open flows.
+    pub fn open_flows(&self) -> usize {
+        self.table.len()
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            automaton_lost: self.inspector.budget.lost,
+            automaton_renewed: self.inspector.renewals,
+            pool_dropped: self.pool.dropped,
+            fragments_incomplete: self.fragments.incomplete,
+            fragments_bad: self.fragments.bad,
+            ..self.counters
+        }
+    }
+
+    /// Octets of memory in use.
+    pub fn memory(&self) -> Memory {
+        let hint = size_of::<([u8; 16], u16, bool)>() + size_of::<(AppId, Time)>() + 1;
+        Memory {
+            flows: self.table.memory(),
+            pool: self.pool.memory() + self.fragments.memory(),
+            automaton: self.inspector.budget.used,
+            rules: self.inspector.rules.memory(),
+            other: self.hints.capacity() * hint + self.verdicts.capacity() * size_of::<Verdict>(),
+        }
+    }
+
+    fn assembled(&mut self, packet: &Assembled) {
+        // What cannot be taken apart is counted; the frame that completed it is not to blame.
+        let _ = self.packet(
+            (packet.source, packet.destination, packet.protocol),
+            (packet.ip_len, packet.fragments),
+            &packet.payload,
+            packet.payload_len,
+        );
+    }
+
+    fn packet(
+        &mut self,
+        (source, destination, protocol): (IpAddr, IpAddr, u8),
+        counts: (u32, u32),
+        payload: &[u8],
+        payload_len: u32,
+    ) -> Result<(), PacketError> {
+        match Segment::parse(protocol, payload, payload_len) {
+            Ok(Some(segment)) => {
+                let ends = [(source, segment.source), (destination, segment.destination)];
+                self.segment(ends, counts, &segment);
+                Ok(())
+            }
+            Ok(None) => {
+                self.counters.other_protocol += 1;
+                Ok(())
+            }
+            Err(error) => {
+                self.count(&error);
+                Err(error)
+            }
+        }
+    }
+
+    fn count(&mut self, error: &PacketError) {
+        match error {
+            PacketError::NotIp(_) => self.counters.not_ip += 1,
+            _ => self.counters.malformed += 1,
+        }
+    }
+
+    fn segment(
+        &mut self,
+        [source, destination]: [(IpAddr, u16); 2],
+        (octets, packets): (u32, u32),
+        segment: &Segment<'_>,
+    ) {
+        let key = Key::new(segment.tcp.is_some(), source, destination);
+        let (at, side) = self.flow_of(key, segment);
+        let now = self.now;
+        let flow = self.table.flow_mut(at);
+        flow.packets = flow.packets.saturating_add(packets);
+        flow.octets += u64::from(octets);
+        if !flow.closed {
+            self.table.touch(at, now);
+        }
+        let flow = self.table.flow_mut(at);
+        if segment.payload_len > 0 {
+            flow.payloads = flow.payloads.saturating_add(1);
+            flow.features.add(now, side == Side::Responder, segment.payload_len, segment.payload);
+        }
+        if flow.phase == Phase::Looking {
+            if self.inspector.budget.is_low() {
+                self.inspector.renew(|visit| self.table.for_each(visit));
+            }
+            let pool_limit = self.config.pool.min(POOL_BASE + POOL_SHARE * self.table.len());
+            let mut look = Look {
+                inspector: &mut self.inspector,
+                pool: &mut self.pool,
+                pool_limit,
+                config: &self.config,
+            };
+            look.at(self.table.flow_mut(at), at, side, segment);
+        }
+        self.advance(at, false);
+        if let Some(tcp) = segment.tcp {
+            let flow = self.table.flow_mut(at);
+            flow.directions[side as usize].finished |= tcp.fin;
+            if !flow.closed && (tcp.rst || flow.directions.iter().all(|direction| direction.finished)) {
+                flow.closed = true;
+                self.table.retire(at);
+            }
+        }
+    }
+
+    /// The flow a packet belongs to, begun when it is new.
+    fn flow_of(&mut self, key: Key, segment: &Segment<'_>) -> (u32, Side) {
+        if let Some((at, side)) = self.table.find(&key) {
+            // The ports of a closed connection are used again.
+            let again = segment.tcp.is_some_and(|tcp| tcp.syn && !tcp.ack) && self.table.flow(at).closed;
+            if !again {
+                return (at, side);
+            }
+            self.end(at);
+        }
+        if self.table.len() >= self.config.max_flows.max(1) {
+            if let Some(oldest) = self.table.oldest() {
+                self.counters.evicted += 1;
+                self.end(oldest);
+            }
+        }
+        self.counters.flows += 1;
+        // A SYN+ACK answers a SYN that was not seen.
+        let answer = segment.tcp.is_some_and(|tcp| tcp.syn && tcp.ack);
+        let (key, side) = if answer { (key.turned(), Side::Responder) } else { (key, Side::Initiator) };
+        let at = self.table.insert(key, self.now);
+        if let Some(app) = self.hint(&key) {
+            let flow = self.table.flow_mut(at);
+            flow.shared = Some(app);
+            flow.given = Given::Shared;
+            self.give(at, Stage::Early);
+        }
+        (at, side)
+    }
+
+    fn hint(&self, key: &Key) -> Option<AppId> {
+        if self.hints.is_empty() {
+            return None;
+        }
+        [1, 0].into_iter().find_map(|end| {
+            let (app, expires) = self.hints.get(&(key.addresses[end], key.ports[end], key.tcp))?;
+            (*expires > self.now).then_some(*app)
+        })
+    }
+
+    /// Settles a flow when there is nothing more to wait for, and tells what is new.
+    fn advance(&mut self, at: u32, ending: bool) {
+        let flow = self.table.flow_mut(at);
+        if flow.phase == Phase::Settled && (flow.profiled || !self.config.profile) {
+            return;
+        }
+        let rules = &self.inspector.rules;
+        if flow.phase == Phase::Looking {
+            let sure = flow.best != NO_RULE && rules.rule(flow.best).is_sure();
+            let seen = flow.payloads >= self.config.max_packets
+                || (flow.key.tcp && flow.directions.iter().all(|direction| direction.closed));
+            if sure || seen || ending {
+                flow.phase = Phase::Waiting;
+            } else if flow.best != NO_RULE && flow.given != Given::Rule(flow.best) {
+                flow.given = Given::Rule(flow.best);
+                self.give(at, Stage::Early);
+            }
+        }
+        let flow = self.table.flow_mut(at);
+        if flow.phase == Phase::Waiting {
+            let known = flow.best != NO_RULE || flow.shared.is_some();
+            match &self.model {
+                Some(model) if !known => {
+                    if flow.features.is_complete() || ending {
+                        flow.model = model.judge(&flow.features);
+                        flow.phase = Phase::Settled;
+                    }
+                }
+                _ => flow.phase = Phase::Settled,
+            }
+            if flow.phase == Phase::Settled && !ending {
+                self.give(at, Stage::Settled);
+            }
+        }
+        let flow = self.table.flow_mut(at);
+        if flow.pooled && flow.phase != Phase::Looking {
+            flow.pooled = false;
+            self.pool.forget(at);
+        }
+        let flow = self.table.flow_mut(at);
+        if self.config.profile
+            && !flow.profiled
+            && flow.phase == Phase::Settled
+            && flow.features.is_complete()
+            && !ending
+        {
+            flow.profiled = true;
+            self.give(at, Stage::Profiled);
+        }
+    }
+
+    fn end(&mut self, at: u32) {
+        self.advance(at, true);
+        self.give(at, Stage::Ended);
+        self.table.remove(at);
+    }
+
+    fn end_idle(&mut self, most: usize) {
+        for _ in 0..most {
+            let Some(at) = self.table.oldest() else {
+                return;
+            };
+            let flow = self.table.flow(at);
+            let patience = if flow.closed { LINGER.min(self.config.idle) } else { self.config.idle };
+            if self.now.since(flow.last) < patience {
+                return;
+            }
+            self.end(at);
+        }
+    }
+
+    fn give(&mut self, at: u32, stage: Stage) {
+        if self.verdicts.len() >= self.config.max_verdicts.max(1) {
+            self.counters.verdicts_dropped += 1;
+            return;
+        }
+        let flow = self.table.flow(at);
+        let rules = &self.inspector.rules;
+        let (app, how, rule) = match (flow.shared, flow.model) {
+            _ if flow.best != NO_RULE => {
+                let rule = rules.rule(flow.best);
+                (Some(rule.app), How::Rule, Some(rule.index))
+            }
+            (Some(app), _) => (Some(app), How::Shared, None),
+            (None, Some(app)) => (Some(app), How::Model, None),
+            (None, None) => (None, How::None, None),
+        };
+        self.verdicts.push_back(Verdict {
+            flow: flow.key.five_tuple(),
+            app,
+            how,
+            rule,
+            stage,
+            packets: flow.packets,
+            octets: flow.octets,
+            first: flow.first,
+            last: flow.last,
+            features: flow.features,
+        });
+    }
+}
+
+/// What the pool may hold however few flows are open, in octets, and what each open flow adds to it.
+const POOL_BASE: usize = 32 << 10;
+const POOL_SHARE: usize = 128;
+
+/// How long a closed connection is remembered, so that its last packets do not begin a new flow.
+const LINGER: Duration = Duration::from_secs(5);
