@@ -5,6 +5,8 @@ pub mod gateway;
 pub mod io;
 pub mod net;
 pub mod node;
+#[cfg(feature = "recognize")]
+pub mod recognize;
 pub mod rng;
 pub mod status;
 pub mod store;
