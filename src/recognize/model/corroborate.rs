@@ -1,15 +1,19 @@
 //! Which samples other gateways contradict.
 //!
-//! A sample is the word of one gateway. The nearest samples of the other gateways are its witnesses: each of the three
-//! nearest gateways says *for* when its nearest sample is of the same AppID, *against* when it is of another. The sample
-//! itself counts as one *for*; with more against than for it is left out, and a tie goes to the nearest witness. So two
-//! gateways that agree prevail over one that does not, however many samples that one sends, and what one gateway alone
-//! claims, where others saw something else, teaches nobody. Where there is only one gateway there is nobody to ask.
+//! A sample is the word of one gateway. The two other gateways with the nearest samples are its witnesses, each speaking
+//! with the label of its nearest one. A sample of the AppID that is trained teaches only if at least one witness confirms
+//! it. A sample of another AppID is left out only if both witnesses say that it is the AppID that is trained, and no other
+//! gateway has seen the like: what is merely disputed must go on warning against a claim. So two gateways that agree prevail over one that does not, however
+//! many samples that one sends. Where there is only one gateway there is nobody to ask.
 
-use super::snapshot::Snapshot;
+use super::snapshot::{Row, Snapshot};
 
 /// How many other gateways are asked.
-const WITNESSES: usize = 3;
+const WITNESSES: usize = 2;
+
+/// A sample of another AppID that any other gateway has seen within so many times the distance of the farther witness is
+/// merely disputed.
+const DISPUTED: f32 = 2.0;
 
 /// Goes through the rows of a snapshot, some at a time.
 #[derive(Clone, Debug)]
@@ -20,8 +24,8 @@ pub(super) struct Corroboration {
     sources: usize,
     next: usize,
     contradicted: Vec<usize>,
-    /// Per source: its nearest sample of the same AppID, and of another.
-    nearest: Vec<[f32; 2]>,
+    /// Per source: how far its nearest sample is, and whether that speaks for the row.
+    nearest: Vec<(f32, bool)>,
 }
 
 impl Corroboration {
@@ -32,9 +36,9 @@ impl Corroboration {
         let mut names: Vec<_> = snapshot.rows.iter().map(|r| r.source).collect();
         names.sort_unstable();
         names.dedup();
-        let index = |r: &super::snapshot::Row| names.partition_point(|n| *n < r.source);
+        let index = |r: &Row| names.partition_point(|n| *n < r.source);
         let source = snapshot.rows.iter().map(index).collect();
-        let nearest = vec![[0.0; 2]; names.len()];
+        let nearest = vec![(0.0, false); names.len()];
         Corroboration { spreads, source, sources: names.len(), next: 0, contradicted: Vec::new(), nearest }
     }
 
@@ -63,28 +67,32 @@ impl Corroboration {
     }
 
     fn is_contradicted(&mut self, snapshot: &Snapshot, row: usize) -> bool {
-        self.nearest.fill([f32::INFINITY; 2]);
-        let own = self.source[row];
+        self.nearest.fill((f32::INFINITY, false));
+        let (own, app) = (self.source[row], snapshot.rows[row].app);
+        let mut seconded = f32::INFINITY;
         for other in (0..snapshot.rows.len()).filter(|o| self.source[*o] != own) {
             let distance = snapshot.distance(row, other, &self.spreads);
-            let differs = usize::from(snapshot.rows[other].app != snapshot.rows[row].app);
-            let nearest = &mut self.nearest[self.source[other]][differs];
-            *nearest = nearest.min(distance);
+            if snapshot.rows[other].app == app {
+                seconded = seconded.min(distance);
+            }
+            let nearest = &mut self.nearest[self.source[other]];
+            if distance < nearest.0 {
+                let Row { app: said, positive, .. } = snapshot.rows[other];
+                // What counts for a sample of the AppID is agreement, for one of another that it is not the AppID.
+                *nearest = (distance, if snapshot.rows[row].positive { said == app } else { !positive });
+            }
         }
-        // (distance, for) of the nearest witnesses, nearest first.
         let mut witnesses = [(f32::INFINITY, false); WITNESSES];
-        for [same, other] in self.nearest.iter().filter(|n| n[0].min(n[1]).is_finite()) {
-            let vote = (same.min(*other), same < other);
+        for vote in self.nearest.iter().filter(|n| n.0.is_finite()) {
             let at = witnesses.partition_point(|w| w.0 <= vote.0);
             if at < WITNESSES {
                 witnesses[at..].rotate_right(1);
-                witnesses[at] = vote;
+                witnesses[at] = *vote;
             }
         }
-        let asked = witnesses.iter().filter(|w| w.0.is_finite()).count();
-        let agree = 1 + witnesses[..asked].iter().filter(|w| w.1).count();
-        let against = asked + 1 - agree;
-        against > agree || against == agree && !witnesses[0].1
+        let farther = witnesses.iter().map(|w| w.0).filter(|d| d.is_finite()).fold(0.0, f32::max);
+        let disputed = !snapshot.rows[row].positive && seconded <= DISPUTED * farther;
+        !disputed && !witnesses.iter().any(|w| w.1)
     }
 }
 

@@ -16,15 +16,15 @@ const BATCH: usize = 32;
 const RATE: f32 = 0.02;
 /// How much of each weight is lost in a step of size 1, so that none grows for nothing.
 const DECAY: f32 = 1.0e-3;
+/// Features a model looks at, at most: those that hold the AppID's flows and the others' farthest apart.
+const LOOKS_AT: usize = 32;
 /// Thresholds tried.
 const THRESHOLDS: [f32; 9] = [0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99];
 
 /// A training under way. The same snapshot and seed give the same model.
 #[derive(Clone, Debug)]
 pub(super) struct Fit {
-    set: FeatureSet,
-    hidden: usize,
-    /// A model without sense yet but with its standardisation and reach.
+    /// A model with its features, standardisation and reach, and no weights yet.
     frame: Model,
     /// The rows of the training side: standardised features, weight, label.
     inputs: Vec<f32>,
@@ -57,9 +57,8 @@ impl Fit {
         passes: usize,
         seed: u64,
     ) -> Fit {
-        let n = set.len();
-        let hidden = hidden_that_fit(n);
-        let frame = frame(snapshot, spreads, set, hidden);
+        let frame = frame(snapshot, spreads, set);
+        let (n, hidden) = (frame.width(), frame.hidden());
         let rows: Vec<Target> = [true, false]
             .into_iter()
             .flat_map(|positive| {
@@ -83,8 +82,6 @@ impl Fit {
         outer.iter_mut().for_each(|w| *w *= 0.5);
         let epochs = (passes / rows.len().max(1)).clamp(20, 400);
         Fit {
-            set,
-            hidden,
             frame,
             order: (0..rows.len() as u32).collect(),
             passes: epochs * rows.len(),
@@ -126,7 +123,7 @@ impl Fit {
         let with = |threshold: f32| {
             let mut parameters = parameters.clone();
             parameters[0] = threshold;
-            Model::from_parts(self.set, 0, self.hidden, parameters)
+            Model::from_parts(self.frame.set(), self.frame.looks_at(), self.frame.hidden(), parameters)
         };
         let costs = THRESHOLDS.map(|t| Cost::of(&with(t), snapshot, false).total());
         let least = costs.iter().copied().fold(f32::INFINITY, f32::min);
@@ -143,7 +140,7 @@ impl Fit {
     }
 
     fn batch(&mut self, at: usize, size: usize) {
-        let n = self.set.len();
+        let (n, hidden) = (self.frame.width(), self.frame.hidden());
         self.gradient.fill(0.0);
         let scale = self.rows.len() as f32 / (2 * size) as f32;
         for i in at..at + size {
@@ -153,7 +150,7 @@ impl Fit {
             back_propagate(
                 &self.weights,
                 z,
-                self.hidden,
+                hidden,
                 target.positive,
                 target.weight * scale,
                 &mut self.gradient,
@@ -197,29 +194,50 @@ fn back_propagate(
     rest[hidden] += error;
 }
 
-/// Standardisation and reach from the AppID's own rows on the training side.
-fn frame(snapshot: &Snapshot, spreads: &[f32], set: FeatureSet, hidden: usize) -> Model {
-    let n = set.len();
+/// The features to look at, standardisation and reach, from the training side.
+fn frame(snapshot: &Snapshot, spreads: &[f32], set: FeatureSet) -> Model {
     let rows: Vec<usize> = snapshot.select(false, true).collect();
     let own = snapshot.spreads(&rows);
+    let others: Vec<usize> = snapshot.select(false, false).collect();
+    let mut candidates: Vec<Candidate> = (0..set.len())
+        .map(|feature| {
+            let value = |row: &usize| (snapshot.features(*row)[feature], snapshot.rows[*row].weight);
+            let centre = quantile(&mut rows.iter().map(value).collect::<Vec<_>>(), 0.5);
+            // What never varied in this AppID may vary a little in use.
+            let scale = own[feature].max(0.1 * spreads[feature]).max(1.0e-3);
+            let away = |(x, weight): (f32, f32)| weight * ((x - centre) / scale).abs().min(CLAMP);
+            Candidate { feature, centre, scale, apart: others.iter().map(value).map(away).sum() }
+        })
+        .collect();
+    candidates.sort_by(|a, b| b.apart.total_cmp(&a.apart));
+    candidates.truncate(LOOKS_AT);
+    candidates.sort_by_key(|c| c.feature);
+    let looks_at = candidates.iter().fold(0, |bits, c| bits | 1u64 << c.feature);
+    let n = candidates.len();
+    let hidden = hidden_that_fit(n);
     let mut parameters = vec![0.0; parameter_count(n, hidden)];
     parameters[1] = CLAMP;
-    for feature in 0..n {
-        let mut values: Vec<(f32, f32)> =
-            rows.iter().map(|r| (snapshot.features(*r)[feature], snapshot.rows[*r].weight)).collect();
-        parameters[2 + feature] = quantile(&mut values, 0.5);
-        // What never varied in this AppID may vary a little in use.
-        parameters[2 + n + feature] = own[feature].max(0.1 * spreads[feature]).max(1.0e-3);
+    for (i, candidate) in candidates.iter().enumerate() {
+        parameters[2 + i] = candidate.centre;
+        parameters[2 + n + i] = candidate.scale;
     }
-    let open = Model::from_parts(set, 0, hidden, parameters.clone());
+    let open = Model::from_parts(set, looks_at, hidden, parameters.clone());
     parameters[1] = reach(&open, snapshot, &rows);
-    Model::from_parts(set, 0, hidden, parameters)
+    Model::from_parts(set, looks_at, hidden, parameters)
+}
+
+/// A feature, standardised by the AppID's own flows, and how far apart it holds those of others.
+struct Candidate {
+    feature: usize,
+    centre: f32,
+    scale: f32,
+    apart: f32,
 }
 
 /// How far from the centre the AppID's flows go, as two sources agree: of the distances within which 98 in 100 of each
 /// source's flows lie, the second largest, and a quarter more. With one source its own.
 fn reach(model: &Model, snapshot: &Snapshot, rows: &[usize]) -> f32 {
-    let mut z = vec![0.0; snapshot.width()];
+    let mut z = vec![0.0; model.width()];
     let mut by_source: BTreeMap<_, Vec<(f32, f32)>> = BTreeMap::new();
     for &row in rows {
         let distance = model.standardise(snapshot.features(row), &mut z);

@@ -72,7 +72,7 @@ impl Cost {
             }
         }
         cost.missed = cost.missed.min(1.0);
-        cost.claimed = claimed.values().map(|c| c.min(1.0)).sum();
+        cost.claimed = claimed.values().fold(0.0, |sum, c| sum + c.min(1.0));
         cost
     }
 

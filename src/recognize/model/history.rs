@@ -98,7 +98,7 @@ impl History {
         History { set, config, apps: BTreeMap::new(), all: Window::default(), counters }
     }
 
-    /// Octets that one AppID takes: two binary32 a feature and the record's head; with 32 features 304.
+    /// Octets that one AppID takes: two binary32 a feature and the record's head; with 60 features 532.
     pub const fn bytes_per_app(set: FeatureSet) -> usize {
         2 * size_of::<f32>() * set.len() + size_of::<AppId>() + size_of::<Record>()
     }
@@ -305,8 +305,8 @@ mod tests {
             assert!(history.len() <= 4);
         }
         assert_eq!(history.counters().forgotten, 96);
-        let with_32 = FeatureSet::new(1, 32).unwrap();
-        assert_eq!(History::bytes_per_app(with_32), 304, "the documented size");
+        let with_60 = FeatureSet::new(1, 60).unwrap();
+        assert_eq!(History::bytes_per_app(with_60), 532, "the documented size");
     }
 
     #[test]

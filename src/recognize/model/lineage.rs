@@ -55,7 +55,8 @@ impl Lineage {
         self.versions.front()
     }
 
-    pub(super) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.versions.len()
     }
 
@@ -176,6 +177,6 @@ mod tests {
         assert_eq!(with(2, 0xff), LineageError::Malformed);
         assert_eq!(with(8, 2), LineageError::Malformed);
         assert_eq!(with(9, 3), LineageError::Malformed);
-        assert_eq!(with(13, 4), LineageError::Words(WordsError::FeatureSet { got: 0x0403, expected: 3 }));
+        assert_eq!(with(13, 4), LineageError::Words(WordsError::FeatureSet { got: 4, expected: 3 }));
     }
 }

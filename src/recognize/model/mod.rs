@@ -18,6 +18,7 @@ mod gate;
 mod history;
 mod lineage;
 mod network;
+mod outcome;
 mod random;
 mod rate;
 mod report;
@@ -31,13 +32,12 @@ pub use gate::Score;
 pub use history::{History, HistoryConfig, HistoryCounters, Observation, Reason};
 pub use lineage::{LineageError, Origin};
 pub use network::{Assessment, MAX_HIDDEN, Model, hidden_that_fit};
+pub use outcome::{InstallError, Kept, OfferError, Outcome, Refusal, ReportError, TrainerCounters};
 pub use report::{FeatureError, check_features, report_from_words, report_to_words};
 pub use samples::{SampleRow, SampleRowError};
 pub use set::{ModelSet, ModelSetConfig};
 pub use snapshot::TrainingSample;
-pub use trainer::{
-    InstallError, Kept, OfferError, Outcome, Refusal, ReportError, Trainer, TrainerConfig, TrainerCounters,
-};
+pub use trainer::{Trainer, TrainerConfig};
 pub use words::{Header, WordsError};
 
 /// Most words a feature report or an identification rule carries after its AppID (SPEC 5.6 R-17).

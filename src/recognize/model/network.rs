@@ -12,16 +12,16 @@ pub const MAX_HIDDEN: usize = 8;
 /// Standardised features are held within this many scales of the centre.
 pub(super) const CLAMP: f32 = 5.0;
 
-/// How many hidden units a model of `features` features can have within [`MAX_WORDS`]: 1 to [`MAX_HIDDEN`].
+/// How many hidden units a model that looks at `features` features can have within [`MAX_WORDS`]: 0 to [`MAX_HIDDEN`].
 pub const fn hidden_that_fit(features: usize) -> usize {
     let mut hidden = MAX_HIDDEN;
-    while hidden > 1 && HEAD_WORDS + parameter_count(features, hidden) > MAX_WORDS {
+    while hidden > 0 && HEAD_WORDS + parameter_count(features, hidden) > MAX_WORDS {
         hidden -= 1;
     }
     hidden
 }
 
-/// Words after the head: threshold, reach, standardisation, weights.
+/// Words after the head: threshold, reach, standardisation, weights; of the features that are looked at.
 pub(super) const fn parameter_count(features: usize, hidden: usize) -> usize {
     2 + 2 * features + weight_count(features, hidden)
 }
@@ -48,6 +48,8 @@ pub struct Model {
     set: FeatureSet,
     revision: u16,
     hidden: u8,
+    /// The features it looks at, as a bit each.
+    looks_at: u64,
     /// Threshold, reach, centres, scales, weights: the words after the head, as numbers.
     parameters: Box<[f32]>,
 }
@@ -68,22 +70,36 @@ impl Model {
         self.hidden as usize
     }
 
+    /// The features it looks at, the first being bit 0: one at least, none beyond the set.
+    pub fn looks_at(&self) -> u64 {
+        self.looks_at
+    }
+
     /// What it says of a flow, or `None` when `features` is not a vector of its set.
     pub fn assess(&self, features: &[f32]) -> Option<Assessment> {
         check_features(self.set, features).ok()?;
         let mut z = [0.0; super::MAX_FEATURES];
-        let z = &mut z[..features.len()];
+        let z = &mut z[..self.width()];
         let distance = self.standardise(features, z);
         let probability = logistic(forward(self.weights(), z, &mut [0.0; MAX_HIDDEN][..self.hidden()]));
         Some(Assessment { probability, distance, claims: self.accepts(probability, distance) })
     }
 
-    /// The mean standardised distance of `features` from the AppID's centre; the vector must be of the model's set.
+    /// How many features it looks at.
+    pub(super) fn width(&self) -> usize {
+        self.looks_at.count_ones() as usize
+    }
+
+    /// The mean standardised distance of `features`, a vector of the model's set, from the AppID's centre. `z`, which has
+    /// the model's width, receives the standardised features that the model looks at.
     pub(super) fn standardise(&self, features: &[f32], z: &mut [f32]) -> f32 {
-        let n = self.set.len();
+        let n = self.width();
         let (centres, rest) = self.parameters[2..].split_at(n);
         let mut sum = 0.0;
-        for (((z, x), centre), scale) in z.iter_mut().zip(features).zip(centres).zip(&rest[..n]) {
+        let mut left = self.looks_at;
+        for ((z, centre), scale) in z.iter_mut().zip(centres).zip(&rest[..n]) {
+            let x = features[left.trailing_zeros() as usize];
+            left &= left - 1;
             *z = ((x - centre) / scale).clamp(-CLAMP, CLAMP);
             sum += z.abs();
         }
@@ -109,13 +125,14 @@ impl Model {
     }
 
     pub(super) fn weights(&self) -> &[f32] {
-        &self.parameters[2 + 2 * self.set.len()..]
+        &self.parameters[2 + 2 * self.width()..]
     }
 
-    /// Parameters that are finite, bounded, of the right number and not [`Model::misplaced`].
-    pub(super) fn from_parts(set: FeatureSet, revision: u16, hidden: usize, parameters: Vec<f32>) -> Model {
-        debug_assert_eq!(parameters.len(), parameter_count(set.len(), hidden));
-        Model { set, revision, hidden: hidden as u8, parameters: parameters.into() }
+    /// A model of revision 0. `looks_at` is not empty and within the set; the parameters are finite, bounded, of the right
+    /// number and not [`Model::misplaced`].
+    pub(super) fn from_parts(set: FeatureSet, looks_at: u64, hidden: usize, parameters: Vec<f32>) -> Model {
+        debug_assert_eq!(parameters.len(), parameter_count(looks_at.count_ones() as usize, hidden));
+        Model { set, revision: 0, hidden: hidden as u8, looks_at, parameters: parameters.into() }
     }
 
     /// The first parameter that is finite but has no meaning at its place: threshold, reach, scale.
@@ -154,6 +171,10 @@ pub(super) fn logistic(x: f32) -> f32 {
 pub(super) mod tests {
     use super::*;
 
+    fn all(set: FeatureSet) -> u64 {
+        u64::MAX >> (64 - set.len())
+    }
+
     /// A model of some parameters, all different.
     pub(in crate::recognize::model) fn sample_model(set: FeatureSet, revision: u16) -> Model {
         let hidden = hidden_that_fit(set.len());
@@ -163,7 +184,7 @@ pub(super) mod tests {
         for scale in &mut parameters[2 + set.len()..2 + 2 * set.len()] {
             *scale = scale.abs() + 0.01;
         }
-        Model::from_parts(set, revision, hidden, parameters)
+        Model::from_parts(set, all(set), hidden, parameters).with_revision(revision)
     }
 
     /// Claims what is within `reach` of `centre` on every feature, scale 1, whatever the network (which says `bias`).
@@ -174,21 +195,21 @@ pub(super) mod tests {
         parameters[2..2 + n].fill(centre);
         parameters[2 + n..2 + 2 * n].fill(1.0);
         *parameters.last_mut().unwrap() = bias;
-        Model::from_parts(set, 1, 1, parameters)
+        Model::from_parts(set, all(set), 1, parameters)
     }
 
     #[test]
     fn one_unit_by_hand() {
-        let set = FeatureSet::new(1, 2).unwrap();
-        // threshold, reach, centres, scales, w, bias, output weight, output bias
-        let model =
-            Model::from_parts(set, 1, 1, vec![0.6, 1.0, 10.0, 0.0, 2.0, 1.0, 0.5, -1.0, 0.25, 2.0, -0.5]);
-        let got = model.assess(&[12.0, 0.5]).unwrap();
+        let set = FeatureSet::new(1, 4).unwrap();
+        // threshold, reach, centres, scales, w, bias, output weight, output bias; of the second and the last feature
+        let parameters = vec![0.6, 1.0, 10.0, 0.0, 2.0, 1.0, 0.5, -1.0, 0.25, 2.0, -0.5];
+        let model = Model::from_parts(set, 0b1010, 1, parameters);
+        let got = model.assess(&[7.0, 12.0, 7.0, 0.5]).unwrap();
         let expected = 1.0 / (1.0 + (-(2.0 * (0.5f32 - 0.5 + 0.25).tanh() - 0.5)).exp());
         assert!((got.probability - expected).abs() < 1e-6);
         assert_eq!(got.distance, 0.75);
         assert!(!got.claims, "below the threshold");
-        assert_eq!(model.assess(&[1.0e6, -1.0e6]).unwrap().distance, CLAMP);
+        assert_eq!(model.assess(&[0.0, 1.0e6, 0.0, -1.0e6]).unwrap().distance, CLAMP);
     }
 
     #[test]

@@ -54,10 +54,6 @@ impl Samples {
         self.total
     }
 
-    pub(super) fn find(&self, app: AppId, source: Source, serial: u64) -> Option<&Sample> {
-        self.apps.get(&app)?.get(&source)?.iter().find(|s| s.serial == serial)
-    }
-
     /// Keeps a sample; the serial of the one that made room for it, if one had to.
     ///
     /// Room is made where there is most: the source's own oldest, else the oldest of the AppID's largest source, else
@@ -235,8 +231,8 @@ mod tests {
         }
         assert_eq!(keep(&mut s, 3, 1, 11), Ok(Some(2)), "the oldest of the largest app's largest source");
         assert_eq!(s.len(), 9);
-        assert!(s.find(AppId(1), Source(1), 3).is_some());
-        assert!(s.find(AppId(1), Source(1), 2).is_none());
+        let mine: Vec<u64> = s.apps()[&AppId(1)][&Source(1)].iter().map(|s| s.serial).collect();
+        assert_eq!(mine, [3]);
     }
 
     #[test]

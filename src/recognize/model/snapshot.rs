@@ -2,7 +2,7 @@
 
 use super::{Source, network::CLAMP, samples::BySource};
 use crate::recognize::AppId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One sample of the training side, as another trainer gets it.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,10 +85,6 @@ impl Snapshot {
         self.rows.len() - before
     }
 
-    pub(super) fn width(&self) -> usize {
-        self.width
-    }
-
     pub(super) fn features(&self, row: usize) -> &[f32] {
         &self.features[row * self.width..(row + 1) * self.width]
     }
@@ -99,12 +95,15 @@ impl Snapshot {
         (0..self.rows.len()).filter(move |i| wanted(&self.rows[*i]))
     }
 
-    /// How many AppIDs there are besides the one that is being trained.
+    /// How many AppIDs there are besides the one that is being trained: those of at least two sources, where there are two,
+    /// so that no single one can make them look many.
     pub(super) fn others(&self) -> usize {
-        let mut apps: Vec<AppId> = self.rows.iter().filter(|r| !r.positive).map(|r| r.app).collect();
-        apps.sort_unstable();
-        apps.dedup();
-        apps.len()
+        let mut sources: BTreeMap<AppId, BTreeSet<Source>> = BTreeMap::new();
+        for row in self.rows.iter().filter(|r| r.kept && !r.positive) {
+            sources.entry(row.app).or_default().insert(row.source);
+        }
+        let single = self.rows.iter().all(|r| r.source == self.rows[0].source);
+        sources.values().filter(|s| single || s.len() > 1).count()
     }
 
     /// Gives the rows of one side their weights: 1 for each AppID, of which no source has more than `share`, unless there
@@ -225,7 +224,7 @@ pub(super) mod tests {
         };
         assert_eq!((count(1, 1), count(3, 1), count(2, 2), count(2, 1)), (5, 4, 3, 13));
         assert!(snapshot.rows.iter().all(|r| r.positive == (r.app == AppId(1))));
-        assert_eq!(snapshot.others(), 2);
+        assert_eq!(snapshot.others(), 1, "3 is of one source only");
         let none = Snapshot::take(&apps_of(&list), AppId(9), 1, 5, 0);
         assert!(none.rows.is_empty());
     }

@@ -5,8 +5,8 @@
 //! after an [`Outcome::Accepted`] and before its words are sent to anyone.
 
 use super::{
-    FeatureError, FeatureSet, LineageError, Model, Origin, SampleRow, Score, Source, TrainingSample,
-    WordsError,
+    FeatureSet, InstallError, Kept, LineageError, Model, OfferError, Origin, Outcome, Refusal, ReportError,
+    SampleRow, Score, Source, TrainerCounters, TrainingSample,
     corroborate::Corroboration,
     fit::Fit,
     gate::TIE,
@@ -92,149 +92,6 @@ impl Default for TrainerConfig {
     }
 }
 
-/// A report that was kept.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Kept {
-    /// Its row, to be stored under its serial.
-    pub row: SampleRow,
-    /// The serial of the row that made room for it, to be deleted.
-    pub dropped: Option<u64>,
-    /// The revision of the model in use at the gateway when it reported, 0 for none.
-    pub revision: u16,
-}
-
-/// Why a report was not kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReportError {
-    /// The words are not the features of a flow.
-    #[error(transparent)]
-    Features(#[from] FeatureError),
-    /// The source reported too much in this interval.
-    #[error("the gateway reports too much")]
-    Rate,
-    /// More sources report at once than are counted.
-    #[error("too many gateways report at once")]
-    Sources,
-    /// There are samples of so many AppIDs already.
-    #[error("samples of so many AppIDs are kept already")]
-    Apps,
-    /// The source reported of so many AppIDs already.
-    #[error("the gateway reported of too many AppIDs")]
-    AppsOfSource,
-}
-
-/// Why a model was not taken for judging.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OfferError {
-    /// The words are not a model.
-    #[error(transparent)]
-    Words(#[from] WordsError),
-    /// Another offer for the AppID waits to be judged.
-    #[error("another model for this AppID waits to be judged")]
-    Pending,
-    /// There are no samples of the AppID to judge it by.
-    #[error("there are no samples of this AppID")]
-    NoSamples,
-}
-
-/// Why a model was not put in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InstallError {
-    /// The words are not a model.
-    #[error(transparent)]
-    Words(#[from] WordsError),
-    /// There is no room for one more AppID.
-    #[error("models of so many AppIDs are kept already")]
-    Full,
-}
-
-/// What came of one training or one offer.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// The model is in use under `revision`: store [`Trainer::models_row`], then send [`Trainer::parameters`].
-    Accepted {
-        /// The AppID.
-        app: AppId,
-        /// Who made it.
-        origin: Origin,
-        /// Its revision in word 0.
-        revision: u16,
-        /// How it did on the hold-out.
-        score: Score,
-        /// How the model before it did on the same hold-out.
-        before: Option<Score>,
-    },
-    /// Nothing changed.
-    Refused {
-        /// The AppID.
-        app: AppId,
-        /// Who made it, or was to.
-        origin: Origin,
-        /// Why.
-        why: Refusal,
-    },
-}
-
-/// Why a training or an offer changed nothing.
-#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
-pub enum Refusal {
-    /// Too few samples that other gateways do not contradict.
-    #[error(
-        "too few samples: {own} of its own and {others} of others to train, \
-         {own_held_out} and {others_held_out} to judge; {contradicted} are contradicted by other gateways"
-    )]
-    TooFew {
-        /// Of the AppID, to train.
-        own: usize,
-        /// Of other AppIDs, to train.
-        others: usize,
-        /// Of the AppID, to judge by.
-        own_held_out: usize,
-        /// Of other AppIDs, to judge by.
-        others_held_out: usize,
-        /// Left out because other gateways contradict them.
-        contradicted: usize,
-    },
-    /// There is no model in use, and this one is not good enough to be the first.
-    #[error("not good enough to be the first: {score}, must be below {limit}")]
-    Poor {
-        /// How it did on the hold-out.
-        score: Score,
-        /// What it should have cost less than.
-        limit: f32,
-    },
-    /// It costs no less than the model in use.
-    #[error("no better than the model in use: {score}, in use {current}")]
-    NoBetter {
-        /// How it did on the hold-out.
-        score: Score,
-        /// How the model in use did on the same hold-out.
-        current: Score,
-    },
-    /// No room for one more AppID's models.
-    #[error("models of so many AppIDs are kept already")]
-    Full,
-}
-
-/// What a trainer did so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TrainerCounters {
-    /// Reports kept.
-    pub kept: u64,
-    /// Samples dropped to make room.
-    pub dropped: u64,
-    /// Reports refused for their words.
-    pub malformed: u64,
-    /// Reports refused for the rate of their source, or for too many sources.
-    pub throttled: u64,
-    /// Reports refused for too many AppIDs.
-    pub overfull: u64,
-    /// Models put in use by training or offer.
-    pub accepted: u64,
-    /// Trainings and offers that changed nothing.
-    pub refused: u64,
-}
-
 /// Samples, training and models of one group.
 #[derive(Clone, Debug)]
 pub struct Trainer {
@@ -257,8 +114,10 @@ pub struct Trainer {
 struct Plan {
     fresh: u32,
     last: Option<Time>,
-    /// Whatever `fresh` says: asked for, or a new AppID is there to be told from.
-    wanted: bool,
+    /// There is a new AppID to be told from.
+    stale: bool,
+    /// Somebody asked for it.
+    asked: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -416,9 +275,9 @@ impl Trainer {
         self.lineages.get(&app).is_some_and(|l| l.held)
     }
 
-    /// Asks for a training of an AppID at the next [`Trainer::step`]. False when there are no samples of it.
+    /// Asks for a training of an AppID at the next [`Trainer::step`], on hold or not. False when there are no samples of it.
     pub fn train(&mut self, app: AppId) -> bool {
-        self.plans.get_mut(&app).map(|p| (p.wanted, p.last) = (true, None)).is_some()
+        self.plans.get_mut(&app).map(|p| (p.asked, p.last) = (true, None)).is_some()
     }
 
     /// The model in use for an AppID.
@@ -544,7 +403,7 @@ impl Trainer {
         if first && !self.lineages.contains_key(&app) {
             // The others' models were made when this AppID was not there to be told from.
             for (other, plan) in &mut self.plans {
-                plan.wanted |= *other != app && self.lineages.contains_key(other);
+                plan.stale |= *other != app && self.lineages.contains_key(other);
             }
         }
     }
@@ -556,8 +415,8 @@ impl Trainer {
     }
 
     fn due(&self, app: AppId, plan: &Plan) -> Option<Time> {
-        let wanted = plan.wanted || plan.fresh >= self.config.min_fresh && !self.is_held(app);
-        wanted.then(|| plan.last.map_or(Time::ZERO, |last| last + self.config.pause))
+        let by_itself = (plan.stale || plan.fresh >= self.config.min_fresh) && !self.is_held(app);
+        (plan.asked || by_itself).then(|| plan.last.map_or(Time::ZERO, |last| last + self.config.pause))
     }
 
     fn start(&mut self, now: Time) -> Option<Job> {
@@ -567,7 +426,7 @@ impl Trainer {
                 let due = self.plans.iter().filter_map(|(app, plan)| Some((self.due(*app, plan)?, *app)));
                 let (_, app) = due.min().filter(|(at, _)| *at <= now)?;
                 if let Some(plan) = self.plans.get_mut(&app) {
-                    *plan = Plan { fresh: 0, last: Some(now), wanted: false };
+                    *plan = Plan { last: Some(now), ..Plan::default() };
                 }
                 (app, None)
             }

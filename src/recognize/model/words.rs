@@ -3,22 +3,23 @@
 //! | word | holds |
 //! | --- | --- |
 //! | 0 | bits 31-16 feature-set version, 15-12 form (1), 11-0 revision of the model |
-//! | 1 | N, the number of features |
-//! | 2 | H, the number of hidden units |
-//! | 3 | threshold of the output, 0 to 1 |
-//! | 4 | reach: the largest distance from the centre at which the model may claim a flow |
-//! | 5.. | N centres, N scales (above 0), H rows of N weights, H biases, H output weights, the output bias |
+//! | 1 | H, the number of hidden units |
+//! | 2-4 | the features that are looked at, 24 in a word: bit 0 of word 2 is the first; a whole number each. Their number is N |
+//! | 5 | threshold of the output, 0 to 1 |
+//! | 6 | reach: the largest distance from the centre at which the model may claim a flow |
+//! | 7.. | N centres, N scales (above 0), H rows of N weights, H biases, H output weights, the output bias |
 //!
-//! All words but word 0 are IEEE 754 binary32 (SPEC 5.6 R-17), finite, at most [`MAX_MAGNITUDE`].
+//! All words but word 0 are IEEE 754 binary32 (SPEC 5.6 R-17), finite, at most [`MAX_MAGNITUDE`] but for words 2 to 4.
+//! A model looks at some of the features only, so that it has hidden units enough within 256 words.
 
-use super::{
-    FeatureSet, MAX_FEATURES, MAX_HIDDEN, MAX_MAGNITUDE, MAX_WORDS, Model, network::parameter_count,
-};
+use super::{FeatureSet, MAX_HIDDEN, MAX_MAGNITUDE, MAX_WORDS, Model, network::parameter_count};
 
 /// The only form of model there is: one hidden tanh layer and one logistic output.
 pub(super) const FORM_NETWORK: u8 = 1;
 /// Words before the parameters.
-pub(super) const HEAD_WORDS: usize = 3;
+pub(super) const HEAD_WORDS: usize = 5;
+/// Features whose bits one word holds: a binary32 holds whole numbers of 24 bits.
+const BITS: u32 = 24;
 
 /// What word 0 says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +71,8 @@ pub enum WordsError {
     /// The form is not known.
     #[error("model form {0} is not known")]
     Form(u8),
-    /// The number of features or of hidden units is not a whole number in range, or not that of the feature set.
-    #[error("the shape in words 1 and 2 is not possible")]
+    /// The number of hidden units is not a whole number in range, or the features looked at are none or not all in the set.
+    #[error("the shape in words 1 to 4 is not possible")]
     Shape,
     /// The number of words does not follow from the shape.
     #[error("{got} words where the shape needs {expected}")]
@@ -96,8 +97,8 @@ impl Model {
             Header { feature_set: self.set().version(), form: FORM_NETWORK, revision: self.revision() };
         let mut words = Vec::with_capacity(HEAD_WORDS + self.parameters().len());
         words.push(header.to_word());
-        words.push((self.set().len() as f32).to_bits());
         words.push((self.hidden() as f32).to_bits());
+        words.extend((0..3).map(|i| ((self.looks_at() >> (BITS * i) & (1 << BITS) - 1) as f32).to_bits()));
         words.extend(self.parameters().iter().map(|p| p.to_bits()));
         words
     }
@@ -120,11 +121,17 @@ impl Model {
         if header.form != FORM_NETWORK {
             return Err(WordsError::Form(header.form));
         }
-        let features = whole(words[1], MAX_FEATURES).ok_or(WordsError::Shape)?;
-        let hidden = whole(words[2], MAX_HIDDEN).ok_or(WordsError::Shape)?;
-        if features != set.len() {
+        let hidden = whole(words[1], MAX_HIDDEN as u32).filter(|h| *h > 0).ok_or(WordsError::Shape)? as usize;
+        let mut looks_at = 0u128;
+        for (i, word) in words[2..HEAD_WORDS].iter().enumerate() {
+            let bits = whole(*word, (1 << BITS) - 1).ok_or(WordsError::Shape)?;
+            looks_at |= u128::from(bits) << (BITS as usize * i);
+        }
+        if looks_at == 0 || looks_at >> set.len() != 0 {
             return Err(WordsError::Shape);
         }
+        let looks_at = looks_at as u64;
+        let features = looks_at.count_ones() as usize;
         let expected = HEAD_WORDS + parameter_count(features, hidden);
         if words.len() != expected {
             return Err(WordsError::Count { got: words.len(), expected });
@@ -143,20 +150,22 @@ impl Model {
         if let Some(index) = Model::misplaced(&parameters, features) {
             return Err(WordsError::OutOfRange(HEAD_WORDS + index));
         }
-        Ok(Model::from_parts(set, header.revision, hidden, parameters))
+        Ok(Model::from_parts(set, looks_at, hidden, parameters).with_revision(header.revision))
     }
 }
 
-/// A word that holds a whole number of 1 to `most`.
-fn whole(word: u32, most: usize) -> Option<usize> {
+/// A word that holds a whole number of 0 to `most`.
+fn whole(word: u32, most: u32) -> Option<u32> {
     let value = f32::from_bits(word);
-    (1..=most).find(|n| *n as f32 == value)
+    // The conversion saturates and takes what is not a number for 0, so one way back tells.
+    let number = value as u32;
+    (number <= most && (number as f32).to_bits() == word).then_some(number)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recognize::model::{hidden_that_fit, network::tests::sample_model};
+    use crate::recognize::model::{MAX_FEATURES, hidden_that_fit, network::tests::sample_model};
 
     const SET: FeatureSet = FeatureSet::new(3, 24).expect("in range");
 
@@ -199,12 +208,16 @@ mod tests {
         assert_eq!(Model::from_words(&[0; 257], SET), Err(WordsError::TooLong(257)));
         assert_eq!(with(0, 0x0004_1007), Err(WordsError::FeatureSet { got: 4, expected: 3 }));
         assert_eq!(with(0, 0x0003_2007), Err(WordsError::Form(2)));
-        for shape in [0.0f32, -1.0, 1.5, 65.0, 23.0, f32::NAN, f32::INFINITY] {
-            assert_eq!(with(1, shape.to_bits()), Err(WordsError::Shape), "{shape} features");
+        for shape in [0.0f32, -0.0, -1.0, 1.5, 9.0, 1.0e9, f32::NAN, f32::INFINITY] {
+            assert_eq!(with(1, shape.to_bits()), Err(WordsError::Shape), "{shape} hidden");
         }
-        for shape in [0.0f32, -1.0, 2.5, 9.0, f32::NAN] {
-            assert_eq!(with(2, shape.to_bits()), Err(WordsError::Shape), "{shape} hidden");
+        for shape in [0.0f32, -1.0, 2.5, 16_777_216.0, f32::NAN] {
+            assert_eq!(with(2, shape.to_bits()), Err(WordsError::Shape), "{shape} features");
         }
+        assert_eq!(with(3, 1.0f32.to_bits()), Err(WordsError::Shape), "the 25th of 24 features");
+        assert_eq!(with(4, 8_388_608.0f32.to_bits()), Err(WordsError::Shape));
+        let fewer = WordsError::Count { got: good.len(), expected: good.len() - 2 - 7 };
+        assert_eq!(with(2, 8_388_607.0f32.to_bits()), Err(fewer), "one feature less");
         let n = good.len();
         assert_eq!(
             Model::from_words(&good[..n - 1], SET),
@@ -213,9 +226,9 @@ mod tests {
         assert_eq!(with(n - 1, f32::NAN.to_bits()), Err(WordsError::NotFinite(n - 1)));
         assert_eq!(with(40, f32::NEG_INFINITY.to_bits()), Err(WordsError::NotFinite(40)));
         assert_eq!(with(40, 2.0e6f32.to_bits()), Err(WordsError::OutOfRange(40)));
-        assert_eq!(with(3, 1.5f32.to_bits()), Err(WordsError::OutOfRange(3)), "threshold");
-        assert_eq!(with(4, (-1.0f32).to_bits()), Err(WordsError::OutOfRange(4)), "reach");
-        assert_eq!(with(5 + 24, 0), Err(WordsError::OutOfRange(29)), "scale");
+        assert_eq!(with(5, 1.5f32.to_bits()), Err(WordsError::OutOfRange(5)), "threshold");
+        assert_eq!(with(6, (-1.0f32).to_bits()), Err(WordsError::OutOfRange(6)), "reach");
+        assert_eq!(with(7 + 24, 0), Err(WordsError::OutOfRange(31)), "scale");
     }
 
     #[test]
