@@ -1,6 +1,5 @@
 //! Recognition: which application a flow belongs to.
+
 pub mod model;
 
-/// The number of an application, as the gateway protocol carries it (`CN103259713A [0069]`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AppId(pub u32);
+pub use crate::wire::AppId;

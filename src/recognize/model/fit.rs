@@ -112,14 +112,14 @@ impl Fit {
     }
 
     /// The trained model, with the threshold that costs least on the training side.
-    pub(super) fn finish(mut self, snapshot: &Snapshot) -> Model {
-        // Trained with both labels at equal weight; in use the other AppIDs together are so many times more likely.
-        if let Some(bias) = self.weights.last_mut() {
-            *bias -= (self.others.max(1) as f32).ln();
-        }
+    pub(super) fn finish(&self, snapshot: &Snapshot) -> Model {
         let mut parameters = self.frame.parameters().to_vec();
         let start = parameters.len() - self.weights.len();
         parameters[start..].copy_from_slice(&self.weights);
+        // Trained with both labels at equal weight; in use the other AppIDs together are so many times more likely.
+        if let Some(bias) = parameters.last_mut() {
+            *bias -= (self.others.max(1) as f32).ln();
+        }
         let with = |threshold: f32| {
             let mut parameters = parameters.clone();
             parameters[0] = threshold;
@@ -319,6 +319,28 @@ pub(super) mod tests {
             let slope = (moved(1e-2) - moved(-1e-2)) / 2e-2;
             assert!((slope - f64::from(gradient[i])).abs() < 2e-3, "{i}: {slope} {}", gradient[i]);
         }
+    }
+
+    #[test]
+    fn no_single_source_decides_how_far_a_model_reaches() {
+        let mut random = Random::new(5);
+        let mut list = Vec::new();
+        for i in 0..400u32 {
+            let (app, source) = (1 + i % 2, u64::from(i / 8 % 4));
+            // Source 0 says that the flows of app 1 go much farther.
+            let width = if app == 1 && source == 0 { 6.0 } else { 1.0 };
+            list.push((app, source, (0..6).map(|_| 4.0 * app as f32 + width * random.signed()).collect()));
+        }
+        let reach = |list: &[_]| {
+            let mut snapshot = Snapshot::take(&apps_of(list), AppId(1), 6, 512, 1536);
+            snapshot.weigh(false, 0.25);
+            let model = Fit::new(&snapshot, &[1.0; 6], SET, 0, 1).finish(&snapshot);
+            (f32::from_bits(model.to_words()[6]), model.assess(&[7.5; 6]).unwrap().claims)
+        };
+        let (with, claims) = reach(&list);
+        list.retain(|(_, source, _)| *source != 0);
+        let (without, _) = reach(&list);
+        assert!((with - without).abs() < 0.3 * without && !claims, "{with} {without}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Only flows that a rule identified belong in here: a model that learnt from its own claims would confirm itself.
 
 use super::{FeatureError, FeatureSet, check_features, network::CLAMP, rate::Window};
-use crate::{recognize::AppId, time::Time};
+use crate::{counters::counters, recognize::AppId, time::Time};
 use std::{collections::BTreeMap, time::Duration};
 
 /// Bounds and thresholds of a [`History`].
@@ -57,19 +57,15 @@ pub struct Observation {
     pub report: Option<Reason>,
 }
 
-/// What a history did so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HistoryCounters {
-    /// Flows taken in.
-    pub flows: u64,
-    /// Reports asked for.
-    pub reports: u64,
-    /// Reports that a limit kept back.
-    pub suppressed: u64,
-    /// AppIDs forgotten to make room.
-    pub forgotten: u64,
-    /// Vectors that were not of the feature set.
-    pub malformed: u64,
+counters! {
+    /// What a history did so far.
+    pub struct HistoryCounters {
+        flows: "Flows taken in.",
+        reports: "Reports asked for.",
+        suppressed: "Reports that a limit kept back.",
+        forgotten: "AppIDs forgotten to make room.",
+        malformed: "Vectors that were not of the feature set.",
+    }
 }
 
 /// Running means and variances per AppID. See [`History::bytes_per_app`] for its size.

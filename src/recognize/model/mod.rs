@@ -40,8 +40,7 @@ pub use snapshot::TrainingSample;
 pub use trainer::{Trainer, TrainerConfig};
 pub use words::{Header, WordsError};
 
-/// Most words a feature report or an identification rule carries after its AppID (SPEC 5.6 R-17).
-pub const MAX_WORDS: usize = 256;
+use crate::wire::gateway::MAX_WORDS;
 
 /// Most features a set may have.
 pub const MAX_FEATURES: usize = 64;

@@ -12,7 +12,7 @@ pub const MAX_HIDDEN: usize = 8;
 /// Standardised features are held within this many scales of the centre.
 pub(super) const CLAMP: f32 = 5.0;
 
-/// How many hidden units a model that looks at `features` features can have within [`MAX_WORDS`]: 0 to [`MAX_HIDDEN`].
+/// How many hidden units a model that looks at `features` features can have within 256 words: 1 to [`MAX_HIDDEN`].
 pub const fn hidden_that_fit(features: usize) -> usize {
     let mut hidden = MAX_HIDDEN;
     while hidden > 0 && HEAD_WORDS + parameter_count(features, hidden) > MAX_WORDS {
@@ -79,10 +79,26 @@ impl Model {
     pub fn assess(&self, features: &[f32]) -> Option<Assessment> {
         check_features(self.set, features).ok()?;
         let mut z = [0.0; super::MAX_FEATURES];
-        let z = &mut z[..self.width()];
-        let distance = self.standardise(features, z);
-        let probability = logistic(forward(self.weights(), z, &mut [0.0; MAX_HIDDEN][..self.hidden()]));
+        let distance = self.standardise(features, &mut z);
+        let probability = self.output(&z);
         Some(Assessment { probability, distance, claims: self.accepts(probability, distance) })
+    }
+
+    /// The output for a vector of the model's set, unless it is beyond the model's reach; with whether that is a claim.
+    pub(super) fn judge(&self, features: &[f32]) -> Option<(f32, bool)> {
+        let mut z = [0.0; super::MAX_FEATURES];
+        let distance = self.standardise(features, &mut z);
+        // Most flows are beyond most models' reach: that spares the network.
+        (distance <= self.parameters[1]).then(|| {
+            let probability = self.output(&z);
+            (probability, self.accepts(probability, distance))
+        })
+    }
+
+    /// The network's output for standardised features.
+    fn output(&self, z: &[f32]) -> f32 {
+        let mut hidden = [0.0; MAX_HIDDEN];
+        logistic(forward(self.weights(), &z[..self.width()], &mut hidden[..self.hidden()]))
     }
 
     /// How many features it looks at.
@@ -91,7 +107,7 @@ impl Model {
     }
 
     /// The mean standardised distance of `features`, a vector of the model's set, from the AppID's centre. `z`, which has
-    /// the model's width, receives the standardised features that the model looks at.
+    /// at least the model's width, receives the standardised features that the model looks at.
     pub(super) fn standardise(&self, features: &[f32], z: &mut [f32]) -> f32 {
         let n = self.width();
         let (centres, rest) = self.parameters[2..].split_at(n);
@@ -106,12 +122,7 @@ impl Model {
         sum / n as f32
     }
 
-    /// The largest distance at which it may claim.
-    pub(super) fn reach(&self) -> f32 {
-        self.parameters[1]
-    }
-
-    pub(super) fn accepts(&self, probability: f32, distance: f32) -> bool {
+    fn accepts(&self, probability: f32, distance: f32) -> bool {
         probability >= self.parameters[0] && distance <= self.parameters[1]
     }
 

@@ -1,7 +1,7 @@
 //! What comes out of a [`Trainer`](super::Trainer).
 
 use super::{FeatureError, Origin, SampleRow, Score, WordsError};
-use crate::recognize::AppId;
+use crate::{counters::counters, recognize::AppId};
 
 /// A report that was kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,21 +127,15 @@ pub enum Refusal {
     Full,
 }
 
-/// What a trainer did so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TrainerCounters {
-    /// Reports kept.
-    pub kept: u64,
-    /// Samples dropped to make room.
-    pub dropped: u64,
-    /// Reports refused for their words.
-    pub malformed: u64,
-    /// Reports refused for the rate of their source, or for too many sources.
-    pub throttled: u64,
-    /// Reports refused for too many AppIDs.
-    pub overfull: u64,
-    /// Models put in use by training or offer.
-    pub accepted: u64,
-    /// Trainings and offers that changed nothing.
-    pub refused: u64,
+counters! {
+    /// What a trainer did so far.
+    pub struct TrainerCounters {
+        kept: "Reports kept.",
+        dropped: "Samples dropped to make room.",
+        malformed: "Reports refused for their words.",
+        throttled: "Reports refused for the rate of their source, or for too many sources.",
+        overfull: "Reports refused for too many AppIDs.",
+        accepted: "Models put in use by training or offer.",
+        refused: "Trainings and offers that changed nothing.",
+    }
 }

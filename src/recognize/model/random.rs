@@ -1,27 +1,24 @@
 //! Seeded pseudo-random numbers for training: the same seed gives the same model.
 
-/// SplitMix64. Not for secrets.
+use crate::rng::{Entropy, Seeded};
+
+/// Numbers that nobody needs to be kept from foreseeing.
 #[derive(Clone, Debug)]
-pub(super) struct Random(u64);
+pub(super) struct Random(Seeded);
 
 impl Random {
     pub(super) fn new(seed: u64) -> Random {
-        Random(seed)
+        Random(Seeded::new(seed))
     }
 
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.0)
-    }
-
-    /// Evenly in `0..most`; 0 when `most` is 0.
-    pub(super) fn below(&mut self, most: usize) -> usize {
-        ((self.next() >> 32) * most as u64 >> 32) as usize
+    /// Evenly in `0..bound`; 0 when `bound` is 0.
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        self.0.below(bound as u32) as usize
     }
 
     /// Evenly in -1 to 1.
     pub(super) fn signed(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        (self.0.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 }
 

@@ -1,6 +1,6 @@
 //! The models a gateway has, and one decision out of them.
 
-use super::{FeatureSet, Model};
+use super::{FeatureSet, Model, check_features};
 use crate::recognize::AppId;
 use std::collections::BTreeMap;
 
@@ -78,19 +78,17 @@ impl ModelSet {
     /// Refusing costs coverage, a wrong claim costs trust: a flow that two models could claim is nobody's. A vector that
     /// is not of the feature set is not decided.
     pub fn classify(&self, features: &[f32]) -> Option<(AppId, f32)> {
+        check_features(self.set, features).ok()?;
         let mut best: Option<(AppId, f32)> = None;
         let mut other = 0.0f32;
         for (&app, model) in &self.models {
-            let seen = model.assess(features)?;
-            if seen.distance > model.reach() {
-                continue;
-            }
-            let leads = best.is_none_or(|(_, confidence)| seen.probability > confidence);
-            if seen.claims && leads {
+            let Some((probability, claims)) = model.judge(features) else { continue };
+            let leads = best.is_none_or(|(_, confidence)| probability > confidence);
+            if claims && leads {
                 other = other.max(best.map_or(0.0, |(_, confidence)| confidence));
-                best = Some((app, seen.probability));
+                best = Some((app, probability));
             } else {
-                other = other.max(seen.probability);
+                other = other.max(probability);
             }
         }
         best.filter(|(_, c)| *c >= self.config.min_confidence && c - other >= self.config.margin)

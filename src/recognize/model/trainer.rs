@@ -6,7 +6,7 @@
 
 use super::{
     FeatureSet, InstallError, Kept, LineageError, Model, OfferError, Origin, Outcome, Refusal, ReportError,
-    SampleRow, Score, Source, TrainerCounters, TrainingSample,
+    SampleRow, Score, Source, TrainerCounters, TrainingSample, check_features,
     corroborate::Corroboration,
     fit::Fit,
     gate::TIE,
@@ -188,10 +188,24 @@ impl Trainer {
     /// # Errors
     /// When there is no room for its AppID: the row can be deleted.
     pub fn restore_sample(&mut self, row: &SampleRow) -> Result<Option<u64>, ReportError> {
-        super::check_features(self.set, &row.features).inspect_err(|_| self.counters.malformed += 1)?;
+        check_features(self.set, &row.features).inspect_err(|_| self.counters.malformed += 1)?;
         let dropped = self.keep(row)?;
         self.plan(row.app);
         Ok(dropped)
+    }
+
+    /// Puts the words of a stored report back after a restart, oldest first, for a backend that stores reports as they came:
+    /// no rate applies, and what is held out follows from the seed again.
+    ///
+    /// # Errors
+    /// What is wrong with the words, or no room for the AppID: the stored report is of no use.
+    pub fn restore_report(&mut self, app: AppId, source: Source, words: &[u32]) -> Result<(), ReportError> {
+        let (_, features) =
+            report_from_words(self.set, words).inspect_err(|_| self.counters.malformed += 1)?;
+        let held_out = is_held_out(self.config.seed, &features);
+        self.keep(&SampleRow { serial: self.next_serial, app, source, held_out, features })?;
+        self.plan(app);
+        Ok(())
     }
 
     /// Forgets what a source reported, when it is barred or leaves the group. The serials of the rows to be deleted.
@@ -351,7 +365,7 @@ impl Trainer {
                     if !fit.step(&mut left) {
                         break;
                     }
-                    let model = fit.clone().finish(&job.snapshot);
+                    let model = fit.finish(&job.snapshot);
                     return Some(self.conclude(now, job, Ok(model)));
                 }
             }

@@ -57,7 +57,7 @@ pub enum WordsError {
     /// No word at all, or not even the shape.
     #[error("{0} words are too few for a model")]
     TooShort(usize),
-    /// More than [`MAX_WORDS`].
+    /// More than a message carries, 256.
     #[error("{0} words are more than 256")]
     TooLong(usize),
     /// The model is for another feature set.
@@ -91,14 +91,14 @@ pub enum WordsError {
 }
 
 impl Model {
-    /// The words of the identification-rule message for this model: at most [`MAX_WORDS`].
+    /// The words of the identification-rule message for this model: at most 256.
     pub fn to_words(&self) -> Vec<u32> {
         let header =
             Header { feature_set: self.set().version(), form: FORM_NETWORK, revision: self.revision() };
         let mut words = Vec::with_capacity(HEAD_WORDS + self.parameters().len());
         words.push(header.to_word());
         words.push((self.hidden() as f32).to_bits());
-        words.extend((0..3).map(|i| ((self.looks_at() >> (BITS * i) & (1 << BITS) - 1) as f32).to_bits()));
+        words.extend((0..3).map(|i| ((self.looks_at() >> (BITS * i) & ((1 << BITS) - 1)) as f32).to_bits()));
         words.extend(self.parameters().iter().map(|p| p.to_bits()));
         words
     }
@@ -241,7 +241,7 @@ mod tests {
             for _ in 0..=random.below(3) {
                 let at = random.below(w.len());
                 w[at] = match random.below(3) {
-                    0 => random.next() as u32,
+                    0 => (random.below(1 << 16) << 16 | random.below(1 << 16)) as u32,
                     1 => w[at] ^ 1 << random.below(32),
                     _ => 1.0e6f32.to_bits(),
                 };
