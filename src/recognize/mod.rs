@@ -12,6 +12,7 @@ mod flow;
 mod fragments;
 mod inspect;
 mod look;
+pub mod model;
 mod pool;
 mod recognizer;
 mod rules_file;
