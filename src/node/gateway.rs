@@ -2,26 +2,40 @@
 
 use std::collections::VecDeque;
 
-use super::{Event, EventKind, Field, Node};
+use super::{
+    Event, EventKind, Field, Node,
+    recognition::{Finding, Recognition},
+};
 use crate::{
     gateway::{Gateway, GatewayEvent},
     io::{Input, Output},
+    recognize::{How, Verdict},
+    status::{Fault, Status},
     time::Time,
-    wire::gateway::Record,
+    wire::{gateway::Record, packet::LinkType},
 };
 
 /// A gateway.
 pub struct GatewayNode {
     gateway: Gateway,
+    recognition: Option<Recognition>,
     events: VecDeque<Event>,
     /// Records that came together are told one by one, as there is room for events.
     records: std::vec::IntoIter<Record>,
+    /// When flows are looked at that may have been silent too long.
+    sweep: Option<Time>,
 }
 
 impl GatewayNode {
-    /// A gateway around its end of the protocol.
-    pub fn new(gateway: Gateway) -> GatewayNode {
-        GatewayNode { gateway, events: VecDeque::new(), records: Vec::new().into_iter() }
+    /// A gateway around its end of the protocol, which recognises flows or has them recognised by its vendor.
+    pub fn new(gateway: Gateway, recognition: Option<Recognition>) -> GatewayNode {
+        GatewayNode {
+            gateway,
+            recognition,
+            events: VecDeque::new(),
+            records: Vec::new().into_iter(),
+            sweep: None,
+        }
     }
 
     /// The protocol's end.
@@ -34,7 +48,44 @@ impl GatewayNode {
         &mut self.gateway
     }
 
-    fn event(&mut self, event: GatewayEvent) -> Option<Event> {
+    /// What recognises flows, if this gateway does.
+    pub fn recognition(&self) -> Option<&Recognition> {
+        self.recognition.as_ref()
+    }
+
+    /// Takes in a frame as captured at `now`.
+    pub fn feed(&mut self, now: Time, link: LinkType, frame: &[u8]) -> Result<(), Fault> {
+        let recognition = self.recognition.as_mut().ok_or_else(no_rules)?;
+        let result = recognition.feed(now, link, frame);
+        self.tell(now);
+        result
+    }
+
+    /// Ends every flow, for a capture that is over.
+    pub fn finish(&mut self, now: Time) -> Result<(), Fault> {
+        self.recognition.as_mut().ok_or_else(no_rules)?.finish(now);
+        self.tell(now);
+        Ok(())
+    }
+
+    /// Passes on what recognition found.
+    fn tell(&mut self, now: Time) {
+        let Some(recognition) = &mut self.recognition else { return };
+        self.sweep = self.sweep.or_else(|| recognition.deadline(now));
+        while let Some(finding) = recognition.poll() {
+            match finding {
+                Finding::Flow(verdict) => {
+                    let name = verdict.app.and_then(|app| recognition.name(app));
+                    self.events.push_back(flow_event(&verdict, name));
+                }
+                // When the queue is full the flow's next report comes with its next appearance.
+                Finding::Result(record) => drop(self.gateway.report(now, record)),
+                Finding::Features(app, words) => drop(self.gateway.report_features(now, app, words)),
+            }
+        }
+    }
+
+    fn event(&mut self, now: Time, event: GatewayEvent) -> Option<Event> {
         let new = Event::new;
         Some(match event {
             GatewayEvent::Registered => new(EventKind::Registered),
@@ -43,14 +94,30 @@ impl GatewayNode {
                 .with_text(Field::Text, reason.text()),
             GatewayEvent::Down(fault) => new(EventKind::Down).with_fault(fault),
             GatewayEvent::Results(records) => {
+                if let Some(recognition) = &mut self.recognition {
+                    let expires = now + self.gateway.config().result_ttl;
+                    records.iter().for_each(|record| recognition.hint(record, expires));
+                }
                 self.records = records.into_iter();
                 return self.records.next().map(result);
             }
             GatewayEvent::Rules => {
+                if let Some(recognition) = &mut self.recognition {
+                    for (app, why) in recognition.set_rules(self.gateway.rules()) {
+                        let event = new(EventKind::RuleRejected).with_app(app).with_text(Field::Text, why);
+                        self.events.push_back(event);
+                    }
+                }
                 new(EventKind::Rules).with_u64(Field::Count, self.gateway.rules().count() as u64)
             }
             GatewayEvent::Synced => new(EventKind::Synced),
-            GatewayEvent::Parameters(app, _) => new(EventKind::Parameters).with_app(app),
+            GatewayEvent::Parameters(app, words) => {
+                let taken = self.recognition.as_mut().map(|recognition| recognition.set_parameters(app, &words));
+                match taken {
+                    Some(Err(fault)) => new(EventKind::RuleRejected).with_app(app).with_text(Field::Text, fault.detail),
+                    _ => new(EventKind::Parameters).with_app(app),
+                }
+            }
             GatewayEvent::Acknowledged(record) => new(EventKind::Acknowledged).with_record(&record),
             GatewayEvent::FeaturesAcknowledged(app) => new(EventKind::FeaturesAcknowledged).with_app(app),
             GatewayEvent::Writable => new(EventKind::Writable),
@@ -63,10 +130,17 @@ impl GatewayNode {
 
 impl Node for GatewayNode {
     fn handle(&mut self, now: Time, input: Input<'_>) {
+        if matches!(input, Input::Deadline) && self.sweep.is_some_and(|sweep| sweep <= now) {
+            self.sweep = None;
+            if let Some(recognition) = &mut self.recognition {
+                recognition.expire(now);
+            }
+            self.tell(now);
+        }
         self.gateway.handle(now, input);
     }
 
-    fn poll_output(&mut self, _now: Time) -> Option<Output<Event>> {
+    fn poll_output(&mut self, now: Time) -> Option<Output<Event>> {
         if let Some(record) = self.records.next() {
             return Some(Output::Event(result(record)));
         }
@@ -75,7 +149,7 @@ impl Node for GatewayNode {
         }
         loop {
             return Some(match self.gateway.poll_output()? {
-                Output::Event(event) => match self.event(event) {
+                Output::Event(event) => match self.event(now, event) {
                     Some(event) => Output::Event(event),
                     None => continue,
                 },
@@ -92,10 +166,38 @@ impl Node for GatewayNode {
     }
 
     fn deadline(&self) -> Option<Time> {
-        self.gateway.deadline()
+        self.gateway.deadline().into_iter().chain(self.sweep).min()
     }
+}
+
+/// A flow's verdict as an event.
+pub fn flow_event(verdict: &Verdict, name: Option<&str>) -> Event {
+    let protocol = if verdict.flow.protocol == 6 { 1 } else { 2 };
+    let how = match verdict.how {
+        How::Rule => "rule",
+        How::Model => "model",
+        How::Shared => "shared",
+        How::None => "none",
+    };
+    let event = Event::new(EventKind::Flow).with_ends(verdict.flow.initiator, verdict.flow.responder, protocol);
+    let event = match verdict.app {
+        Some(app) => event.with_app(app),
+        None => event,
+    };
+    let event = match name {
+        Some(name) => event.with_text(Field::AppName, name.to_owned()),
+        None => event,
+    };
+    event
+        .with_text(Field::How, how)
+        .with_u64(Field::Packets, verdict.packets.into())
+        .with_u64(Field::Octets, verdict.octets)
 }
 
 fn result(record: Record) -> Event {
     Event::new(EventKind::Result).with_record(&record)
+}
+
+fn no_rules() -> Fault {
+    Fault::new(Status::State, "this gateway does not recognise flows: set the option `rules`")
 }

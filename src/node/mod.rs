@@ -5,14 +5,20 @@
 #[cfg(feature = "backend")]
 mod backend;
 mod event;
+#[cfg(feature = "gateway")]
 mod gateway;
+#[cfg(feature = "gateway")]
+mod recognition;
 
 use std::any::Any;
 
 #[cfg(feature = "backend")]
 pub use backend::BackendNode;
 pub use event::{Event, EventKind, Field, Value};
-pub use gateway::GatewayNode;
+#[cfg(feature = "gateway")]
+pub use gateway::{GatewayNode, flow_event};
+#[cfg(feature = "gateway")]
+pub use recognition::{Recognition, feature_set};
 
 use crate::{
     io::{Input, Output},

@@ -1,0 +1,46 @@
+//! The only clock, and the system's randomness.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::{
+    rng::{Entropy, Seeded},
+    time::Time,
+};
+
+/// Counts from its making.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    pub fn new() -> Clock {
+        Clock { origin: Instant::now() }
+    }
+
+    pub fn now(&self) -> Time {
+        Time::from_micros(u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Seconds since 1970. Read when a store is opened, never inside a turn.
+pub(super) fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// The system's random octets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    fn fill(&mut self, octets: &mut [u8]) {
+        getrandom::fill(octets).expect("a kernel that this library runs on has random octets");
+    }
+}
+
+impl SystemEntropy {
+    /// A source for jitter and tags.
+    pub fn seeded(mut self) -> Seeded {
+        Seeded::new(self.next_u64())
+    }
+}

@@ -1,0 +1,482 @@
+//! The loop: one file descriptor, one timeout, one step.
+//!
+//! A step takes what the kernel has, in bounded portions; lets due timers fire; pulls every node's outputs; commits the
+//! stores once; and writes what was queued. Whatever is left over keeps the timeout at zero.
+
+mod dial;
+mod serve;
+mod sockets;
+
+use std::{
+    any::Any,
+    collections::{HashMap, VecDeque},
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsRawFd, RawFd},
+    sync::Arc,
+    time::Duration,
+};
+
+use mio::{
+    Events, Interest, Poll, Token, Waker,
+    event::Source,
+    net::{TcpListener, TcpStream, UdpSocket},
+};
+
+use self::sockets::{Socket, SocketKind};
+use super::{
+    clock::{Clock, SystemEntropy},
+    endpoint::{Dial, DialStage, Limits, Listen, ListenTransport, Remote, dial_fault},
+    happy_eyeballs::{self, AttemptId, Race},
+    resolver::{self, Resolver, SocketToken},
+    stream::{ReadEnd, Stream, StreamCounters, fault},
+    system::NameFiles,
+    timers::{Timer, Timers},
+};
+use crate::{
+    io::{Conn, Input, Output, Peer, Transport},
+    node::{Event, Node},
+    status::{Fault, Status},
+    time::Time,
+};
+
+/// Names a node on its loop; never used again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NodeId(u64);
+
+/// Sockets served in one step before it returns.
+const STEP_BUDGET: usize = 1024;
+/// Connections taken from one listener before another socket has its turn.
+const ACCEPT_BUDGET: usize = 64;
+/// Datagrams read from one socket before another has its turn.
+const DATAGRAM_BUDGET: usize = 256;
+/// Largest datagram that any of our protocols sends, and then some.
+const DATAGRAM_LEN: usize = 65_536;
+const WAKER: Token = Token(usize::MAX);
+
+/// The loop.
+pub struct Loop {
+    poll: Poll,
+    kernel: Events,
+    waker: Arc<Waker>,
+    clock: Clock,
+    limits: Limits,
+    slots: Vec<Option<Slot>>,
+    by_id: HashMap<NodeId, usize>,
+    next_id: u64,
+    sockets: Vec<Option<Socket>>,
+    free: Vec<usize>,
+    /// Sockets of the last generation are told from later ones at the same place.
+    freed_this_step: Vec<usize>,
+    timers: Timers,
+    dials: HashMap<usize, Dial>,
+    next_dial: usize,
+    resolver: Resolver<SystemEntropy>,
+    names: NameFiles,
+    queries: HashMap<SocketToken, usize>,
+    events: VecDeque<(NodeId, Event)>,
+    /// Sockets that may have more to read.
+    readable: VecDeque<usize>,
+    /// Nodes that may have outputs.
+    dirty: VecDeque<usize>,
+    /// Streams with something to write.
+    unwritten: Vec<usize>,
+    stream_counters: StreamCounters,
+    scratch: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+struct Slot {
+    id: NodeId,
+    node: Box<dyn Node>,
+    remote: Option<Remote>,
+    conns: HashMap<Conn, usize>,
+    dials: HashMap<Conn, usize>,
+    next_conn: u32,
+    per_address: HashMap<IpAddr, usize>,
+    datagram_dials: usize,
+    is_dirty: bool,
+}
+
+impl Loop {
+    /// A loop with nothing on it.
+    pub fn new() -> Result<Loop, Fault> {
+        let poll = Poll::new().map_err(|error| fault("making the event queue", &error))?;
+        let waker = Waker::new(poll.registry(), WAKER).map_err(|error| fault("making the waker", &error))?;
+        Ok(Loop {
+            poll,
+            kernel: Events::with_capacity(1024),
+            waker: Arc::new(waker),
+            clock: Clock::new(),
+            limits: Limits::default(),
+            slots: Vec::new(),
+            by_id: HashMap::new(),
+            next_id: 0,
+            sockets: Vec::new(),
+            free: Vec::new(),
+            freed_this_step: Vec::new(),
+            timers: Timers::default(),
+            dials: HashMap::new(),
+            next_dial: 0,
+            resolver: Resolver::new(resolver::Config::default(), SystemEntropy),
+            names: NameFiles::default(),
+            queries: HashMap::new(),
+            events: VecDeque::new(),
+            readable: VecDeque::new(),
+            dirty: VecDeque::new(),
+            unwritten: Vec::new(),
+            stream_counters: StreamCounters::default(),
+            scratch: vec![0; DATAGRAM_LEN],
+            plain: Vec::new(),
+        })
+    }
+
+    /// The driver's bounds.
+    pub fn limits_mut(&mut self) -> &mut Limits {
+        &mut self.limits
+    }
+
+    /// The one descriptor to wait on: readable when [`Loop::step`] has something to do.
+    pub fn fd(&self) -> RawFd {
+        self.poll.as_raw_fd()
+    }
+
+    /// What streams counted.
+    pub fn stream_counters(&self) -> &StreamCounters {
+        &self.stream_counters
+    }
+
+    /// Ends a wait from any thread.
+    pub fn waker(&self) -> Arc<Waker> {
+        self.waker.clone()
+    }
+
+    /// The driver's time.
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// How long to wait at most; `None` for as long as it takes.
+    pub fn timeout(&self) -> Option<Duration> {
+        if !self.readable.is_empty() || !self.dirty.is_empty() || !self.unwritten.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.timers.next().map(|due| due.since(self.clock.now()))
+    }
+
+    /// Waits for something to do, at most `limit`, then does it.
+    pub fn wait(&mut self, limit: Option<Duration>) -> Result<(), Fault> {
+        let timeout = match (self.timeout(), limit) {
+            (Some(own), Some(limit)) => Some(own.min(limit)),
+            (own, limit) => own.or(limit),
+        };
+        // A timeout is cut to whole milliseconds: rather wait one too long than spin.
+        let timeout = timeout.map(|wait| if wait.is_zero() { wait } else { wait + Duration::from_millis(1) });
+        self.turn(timeout)
+    }
+
+    /// One turn, without waiting.
+    pub fn step(&mut self) -> Result<(), Fault> {
+        self.turn(Some(Duration::ZERO))
+    }
+
+    /// The next event, and the node that it came from.
+    pub fn next_event(&mut self) -> Option<(NodeId, Event)> {
+        self.events.pop_front()
+    }
+
+    /// Puts a node on the loop. `remote` is where it connects to.
+    pub fn add(&mut self, node: Box<dyn Node>, remote: Option<Remote>) -> NodeId {
+        self.next_id += 1;
+        let id = NodeId(self.next_id);
+        let slot = Slot {
+            id,
+            node,
+            remote,
+            conns: HashMap::new(),
+            dials: HashMap::new(),
+            next_conn: 0,
+            per_address: HashMap::new(),
+            datagram_dials: usize::MAX,
+            is_dirty: false,
+        };
+        let at = self.slots.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        self.slots[at] = Some(slot);
+        self.by_id.insert(id, at);
+        self.touch(at);
+        id
+    }
+
+    /// Takes a node off the loop: its sockets close, its events are gone.
+    pub fn remove(&mut self, id: NodeId) -> Option<Box<dyn Node>> {
+        let at = self.by_id.remove(&id)?;
+        let slot = self.slots[at].take()?;
+        for socket in slot.conns.into_values() {
+            self.drop_socket(socket);
+        }
+        for dial in slot.dials.into_values() {
+            self.drop_dial(dial);
+        }
+        for socket in 0..self.sockets.len() {
+            if self.sockets[socket].as_ref().is_some_and(|known| known.slot == at && !known.is_resolvers()) {
+                self.drop_socket(socket);
+            }
+        }
+        self.timers.set(Timer::Node(at), None);
+        self.events.retain(|(owner, _)| *owner != id);
+        Some(slot.node)
+    }
+
+    /// Calls into a node. What it wants done because of that is done in the next step.
+    pub fn with<N: Node, R>(&mut self, id: NodeId, call: impl FnOnce(&mut N, Time) -> R) -> Result<R, Fault> {
+        let now = self.clock.now();
+        let at = *self.by_id.get(&id).ok_or(Status::NotFound)?;
+        let slot = self.slots[at].as_mut().ok_or(Status::NotFound)?;
+        let node: &mut dyn Any = &mut *slot.node;
+        let node = node.downcast_mut::<N>().ok_or(Status::Invalid)?;
+        let result = call(node, now);
+        self.touch(at);
+        Ok(result)
+    }
+
+    /// Looks into a node.
+    pub fn get<N: Node>(&self, id: NodeId) -> Option<&N> {
+        let slot = self.slots[*self.by_id.get(&id)?].as_ref()?;
+        let node: &dyn Any = &*slot.node;
+        node.downcast_ref()
+    }
+
+    /// Opens a listener for a node. Answers with its address, which tells the port when 0 was asked for.
+    pub fn listen(&mut self, id: NodeId, listen: Listen) -> Result<SocketAddr, Fault> {
+        let slot = *self.by_id.get(&id).ok_or(Status::NotFound)?;
+        let refused = |error: io::Error| {
+            let detail = format!("cannot listen on {}: {error}: is another process there?", listen.address);
+            Fault::new(Status::Listen, detail)
+        };
+        let conn = self.next_conn(slot);
+        let (kind, address) = match &listen.transport {
+            ListenTransport::Stream(_) => {
+                let listener = TcpListener::bind(listen.address).map_err(refused)?;
+                let address = listener.local_addr().map_err(refused)?;
+                (SocketKind::Listener { listener, listen }, address)
+            }
+            ListenTransport::Datagram => {
+                let socket = UdpSocket::bind(listen.address).map_err(refused)?;
+                let address = socket.local_addr().map_err(refused)?;
+                (SocketKind::Datagrams { socket, listen }, address)
+            }
+        };
+        let is_datagram = matches!(kind, SocketKind::Datagrams { .. });
+        let socket = self.insert(slot, conn, kind)?;
+        if is_datagram {
+            let unspecified = match address {
+                SocketAddr::V4(_) => SocketAddr::from(([0; 4], 0)),
+                SocketAddr::V6(_) => SocketAddr::from(([0u16; 8], 0)),
+            };
+            let peer =
+                Peer { transport: Transport::Datagram, local: address, remote: unspecified, key: None };
+            self.adopt(slot, conn, socket);
+            self.tell(slot, Input::Accepted { conn, peer });
+        }
+        Ok(address)
+    }
+
+    fn turn(&mut self, timeout: Option<Duration>) -> Result<(), Fault> {
+        if let Err(error) = self.poll.poll(&mut self.kernel, timeout)
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            return Err(fault("waiting for events", &error));
+        }
+        self.take_kernel_events();
+        self.fire_timers();
+        for _ in 0..STEP_BUDGET {
+            if self.events.len() >= self.limits.events {
+                break;
+            }
+            let Some(socket) = self.readable.pop_front() else { break };
+            if let Some(known) = &mut self.sockets[socket] {
+                known.is_queued = false;
+                self.serve(socket);
+            }
+        }
+        self.settle();
+        self.free.append(&mut self.freed_this_step);
+        Ok(())
+    }
+
+    fn take_kernel_events(&mut self) {
+        let kernel = std::mem::replace(&mut self.kernel, Events::with_capacity(0));
+        for event in &kernel {
+            let Token(socket) = event.token();
+            let Some(Some(known)) = self.sockets.get(socket) else { continue };
+            match known.kind {
+                SocketKind::Attempt { .. } => self.attempt_ready(socket),
+                SocketKind::QueryStream { .. } if event.is_writable() => self.query_writable(socket),
+                _ => {}
+            }
+            if event.is_writable() {
+                self.mark_unwritten(socket);
+            }
+            if event.is_readable() || event.is_read_closed() || event.is_error() {
+                self.mark_readable(socket);
+            }
+        }
+        self.kernel = kernel;
+    }
+
+    fn fire_timers(&mut self) {
+        let now = self.clock.now();
+        while let Some(timer) = self.timers.pop(now) {
+            match timer {
+                Timer::Node(slot) => self.tell(slot, Input::Deadline),
+                Timer::Socket(socket) => self.socket_due(socket),
+                Timer::Dial(dial) => {
+                    if let Some(Dial { stage: DialStage::Racing(race), .. }) = self.dials.get_mut(&dial) {
+                        race.handle_deadline(now);
+                        self.drive_race(dial);
+                    }
+                }
+                Timer::Resolver => {
+                    self.resolver.handle_deadline(now);
+                    self.drive_resolver();
+                }
+            }
+        }
+    }
+
+    /// Does all that nodes want, commits their stores, writes what is queued.
+    fn settle(&mut self) {
+        let mut flushed = Vec::new();
+        while let Some(at) = self.dirty.pop_front() {
+            if self.events.len() >= self.limits.events {
+                self.dirty.push_front(at);
+                break;
+            }
+            if let Some(slot) = &mut self.slots[at] {
+                slot.is_dirty = false;
+                self.drain(at);
+                flushed.push(at);
+            }
+        }
+        let now = self.clock.now();
+        for at in flushed {
+            if self.slots[at].as_mut().is_some_and(|slot| slot.node.flush(now)) {
+                self.drain(at);
+            }
+            let due = self.slots[at].as_ref().and_then(|slot| slot.node.deadline());
+            self.timers.set(Timer::Node(at), due);
+        }
+        self.write_all();
+    }
+
+    /// Does what one node wants.
+    fn drain(&mut self, at: usize) {
+        let now = self.clock.now();
+        while let Some(slot) = &mut self.slots[at] {
+            if self.events.len() >= self.limits.events {
+                return self.touch(at);
+            }
+            let id = slot.id;
+            match slot.node.poll_output(now) {
+                Some(Output::Event(event)) => self.events.push_back((id, event)),
+                Some(Output::Send { conn, to, octets }) => self.send(at, conn, to, &octets),
+                Some(Output::Connect { conn }) => self.dial(at, conn),
+                Some(Output::Close { conn }) => self.close(at, conn),
+                Some(Output::Store(_)) => debug_assert!(false, "a node keeps its store inside"),
+                None => return,
+            }
+        }
+    }
+
+    fn send(&mut self, at: usize, conn: Conn, to: Option<SocketAddr>, octets: &[u8]) {
+        let Some(&socket) = self.slots[at].as_ref().and_then(|slot| slot.conns.get(&conn)) else { return };
+        let Some(known) = &mut self.sockets[socket] else { return };
+        match &mut known.kind {
+            SocketKind::Stream { stream, .. } => match stream.send(octets) {
+                Ok(()) => self.mark_unwritten(socket),
+                Err(fault) => self.fail(socket, Some(fault)),
+            },
+            // A datagram that the kernel has no room for is lost, as any other may be.
+            SocketKind::Datagrams { socket, .. } => {
+                if let Some(to) = to {
+                    let _ = socket.send_to(octets, to);
+                }
+            }
+            SocketKind::Connected { socket } => {
+                let _ = socket.send(octets);
+            }
+            _ => {}
+        }
+    }
+
+    /// The node closes: what is queued goes out first.
+    fn close(&mut self, at: usize, conn: Conn) {
+        let Some(slot) = &mut self.slots[at] else { return };
+        if let Some(dial) = slot.dials.remove(&conn) {
+            return self.drop_dial(dial);
+        }
+        let Some(socket) = slot.conns.remove(&conn) else { return };
+        let due = self.clock.now() + self.limits.patience;
+        match &mut self.sockets[socket] {
+            Some(Socket { kind: SocketKind::Stream { stream, closing, .. }, .. }) => {
+                stream.finish();
+                *closing = true;
+                self.timers.set(Timer::Socket(socket), Some(due));
+                self.mark_unwritten(socket);
+                self.mark_readable(socket);
+            }
+            _ => self.drop_socket(socket),
+        }
+    }
+
+    fn write_all(&mut self) {
+        for socket in std::mem::take(&mut self.unwritten) {
+            let Some(known) = &mut self.sockets[socket] else { continue };
+            known.is_unwritten = false;
+            let SocketKind::Stream { stream, .. } = &mut known.kind else { continue };
+            let was_congested = stream.is_congested();
+            match stream.write(&mut self.stream_counters) {
+                Ok(()) if was_congested && !stream.is_congested() => self.mark_readable(socket),
+                Ok(()) => {}
+                Err(fault) => self.fail(socket, Some(fault)),
+            }
+        }
+    }
+
+    /// Gives a node an input; its outputs are pulled when the step settles.
+    fn tell(&mut self, at: usize, input: Input<'_>) {
+        let now = self.clock.now();
+        if let Some(slot) = self.slots.get_mut(at).and_then(Option::as_mut) {
+            slot.node.handle(now, input);
+            self.touch(at);
+        }
+    }
+
+    fn touch(&mut self, at: usize) {
+        if let Some(slot) = &mut self.slots[at]
+            && !std::mem::replace(&mut slot.is_dirty, true)
+        {
+            self.dirty.push_back(at);
+        }
+    }
+
+    fn mark_readable(&mut self, socket: usize) {
+        if let Some(Some(known)) = self.sockets.get_mut(socket)
+            && !std::mem::replace(&mut known.is_queued, true)
+        {
+            self.readable.push_back(socket);
+        }
+    }
+
+    fn mark_unwritten(&mut self, socket: usize) {
+        if let Some(Some(known)) = self.sockets.get_mut(socket)
+            && matches!(known.kind, SocketKind::Stream { .. })
+            && !std::mem::replace(&mut known.is_unwritten, true)
+        {
+            self.unwritten.push(socket);
+        }
+    }
+}

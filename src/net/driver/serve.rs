@@ -1,0 +1,190 @@
+//! What sockets have to say: new peers, octets, ends.
+
+use super::*;
+
+impl Loop {
+    /// Reads what a socket has, at most a portion.
+    pub(super) fn serve(&mut self, socket: usize) {
+        let Some(known) = &mut self.sockets[socket] else { return };
+        match &mut known.kind {
+            SocketKind::Listener { .. } => self.accept(socket),
+            SocketKind::Stream { .. } => self.serve_stream(socket),
+            SocketKind::Datagrams { .. } | SocketKind::Connected { .. } => self.serve_datagrams(socket),
+            SocketKind::Query { .. } | SocketKind::QueryStream { .. } => self.serve_query(socket),
+            SocketKind::Attempt { .. } => {}
+        }
+    }
+
+    pub(super) fn accept(&mut self, socket: usize) {
+        for _ in 0..ACCEPT_BUDGET {
+            let Some(Socket { slot, kind: SocketKind::Listener { listener, listen }, .. }) =
+                &self.sockets[socket]
+            else {
+                return;
+            };
+            let slot = *slot;
+            match listener.accept() {
+                Ok((tcp, from)) => {
+                    let address = from.ip().to_canonical();
+                    let listen = listen.clone();
+                    self.accepted(slot, tcp, address, &listen);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // The peer gave up meanwhile, or descriptors ran out: the next one may do better.
+                Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
+                    self.timers
+                        .set(Timer::Socket(socket), Some(self.clock.now() + Duration::from_millis(100)));
+                    return;
+                }
+                Err(_) => {}
+            }
+        }
+        self.mark_readable(socket);
+    }
+
+    pub(super) fn accepted(&mut self, at: usize, tcp: TcpStream, address: IpAddr, listen: &Listen) {
+        let welcome = match &listen.networks {
+            Some(networks) => networks.iter().any(|network| network.contains(address)),
+            None => true,
+        };
+        let Some(slot) = &mut self.slots[at] else { return };
+        let held = slot.per_address.entry(address).or_default();
+        if !welcome || *held >= self.limits.per_address {
+            return;
+        }
+        *held += 1;
+        let ListenTransport::Stream(security) = &listen.transport else { return };
+        let Ok(stream) = Stream::accepted(tcp, security) else { return };
+        let conn = self.next_conn(at);
+        let kind = SocketKind::Stream { stream, told: false, address: Some(address), closing: false };
+        if let Ok(socket) = self.insert(at, conn, kind) {
+            self.timers.set(Timer::Socket(socket), Some(self.clock.now() + self.limits.patience));
+            self.tell_if_ready(socket);
+            self.mark_readable(socket);
+        }
+    }
+
+    pub(super) fn serve_stream(&mut self, socket: usize) {
+        let mut plain = std::mem::take(&mut self.plain);
+        let Some(Socket { kind: SocketKind::Stream { stream, closing, .. }, .. }) = &mut self.sockets[socket]
+        else {
+            return;
+        };
+        if stream.is_congested() && !*closing {
+            return;
+        }
+        let result = stream.read(&mut self.scratch, &mut plain, &mut self.stream_counters);
+        let closing = *closing;
+        // TLS may have something to say: a handshake message, an alert.
+        self.mark_unwritten(socket);
+        self.tell_if_ready(socket);
+        if !plain.is_empty() && !closing {
+            let known = self.sockets[socket].as_ref().map(|known| (known.slot, known.conn));
+            if let Some((slot, conn)) = known {
+                self.tell(slot, Input::Received { conn, from: None, octets: &plain });
+            }
+        }
+        plain.clear();
+        self.plain = plain;
+        match result {
+            Ok(ReadEnd::Drained) => {}
+            Ok(ReadEnd::Budget) => self.mark_readable(socket),
+            Ok(ReadEnd::End) => self.fail(socket, None),
+            Err(fault) => {
+                // An alert says why, if the peer still listens.
+                if let Some(Socket { kind: SocketKind::Stream { stream, .. }, .. }) =
+                    &mut self.sockets[socket]
+                {
+                    let _ = stream.write(&mut self.stream_counters);
+                }
+                self.fail(socket, Some(fault));
+            }
+        }
+    }
+
+    /// Tells the node of a stream, once that may be spoken on.
+    pub(super) fn tell_if_ready(&mut self, socket: usize) {
+        let Some(known) = &mut self.sockets[socket] else { return };
+        let SocketKind::Stream { stream, told, address, .. } = &mut known.kind else { return };
+        if *told || !stream.is_ready() {
+            return;
+        }
+        let (Ok(local), Ok(remote)) = (stream.tcp().local_addr(), stream.tcp().peer_addr()) else { return };
+        *told = true;
+        let peer = Peer { transport: Transport::Stream, local, remote, key: stream.peer_key() };
+        let (slot, conn, is_accepted) = (known.slot, known.conn, address.is_some());
+        self.timers.set(Timer::Socket(socket), None);
+        self.adopt(slot, conn, socket);
+        self.tell(
+            slot,
+            match is_accepted {
+                true => Input::Accepted { conn, peer },
+                false => Input::Connected { conn, peer },
+            },
+        );
+    }
+
+    pub(super) fn serve_datagrams(&mut self, socket: usize) {
+        for _ in 0..DATAGRAM_BUDGET {
+            let Some(known) = &mut self.sockets[socket] else { return };
+            let (slot, conn) = (known.slot, known.conn);
+            let received = match &mut known.kind {
+                SocketKind::Datagrams { socket, listen } => {
+                    socket.recv_from(&mut self.scratch).map(|(count, from)| {
+                        let welcome = listen.networks.as_ref().is_none_or(|networks| {
+                            networks.iter().any(|network| network.contains(from.ip()))
+                        });
+                        welcome.then_some((count, Some(from)))
+                    })
+                }
+                SocketKind::Connected { socket } => {
+                    socket.recv(&mut self.scratch).map(|count| Some((count, None)))
+                }
+                _ => return,
+            };
+            match received {
+                Ok(Some((count, from))) => {
+                    let octets = std::mem::take(&mut self.scratch);
+                    self.tell(slot, Input::Received { conn, from, octets: &octets[..count] });
+                    self.scratch = octets;
+                }
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // ICMP says that nobody is there: better to learn it now than by silence.
+                Err(error) if matches!(known.kind, SocketKind::Connected { .. }) => {
+                    return self.fail(socket, Some(fault("receiving", &error)));
+                }
+                // An error of an earlier datagram to somebody else: datagrams may be lost anyway.
+                Err(_) => {}
+            }
+        }
+        self.mark_readable(socket);
+    }
+
+    pub(super) fn socket_due(&mut self, socket: usize) {
+        let Some(known) = &self.sockets[socket] else { return };
+        match known.kind {
+            SocketKind::Listener { .. } => self.mark_readable(socket),
+            SocketKind::Stream { closing: true, .. } => self.drop_socket(socket),
+            _ => self.fail(socket, Some(Fault::new(Status::Timeout, "the handshake took too long"))),
+        }
+    }
+
+    /// A connection ended. Its node is told, unless it closed the connection itself.
+    pub(super) fn fail(&mut self, socket: usize, fault: Option<Fault>) {
+        let Some(known) = &self.sockets[socket] else { return };
+        let (slot, conn) = (known.slot, known.conn);
+        let is_ours = conn.0 & Conn::OURS != 0;
+        let told = match known.kind {
+            SocketKind::Stream { told, closing, .. } => !closing && (told || is_ours),
+            _ => true,
+        };
+        if let Some(slot) = &mut self.slots[slot] {
+            slot.conns.remove(&conn);
+        }
+        self.drop_socket(socket);
+        if told {
+            self.tell(slot, Input::Closed { conn, fault });
+        }
+    }
+}

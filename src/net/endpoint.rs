@@ -1,0 +1,116 @@
+//! Where nodes connect to and listen.
+
+use std::net::SocketAddr;
+#[cfg(feature = "tls")]
+use std::sync::Arc;
+
+use super::resolver::Target;
+use crate::{config::Network, status::Fault};
+
+/// How a stream to a server is protected.
+#[derive(Clone)]
+pub enum ClientSecurity {
+    /// Not at all.
+    Plain,
+    /// By TLS.
+    #[cfg(feature = "tls")]
+    Tls {
+        /// Identity, trust and protocol.
+        config: Arc<rustls::ClientConfig>,
+        /// What the server's certificate must name, unless its key is pinned.
+        server_name: String,
+    },
+}
+
+/// How streams of clients are protected.
+#[derive(Clone)]
+pub enum ServerSecurity {
+    /// Not at all.
+    Plain,
+    /// By TLS, with these identities and protocol.
+    #[cfg(feature = "tls")]
+    Tls(Arc<rustls::ServerConfig>),
+}
+
+/// Where a node's [`crate::io::Output::Connect`] leads.
+#[derive(Clone)]
+pub enum Remote {
+    /// A stream.
+    Stream {
+        /// Host and port.
+        target: Target,
+        /// Bare or under TLS.
+        security: ClientSecurity,
+    },
+    /// Datagrams.
+    Datagram {
+        /// Host and port.
+        target: Target,
+    },
+}
+
+impl Remote {
+    pub(super) fn target(&self) -> &Target {
+        match self {
+            Remote::Stream { target, .. } | Remote::Datagram { target } => target,
+        }
+    }
+}
+
+/// Where a node's peers come in.
+#[derive(Clone)]
+pub struct Listen {
+    /// The address; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Streams bare or under TLS, or datagrams.
+    pub transport: ListenTransport,
+    /// Who may come; `None` for everyone.
+    pub networks: Option<Vec<Network>>,
+}
+
+/// How peers come in.
+#[derive(Clone)]
+pub enum ListenTransport {
+    /// TCP.
+    Stream(ServerSecurity),
+    /// UDP.
+    Datagram,
+}
+
+/// The driver's bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Events that wait to be pulled; past it nothing more is read.
+    pub events: usize,
+    /// Connections that one address may hold at a node's listeners.
+    pub per_address: usize,
+    /// How long a handshake, or a peer that is to read our last words, may take.
+    pub patience: std::time::Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { events: 4096, per_address: 256, patience: std::time::Duration::from_secs(10) }
+    }
+}
+
+/// A connection attempt under way.
+pub(super) struct Dial {
+    pub node: super::NodeId,
+    pub conn: crate::io::Conn,
+    pub stage: DialStage,
+}
+
+pub(super) enum DialStage {
+    Resolving(super::resolver::LookupId),
+    Racing(super::happy_eyeballs::Race),
+}
+
+/// A failure of a dial in the words of its owner.
+pub(super) fn dial_fault(
+    status: crate::status::Status,
+    target: &Target,
+    why: impl std::fmt::Display,
+) -> Fault {
+    Fault::new(status, format!("connecting to {target}: {why}"))
+}

@@ -1,0 +1,133 @@
+//! Both ends of the gateway protocol over real sockets on loopback, each on a loop of its own.
+
+use std::time::{Duration, Instant};
+
+use hailpost::{
+    gateway::{BackendConfig, Gateway, GatewayConfig, Open},
+    net::{ClientSecurity, Listen, ListenTransport, Loop, NodeId, Remote, ServerSecurity, resolver::Target},
+    node::{BackendNode, Event, EventKind, Field, GatewayNode},
+    rng::Seeded,
+    store::Memory,
+    wire::{AppId, gateway::Record},
+};
+
+/// Both loops, turned in one thread.
+struct Both {
+    backend: (Loop, NodeId),
+    gateways: Vec<(Loop, NodeId)>,
+    seen: Vec<Vec<Event>>,
+}
+
+impl Both {
+    fn new(datagrams: bool, gateways: usize) -> Both {
+        let mut net = Loop::new().unwrap();
+        let config =
+            BackendConfig { agreement: 1, open_group: Some("home".into()), ..BackendConfig::default() };
+        let open = Open { now: net.now(), unix: 1_700_000_000, rng: Seeded::new(1) };
+        let node = BackendNode::open(config, open, Box::new(Memory::default())).unwrap();
+        let id = net.add(Box::new(node), None);
+        let transport = match datagrams {
+            true => ListenTransport::Datagram,
+            false => ListenTransport::Stream(ServerSecurity::Plain),
+        };
+        let address = net
+            .listen(id, Listen { address: "127.0.0.1:0".parse().unwrap(), transport, networks: None })
+            .unwrap();
+        let gateways = (0..gateways)
+            .map(|seed| {
+                let mut own = Loop::new().unwrap();
+                let gateway = Gateway::new(GatewayConfig::default(), own.now(), Seeded::new(seed as u64));
+                let target = Target::parse(&format!("localhost:{}", address.port()), 7700).unwrap();
+                let remote = match datagrams {
+                    true => Remote::Datagram { target },
+                    false => Remote::Stream { target, security: ClientSecurity::Plain },
+                };
+                let id = own.add(Box::new(GatewayNode::new(gateway)), Some(remote));
+                (own, id)
+            })
+            .collect();
+        let seen = vec![Vec::new(); 8];
+        Both { backend: (net, id), gateways, seen }
+    }
+
+    /// Turns both until gateway `at` has told of such an event.
+    fn until(&mut self, at: usize, kind: EventKind) -> Event {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(20) {
+            if let Some(found) = self.seen[at].iter().position(|event| event.kind() == kind) {
+                return self.seen[at].remove(found);
+            }
+            self.backend.0.wait(Some(Duration::from_millis(1))).unwrap();
+            while self.backend.0.next_event().is_some() {}
+            for (index, (net, _)) in self.gateways.iter_mut().enumerate() {
+                net.wait(Some(Duration::from_millis(1))).unwrap();
+                self.seen[index].extend(std::iter::from_fn(|| net.next_event()).map(|(_, event)| event));
+            }
+        }
+        panic!("gateway {at} never told of {kind:?}");
+    }
+}
+
+fn record(app: u32) -> Record {
+    Record {
+        app: AppId(app),
+        local: "192.168.1.2:40000".parse().unwrap(),
+        remote: "203.0.113.9:443".parse().unwrap(),
+        protocol: 1,
+        reserved1: 0,
+        reserved2: 0,
+        reserved3: 0,
+    }
+}
+
+#[test]
+fn a_result_travels_from_one_gateway_to_another() {
+    for datagrams in [false, true] {
+        let mut both = Both::new(datagrams, 2);
+        both.until(0, EventKind::Synced);
+        both.until(1, EventKind::Synced);
+        let (net, id) = &mut both.gateways[0];
+        net.with(*id, |node: &mut GatewayNode, now| node.gateway_mut().report(now, record(7)))
+            .unwrap()
+            .unwrap();
+        let told = both.until(1, EventKind::Result);
+        assert_eq!(told.u64(Field::App), Some(7));
+        assert_eq!(told.text(Field::RemoteAddress), Some("203.0.113.9"));
+        assert_eq!(told.text(Field::LocalAddress), Some("::"), "the local end stays at home");
+        let (net, id) = &mut both.backend;
+        net.with(*id, |node: &mut BackendNode, _| {
+            node.backend_mut().set_rule(None, AppId(22), b"^SSH-2\\.0-").unwrap()
+        })
+        .unwrap();
+        let told = both.until(1, EventKind::Rules);
+        assert_eq!(told.u64(Field::Count), Some(1));
+    }
+}
+
+#[test]
+fn a_stranger_is_refused_where_no_group_is_open() {
+    let mut net = Loop::new().unwrap();
+    let open = Open { now: net.now(), unix: 1_700_000_000, rng: Seeded::new(1) };
+    let node = BackendNode::open(BackendConfig::default(), open, Box::new(Memory::default())).unwrap();
+    assert!(node.backend().enrolments().next().is_none());
+    let id = net.add(Box::new(node), None);
+    let transport = ListenTransport::Stream(ServerSecurity::Plain);
+    let address = net
+        .listen(id, Listen { address: "127.0.0.1:0".parse().unwrap(), transport, networks: None })
+        .unwrap();
+    let gateway = Gateway::new(GatewayConfig::default(), net.now(), Seeded::new(2));
+    let target = Target::parse(&address.to_string(), 7700).unwrap();
+    let remote = Remote::Stream { target, security: ClientSecurity::Plain };
+    let own = net.add(Box::new(GatewayNode::new(gateway)), Some(remote));
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(20) {
+        net.wait(Some(Duration::from_millis(5))).unwrap();
+        while let Some((source, event)) = net.next_event() {
+            if source == own && event.kind() == EventKind::Refused {
+                assert_eq!(event.text(Field::Text), Some("not authorised"));
+                return;
+            }
+        }
+    }
+    panic!("the gateway was not refused");
+}
