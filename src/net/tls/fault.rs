@@ -6,7 +6,7 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use super::{
     Counters,
-    config::{CertificateTooLarge, PinMismatch},
+    verify::{CertificateTooLarge, PinMismatch},
 };
 use crate::status::{Fault, Status};
 

@@ -7,14 +7,18 @@
 
 pub mod config;
 mod fault;
+#[cfg(test)]
+mod hostile;
 pub mod keys;
 pub mod session;
 #[cfg(test)]
 mod testing;
+mod verify;
 
 pub use config::{ServerTrust, client_config, server_config};
 pub use keys::{Identity, key_id_of};
 pub use session::{ReadStop, Session, WriteStop};
+pub use verify::CLIENT_CERTIFICATE_LIMIT;
 
 use crate::counters::counters;
 

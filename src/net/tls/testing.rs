@@ -6,10 +6,16 @@ use std::{
     sync::Arc,
 };
 
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{
+    ClientConfig, ServerConfig, SupportedProtocolVersion,
+    version::{TLS12, TLS13},
+};
 
-use super::{Counters, ReadStop, Session, WriteStop};
-use crate::status::Fault;
+use super::{
+    Counters, Identity, ReadStop, ServerTrust, Session, WriteStop,
+    config::{client_config_for, server_config_for},
+};
+use crate::{io::KeyId, status::Fault};
 
 pub const ALPN: &str = "hail-gw/1";
 
@@ -148,5 +154,38 @@ impl Pair {
 
     pub fn faults(&self) -> (Option<&Fault>, Option<&Fault>) {
         (self.client.fault.as_ref(), self.server.fault.as_ref())
+    }
+}
+
+pub const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
+
+/// Configurations of two ends that trust each other; resumption off on the client, so that every handshake is whole.
+pub struct Ends {
+    pub client: Arc<ClientConfig>,
+    pub server: Arc<ServerConfig>,
+    /// The client's and the server's.
+    pub keys: (KeyId, KeyId),
+}
+
+impl Ends {
+    pub fn new(version: &'static SupportedProtocolVersion) -> Ends {
+        let (server, client) = (Identity::generate("server").unwrap(), Identity::generate("client").unwrap());
+        let keys = (client.key_id(), server.key_id());
+        let pin = ServerTrust::Pin(vec![keys.1]);
+        let mut config = (*client_config_for(&[version], Some(&client), pin, &[ALPN]).unwrap()).clone();
+        config.resumption = rustls::client::Resumption::disabled();
+        let server = server_config_for(&[version], &[&server], &[ALPN]).unwrap();
+        Ends { client: Arc::new(config), server, keys }
+    }
+
+    pub fn pair(&self) -> Pair {
+        Pair::new(&self.client, "server", &self.server)
+    }
+
+    pub fn shaken(&self) -> Pair {
+        let mut pair = self.pair();
+        pair.run();
+        assert!(pair.client.done() && pair.server.done(), "{:?}", pair.faults());
+        pair
     }
 }
