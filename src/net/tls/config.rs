@@ -483,7 +483,17 @@ mod tests {
             let trust = ServerTrust::Pin(vec![server.key_id()]);
             let (size, client) = sized(CLIENT_CERTIFICATE_LIMIT - 600);
             assert!(size <= CLIENT_CERTIFICATE_LIMIT);
-            assert!(shake(version, &server, Some(&client), trust.clone()).server.done());
+            let ours = server_config_for(&[version], &[&server], &[ALPN]).unwrap();
+            let restarted = server_config_for(&[version], &[&server], &[ALPN]).unwrap();
+            let theirs = client_config_for(&[version], Some(&client), trust.clone(), &[ALPN]).unwrap();
+            // Also when it travels in a ticket, and in both when the ticket is of no use any more.
+            for (config, resumed) in [(&ours, 0), (&ours, 1), (&restarted, 0)] {
+                let mut pair = Pair::new(&theirs, "backend.example", config);
+                pair.run();
+                assert!(pair.server.done(), "{:?}", pair.faults());
+                assert_eq!(pair.server.tls.peer_key(), Some(client.key_id()));
+                assert_eq!(pair.server.counters.resumed, resumed);
+            }
             let (size, client) = sized(CLIENT_CERTIFICATE_LIMIT);
             assert!(size > CLIENT_CERTIFICATE_LIMIT);
             let pair = shake(version, &server, Some(&client), trust);

@@ -30,8 +30,10 @@ use crate::{
 pub const PLAINTEXT_LIMIT: usize = 16 * 1024;
 /// The most that waits to be written to the socket.
 pub const WRITE_LIMIT: usize = 64 * 1024;
-/// What a client may send a server before the handshake is finished: it is a stranger until then.
-pub const SERVER_HANDSHAKE_LIMIT: usize = 16 * 1024;
+/// What a client may send a server before the handshake is finished: it is a stranger until then. Room for its
+/// certificates ([`CLIENT_CERTIFICATE_LIMIT`](super::CLIENT_CERTIFICATE_LIMIT)) and for two hellos with a ticket, which
+/// holds them too.
+pub const SERVER_HANDSHAKE_LIMIT: usize = 32 * 1024;
 /// What a server may send a client before the handshake is finished: room for a long chain of authorities.
 pub const CLIENT_HANDSHAKE_LIMIT: usize = 48 * 1024;
 
