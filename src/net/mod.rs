@@ -5,18 +5,18 @@ mod clock;
 mod driver;
 mod endpoint;
 pub mod happy_eyeballs;
-//mod open;
+mod open;
 pub mod resolver;
 mod stream;
 mod system;
 mod timers;
 #[cfg(feature = "tls")]
 pub mod tls;
-//pub mod url;
+pub mod url;
 
 pub use driver::{Loop, NodeId};
 pub use endpoint::{ClientSecurity, Limits, Listen, ListenTransport, Remote, ServerSecurity};
 pub use stream::StreamCounters;
-//#[cfg(feature = "backend")]
-//pub use open::open_backend;
-//pub use open::open_gateway;
+#[cfg(feature = "backend")]
+pub use open::open_backend;
+pub use open::open_gateway;
