@@ -76,6 +76,8 @@ impl Inspector {
             rules,
         };
         inspector.reset();
+        // Start states are always there; a bound below a few of each would only make the others come and go.
+        inspector.budget.limit = inspector.budget.limit.max(inspector.budget.used * 8);
         inspector
     }
 
