@@ -422,11 +422,11 @@ impl Recognizer {
             }
             self.end(at);
         }
-        if self.table.len() >= self.config.max_flows.max(1) {
-            if let Some(oldest) = self.table.oldest() {
-                self.counters.evicted += 1;
-                self.end(oldest);
-            }
+        if self.table.len() >= self.config.max_flows.max(1)
+            && let Some(oldest) = self.table.oldest()
+        {
+            self.counters.evicted += 1;
+            self.end(oldest);
         }
         self.counters.flows += 1;
         // A SYN+ACK answers a SYN that was not seen.
