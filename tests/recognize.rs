@@ -329,7 +329,7 @@ fn fragments_are_put_together() {
         .enumerate()
         .map(|(at, piece)| {
             let more = if (at + 1) * 800 < datagram.len() { 0x2000 } else { 0 };
-            ENDS.ip(true, 17, more | at as u16 * 100, piece)
+            ENDS.ip(true, 17, more | (at as u16 * 100), piece)
         })
         .collect();
     for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
@@ -468,7 +468,8 @@ fn rules_at_fault_are_named() {
     };
     let limits = Limits::default();
     let long = "x".repeat(1024);
-    let cases: [(&str, fn(&RuleFault) -> bool); 9] = [
+    type Expected = fn(&RuleFault) -> bool;
+    let cases: [(&str, Expected); 9] = [
         (&long, |fault| *fault == RuleFault::TooLong),
         ("(?#icmp)x", |fault| matches!(fault, RuleFault::Condition(_))),
         ("a(b", |fault| matches!(fault, RuleFault::Syntax(_))),

@@ -20,6 +20,7 @@ use super::{
     ruleset::RuleSet,
 };
 use crate::{
+    counters::counters,
     time::Time,
     wire::packet::{LinkType, Packet, PacketError, Segment},
 };
@@ -126,37 +127,24 @@ pub struct Verdict {
     pub features: FlowFeatures,
 }
 
-/// What happened so far; each bound has a number here.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Frames fed.
-    pub frames: u64,
-    /// Frames that are not IP.
-    pub not_ip: u64,
-    /// Frames that are cut or malformed.
-    pub malformed: u64,
-    /// Packets of protocols other than TCP and UDP.
-    pub other_protocol: u64,
-    /// Fragments of IP packets.
-    pub fragments: u64,
-    /// Packets that were not put together: their fragments did not come in time, or too many others waited.
-    pub fragments_incomplete: u64,
-    /// Packets dropped because their fragments overlap or are too many.
-    pub fragments_bad: u64,
-    /// Octets that waited and were dropped because [`Config::pool`] was reached; counted by segments.
-    pub pool_dropped: u64,
-    /// Flows begun.
-    pub flows: u64,
-    /// Flows ended early because [`Config::max_flows`] was reached.
-    pub evicted: u64,
-    /// Verdicts dropped because [`Config::max_verdicts`] was reached.
-    pub verdicts_dropped: u64,
-    /// Hints refused because [`Config::max_hints`] was reached.
-    pub hints_refused: u64,
-    /// Automaton runs that ended early because of a bound.
-    pub automaton_lost: u64,
-    /// Times the automata were renewed because they had grown to their bound.
-    pub automaton_renewed: u64,
+counters! {
+    /// What happened so far; each bound has a number here.
+    pub struct Counters {
+        frames: "frames fed",
+        not_ip: "frames that are not IP",
+        malformed: "frames that are cut or malformed",
+        other_protocol: "packets of protocols other than TCP and UDP",
+        fragments: "fragments of IP packets",
+        fragments_incomplete: "packets not put together: fragments missing too long, or too many others waiting",
+        fragments_bad: "packets dropped because their fragments overlap or are too many",
+        pool_dropped: "segments and beginnings of streams that waited and were dropped for want of room",
+        flows: "flows begun",
+        evicted: "flows ended early because max_flows was reached",
+        verdicts_dropped: "verdicts dropped because max_verdicts was reached",
+        hints_refused: "hints refused because max_hints was reached",
+        automaton_lost: "automaton runs that ended early because of a bound",
+        automaton_renewed: "times the automata were renewed because they had grown to their bound",
+    }
 }
 
 /// Octets of memory by what they are for.
