@@ -431,3 +431,124 @@ impl Scratch {
         self.visited
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use regex_automata::{Input, nfa::thompson::pikevm::PikeVM};
+
+    use super::*;
+
+    fn hir(pattern: &str) -> Hir {
+        let mut builder = regex_syntax::ParserBuilder::new();
+        builder.utf8(false).unicode(false).dot_matches_new_line(true);
+        builder.build().parse(pattern).expect("a good pattern")
+    }
+
+    struct Seeded(u64);
+
+    impl Seeded {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 >> 11) as usize % bound
+        }
+
+        fn pattern(&mut self, depth: usize) -> String {
+            let pieces = 1 + self.below(3);
+            (0..pieces).map(|_| self.piece(depth)).collect()
+        }
+
+        fn piece(&mut self, depth: usize) -> String {
+            match self.below(if depth == 0 { 5 } else { 9 }) {
+                0 | 1 => ["a", "b", "c"][self.below(3)].to_owned(),
+                2 => ".".to_owned(),
+                3 => "[^b]".to_owned(),
+                4 => "[ab]".to_owned(),
+                5 => format!("({}|{})", self.pattern(depth - 1), self.pattern(depth - 1)),
+                6 => format!("({})*", self.pattern(depth - 1)),
+                7 => format!("({}){{1,3}}", self.pattern(depth - 1)),
+                _ => format!("(^|{})", self.pattern(depth - 1)),
+            }
+        }
+    }
+
+    /// What matches within `text`, according to another engine.
+    fn reference(patterns: &[Hir], anchored: bool, text: &[u8]) -> Vec<u16> {
+        let config = thompson::Config::new().utf8(false);
+        let matches = |hir: &Hir| {
+            let nfa =
+                thompson::Compiler::new().configure(config.clone()).build_from_hir(hir).expect("it builds");
+            let machine = PikeVM::new_from_nfa(nfa).expect("it builds");
+            let anchor = if anchored { regex_automata::Anchored::Yes } else { regex_automata::Anchored::No };
+            machine.is_match(&mut machine.create_cache(), Input::new(text).anchored(anchor))
+        };
+        let numbered = (0u16..).zip(patterns);
+        numbered.filter(|(_, hir)| matches(hir)).map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn finds_what_another_engine_finds_however_the_text_is_cut() {
+        let mut seeded = Seeded(3);
+        for _ in 0..300 {
+            let patterns: Vec<Hir> = (0..1 + seeded.below(5))
+                .map(|_| {
+                    let end = if seeded.below(4) == 0 { "$" } else { "" };
+                    hir(&format!("{}{end}", seeded.pattern(2)))
+                })
+                .filter(|hir| hir.properties().minimum_len() > Some(0))
+                .collect();
+            let named: Vec<(u16, &Hir)> = (0..).zip(&patterns).collect();
+            let anchored = seeded.below(2) == 0;
+            let program = Program::new(&named, anchored, 1 << 20).expect("it is small");
+            let mut budget = Budget::new(1 << 20);
+            let mut cache = Cache::new(&program, &mut budget);
+            for _ in 0..10 {
+                let text: Vec<u8> = (0..seeded.below(12)).map(|_| b'a' + seeded.below(4) as u8).collect();
+                let mut found = Vec::new();
+                let mut state = StateId::START;
+                for piece in text.chunks(1 + seeded.below(5)) {
+                    state = program.run(&mut cache, &mut budget, state, piece, |name| found.push(name));
+                    if seeded.below(3) == 0 {
+                        let old = cache;
+                        budget.used = 0;
+                        cache = Cache::new(&program, &mut budget);
+                        state = cache.adopt(&mut budget, &old, state);
+                    }
+                }
+                program.end(&cache, state, |name| found.push(name));
+                found.sort_unstable();
+                found.dedup();
+                assert_eq!(found, reference(&patterns, anchored, &text), "{patterns:?} on {text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_beyond_the_budget_ends_and_is_counted() {
+        let pattern = hir("a.{200}b");
+        let program = Program::new(&[(1, &pattern)], false, 1 << 20).expect("it is small");
+        let mut budget = Budget::new(20_000);
+        let mut cache = Cache::new(&program, &mut budget);
+        let mut seeded = Seeded(5);
+        let text: Vec<u8> = (0..4000).map(|_| b'a' + seeded.below(2) as u8).collect();
+        let end = program.run(&mut cache, &mut budget, StateId::START, &text, |_| {});
+        assert!(end.is_dead());
+        assert_eq!(budget.lost, 1);
+        assert!(budget.used <= 20_000 && budget.is_low());
+    }
+
+    #[test]
+    fn a_run_beyond_its_work_ends_and_is_counted() {
+        let patterns: Vec<Hir> =
+            (0..20).map(|at| hir(&format!("{}.{{900}}!", (b'a' + at) as char))).collect();
+        let named: Vec<(u16, &Hir)> = (0..).zip(&patterns).collect();
+        let program = Program::new(&named, false, 64 << 20).expect("it fits");
+        let mut budget = Budget::new(usize::MAX);
+        let mut cache = Cache::new(&program, &mut budget);
+        let mut seeded = Seeded(5);
+        let text: Vec<u8> = (0..4000).map(|_| b'a' + seeded.below(20) as u8).collect();
+        assert!(program.run(&mut cache, &mut budget, StateId::START, &text, |_| {}).is_dead());
+        assert_eq!(budget.lost, 1);
+    }
+}

@@ -124,34 +124,38 @@ const NO_FLOW: u32 = u32::MAX;
 /// Rules of one flow that are counted towards their `times`.
 pub(crate) const COUNTED: usize = 3;
 
-/// Everything kept about one open flow.
+/// Everything kept about one open flow. The first cache line has what every packet needs, the second what looking
+/// needs, the rest is the features'.
 #[derive(Debug, Clone)]
+#[repr(C, align(64))]
 pub(crate) struct Flow {
     pub(crate) key: Key,
-    pub(crate) first: Time,
-    pub(crate) last: Time,
-    pub(crate) octets: u64,
+    pub(crate) phase: Phase,
+    pub(crate) closed: bool,
+    pub(crate) profiled: bool,
     pub(crate) packets: u32,
-    pub(crate) directions: [Direction; 2],
+    pub(crate) octets: u64,
+    pub(crate) last: Time,
     /// The best rule so far, by rank.
     pub(crate) best: u16,
-    pub(crate) counted: [(u16, u8); COUNTED],
     /// Payload packets so far.
     pub(crate) payloads: u8,
-    pub(crate) phase: Phase,
-    /// The verdict that was given out, if any.
-    pub(crate) given: Given,
-    pub(crate) shared: Option<AppId>,
-    pub(crate) model: Option<AppId>,
-    pub(crate) closed: bool,
     /// Attempts at opening QUIC packets, bounded since they cost time.
     pub(crate) openings: u8,
-    pub(crate) profiled: bool,
-    /// Something of it waits in the pool.
-    pub(crate) pooled: bool,
-    pub(crate) features: FlowFeatures,
+    pub(crate) directions: [Direction; 2],
     newer: u32,
     older: u32,
+    pub(crate) counted: [(u16, u8); COUNTED],
+    /// Something of it waits in the pool.
+    pub(crate) pooled: bool,
+    /// The verdict that was given out, if any.
+    pub(crate) given: Given,
+    pub(crate) features: FlowFeatures,
+    pub(crate) first: Time,
+    pub(crate) shared: Option<AppId>,
+    pub(crate) model: Option<AppId>,
+    /// What a rule of an earlier set said.
+    pub(crate) ruled: Option<AppId>,
 }
 
 /// What the caller was told.
@@ -188,6 +192,7 @@ impl Flow {
             given: Given::Nothing,
             shared: None,
             model: None,
+            ruled: None,
             closed: false,
             openings: 0,
             profiled: false,
@@ -195,6 +200,19 @@ impl Flow {
             features: FlowFeatures::new(key.tcp, key.ports[0], key.ports[1]),
             newer: NO_FLOW,
             older: NO_FLOW,
+        }
+    }
+
+    /// Forgets what depends on the rules.
+    pub(crate) fn restart(&mut self) {
+        self.best = NO_RULE;
+        self.given = Given::Nothing;
+        self.counted = [(NO_RULE, 0); COUNTED];
+        for direction in &mut self.directions {
+            if direction.seen > 0 {
+                direction.anchored = StateId::DEAD;
+            }
+            direction.floating = StateId::START;
         }
     }
 }
@@ -415,6 +433,6 @@ mod tests {
 
     #[test]
     fn a_flow_is_small() {
-        assert!(size_of::<Flow>() <= 288, "{}", size_of::<Flow>());
+        assert!(size_of::<Flow>() <= 256, "{}", size_of::<Flow>());
     }
 }

@@ -41,10 +41,10 @@ impl Hits {
         }
         if rules.rule(rank).conditions.times == 1 {
             self.best = rank;
-        } else if !self.counted.contains(&rank) {
-            if let Some(slot) = self.counted.iter_mut().find(|slot| **slot == NO_RULE) {
-                *slot = rank;
-            }
+        } else if !self.counted.contains(&rank)
+            && let Some(slot) = self.counted.iter_mut().find(|slot| **slot == NO_RULE)
+        {
+            *slot = rank;
         }
     }
 
@@ -76,6 +76,8 @@ impl Inspector {
             rules,
         };
         inspector.reset();
+        // Start states are always there; a bound below a few of each would only make the others come and go.
+        inspector.budget.limit = inspector.budget.limit.max(inspector.budget.used * 8);
         inspector
     }
 
@@ -128,10 +130,10 @@ impl Inspector {
                 self.name(Lane::Dns, name, at, &mut hits);
             }
         }
-        if self.rules.program(Lane::Sni).is_some() {
-            if let Some(name) = quic::google_name(at.payload) {
-                self.name(Lane::Sni, name, at, &mut hits);
-            }
+        if self.rules.program(Lane::Sni).is_some()
+            && let Some(name) = quic::google_name(at.payload)
+        {
+            self.name(Lane::Sni, name, at, &mut hits);
         }
         hits.settle(&self.rules, flow);
     }

@@ -20,6 +20,7 @@ use super::{
     ruleset::RuleSet,
 };
 use crate::{
+    counters::counters,
     time::Time,
     wire::packet::{LinkType, Packet, PacketError, Segment},
 };
@@ -110,7 +111,7 @@ pub struct Verdict {
     pub app: Option<AppId>,
     /// What that rests on.
     pub how: How,
-    /// The rule, by its place in the list that was compiled.
+    /// The rule, by its place in the list that was compiled; `None` too when that list was replaced since.
     pub rule: Option<usize>,
     /// When it was given.
     pub stage: Stage,
@@ -126,37 +127,24 @@ pub struct Verdict {
     pub features: FlowFeatures,
 }
 
-/// What happened so far; each bound has a number here.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Frames fed.
-    pub frames: u64,
-    /// Frames that are not IP.
-    pub not_ip: u64,
-    /// Frames that are cut or malformed.
-    pub malformed: u64,
-    /// Packets of protocols other than TCP and UDP.
-    pub other_protocol: u64,
-    /// Fragments of IP packets.
-    pub fragments: u64,
-    /// Packets that were not put together: their fragments did not come in time, or too many others waited.
-    pub fragments_incomplete: u64,
-    /// Packets dropped because their fragments overlap or are too many.
-    pub fragments_bad: u64,
-    /// Octets that waited and were dropped because [`Config::pool`] was reached; counted by segments.
-    pub pool_dropped: u64,
-    /// Flows begun.
-    pub flows: u64,
-    /// Flows ended early because [`Config::max_flows`] was reached.
-    pub evicted: u64,
-    /// Verdicts dropped because [`Config::max_verdicts`] was reached.
-    pub verdicts_dropped: u64,
-    /// Hints refused because [`Config::max_hints`] was reached.
-    pub hints_refused: u64,
-    /// Automaton runs that ended early because of a bound.
-    pub automaton_lost: u64,
-    /// Times the automata were renewed because they had grown to their bound.
-    pub automaton_renewed: u64,
+counters! {
+    /// What happened so far; each bound has a number here.
+    pub struct Counters {
+        frames: "frames fed",
+        not_ip: "frames that are not IP",
+        malformed: "frames that are cut or malformed",
+        other_protocol: "packets of protocols other than TCP and UDP",
+        fragments: "fragments of IP packets",
+        fragments_incomplete: "packets not put together: fragments missing too long, or too many others waiting",
+        fragments_bad: "packets dropped because their fragments overlap or are too many",
+        pool_dropped: "segments and beginnings of streams that waited and were dropped for want of room",
+        flows: "flows begun",
+        evicted: "flows ended early because max_flows was reached",
+        verdicts_dropped: "verdicts dropped because max_verdicts was reached",
+        hints_refused: "hints refused because max_hints was reached",
+        automaton_lost: "automaton runs that ended early because of a bound",
+        automaton_renewed: "times the automata were renewed because they had grown to their bound",
+    }
 }
 
 /// Octets of memory by what they are for.
@@ -208,6 +196,20 @@ impl Recognizer {
             finishing: false,
             config,
         }
+    }
+
+    /// Matches by `rules` from now on. What flows were found to be stays; a TCP stream that has begun is matched by the
+    /// new patterns that need not start at its start.
+    pub fn set_rules(&mut self, rules: Arc<RuleSet>) {
+        let old = std::mem::replace(&mut self.inspector, Inspector::new(rules));
+        self.inspector.budget.lost = old.budget.lost;
+        self.inspector.renewals = old.renewals;
+        self.table.for_each(|flow| {
+            if flow.best != NO_RULE {
+                flow.ruled = Some(old.rules.rule(flow.best).app);
+            }
+            flow.restart();
+        });
     }
 
     /// Judges flows by `model` from now on, or by none.
@@ -408,11 +410,11 @@ impl Recognizer {
             }
             self.end(at);
         }
-        if self.table.len() >= self.config.max_flows.max(1) {
-            if let Some(oldest) = self.table.oldest() {
-                self.counters.evicted += 1;
-                self.end(oldest);
-            }
+        if self.table.len() >= self.config.max_flows.max(1)
+            && let Some(oldest) = self.table.oldest()
+        {
+            self.counters.evicted += 1;
+            self.end(oldest);
         }
         self.counters.flows += 1;
         // A SYN+ACK answers a SYN that was not seen.
@@ -458,7 +460,7 @@ impl Recognizer {
         }
         let flow = self.table.flow_mut(at);
         if flow.phase == Phase::Waiting {
-            let known = flow.best != NO_RULE || flow.shared.is_some();
+            let known = flow.best != NO_RULE || flow.ruled.is_some() || flow.shared.is_some();
             match &self.model {
                 Some(model) if !known => {
                     if flow.features.is_complete() || ending {
@@ -516,14 +518,15 @@ impl Recognizer {
         }
         let flow = self.table.flow(at);
         let rules = &self.inspector.rules;
-        let (app, how, rule) = match (flow.shared, flow.model) {
+        let (app, how, rule) = match (flow.ruled, flow.shared, flow.model) {
             _ if flow.best != NO_RULE => {
                 let rule = rules.rule(flow.best);
                 (Some(rule.app), How::Rule, Some(rule.index))
             }
-            (Some(app), _) => (Some(app), How::Shared, None),
-            (None, Some(app)) => (Some(app), How::Model, None),
-            (None, None) => (None, How::None, None),
+            (Some(app), _, _) => (Some(app), How::Rule, None),
+            (None, Some(app), _) => (Some(app), How::Shared, None),
+            (None, None, Some(app)) => (Some(app), How::Model, None),
+            (None, None, None) => (None, How::None, None),
         };
         self.verdicts.push_back(Verdict {
             flow: flow.key.five_tuple(),
@@ -546,3 +549,97 @@ const POOL_SHARE: usize = 128;
 
 /// How long a closed connection is remembered, so that its last packets do not begin a new flow.
 const LINGER: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recognize::{Limits, Rule, view::quic::tests as quic};
+
+    const QUIC: AppId = AppId(1);
+    const VIDEO: AppId = AppId(2);
+    const H3: AppId = AppId(3);
+
+    fn recognizer() -> Recognizer {
+        let rules = [
+            (QUIC, r"(?#udp prio=2)^[\xc0-\xff]\x00\x00\x00\x01"),
+            (VIDEO, r"(?#name)(^|\.)video\.example$"),
+            (H3, r"(?#udp alpn prio=3)^h3$"),
+        ];
+        let rules = rules.map(|(app, text)| Rule { app, text: text.to_owned() });
+        let set = RuleSet::compile(&rules, Limits::default()).expect("the rules are good");
+        Recognizer::new(Arc::new(set), Config::default())
+    }
+
+    fn feed(recognizer: &mut Recognizer, payload: &[u8]) {
+        let mut frame = vec![0x45, 0];
+        frame.extend((28 + payload.len() as u16).to_be_bytes());
+        frame.extend([0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 200, 1, 1, 187]);
+        frame.extend((8 + payload.len() as u16).to_be_bytes());
+        frame.extend([0, 0]);
+        frame.extend(payload);
+        recognizer.feed(Time::ZERO, LinkType::RAW, &frame).expect("a good frame");
+    }
+
+    fn last(recognizer: &mut Recognizer) -> Option<(Option<AppId>, Stage)> {
+        std::iter::from_fn(|| recognizer.poll_verdict()).last().map(|verdict| (verdict.app, verdict.stage))
+    }
+
+    /// A ClientHello with ALPN h3 and the name last, behind `padding` octets.
+    fn hello(name: &str, padding: u16) -> Vec<u8> {
+        let mut extensions = vec![0, 16, 0, 5, 0, 3, 2, b'h', b'3', 0, 21];
+        extensions.extend(padding.to_be_bytes());
+        extensions.extend(vec![0; usize::from(padding)]);
+        let length = name.len() as u8;
+        extensions.extend([0, 0, 0, length + 5, 0, length + 3, 0, 0, length]);
+        extensions.extend(name.as_bytes());
+        let mut body = [&[3, 3][..], &[9; 32], &[0, 0, 2, 0x13, 1, 1, 0]].concat();
+        body.extend((extensions.len() as u16).to_be_bytes());
+        body.extend(extensions);
+        let length = (body.len() as u16).to_be_bytes();
+        [&[1, 0, length[0], length[1]][..], &body].concat()
+    }
+
+    #[test]
+    fn the_name_in_quic_is_found_over_datagrams_in_any_order() {
+        let hello = hello("a.video.example", 1500);
+        let pieces = [(1000, &hello[1000..]), (0, &hello[..400]), (400, &hello[400..1000])];
+        let datagrams: Vec<Vec<u8>> = (0..)
+            .zip(pieces)
+            .map(|(number, (offset, data))| quic::seal(1, b"client-id", number, &quic::crypto(offset, data)))
+            .collect();
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+            let mut recognizer = recognizer();
+            feed(&mut recognizer, &datagrams[order[0]]);
+            assert_eq!(last(&mut recognizer).map(|(_, stage)| stage), Some(Stage::Early));
+            feed(&mut recognizer, &datagrams[order[1]]);
+            feed(&mut recognizer, &datagrams[order[2]]);
+            assert_eq!(last(&mut recognizer), Some((Some(VIDEO), Stage::Settled)));
+            assert_eq!(
+                recognizer.pool.memory() - recognizer.pool.memory() % 1024,
+                0,
+                "nothing waits any more"
+            );
+        }
+    }
+
+    #[test]
+    fn other_names_in_quic_stay_what_the_weaker_rules_say() {
+        let mut recognizer = recognizer();
+        feed(&mut recognizer, &quic::seal(1, b"id", 0, &quic::crypto(0, &hello("other.example", 10))));
+        assert_eq!(last(&mut recognizer), Some((Some(H3), Stage::Early)));
+        recognizer.finish();
+        assert_eq!(last(&mut recognizer), Some((Some(H3), Stage::Ended)));
+    }
+
+    #[test]
+    fn packets_are_opened_a_bounded_number_of_times() {
+        let mut recognizer = recognizer();
+        let mut damaged = quic::seal(1, b"id", 0, &quic::crypto(0, &hello("a.video.example", 10)));
+        damaged[700] ^= 1;
+        for _ in 0..3 {
+            feed(&mut recognizer, &damaged);
+        }
+        feed(&mut recognizer, &quic::seal(1, b"id", 0, &quic::crypto(0, &hello("a.video.example", 10))));
+        assert_eq!(last(&mut recognizer), Some((Some(QUIC), Stage::Early)));
+    }
+}

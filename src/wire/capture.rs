@@ -463,7 +463,10 @@ mod tests {
         out
     }
 
-    fn all(octets: &[u8]) -> (Vec<(u64, u32, Vec<u8>)>, Option<CaptureError>) {
+    /// Time, link type and frame of each record.
+    type Records = Vec<(u64, u32, Vec<u8>)>;
+
+    fn all(octets: &[u8]) -> (Records, Option<CaptureError>) {
         let mut records = Vec::new();
         let mut reader = match CaptureReader::new(octets) {
             Ok(reader) => reader,

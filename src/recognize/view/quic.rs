@@ -351,7 +351,7 @@ pub(crate) mod tests {
         out
     }
 
-    fn crypto(offset: u16, data: &[u8]) -> Vec<u8> {
+    pub(crate) fn crypto(offset: u16, data: &[u8]) -> Vec<u8> {
         let mut out = vec![6];
         out.extend((0x4000 | offset).to_be_bytes());
         out.extend((0x4000 | data.len() as u16).to_be_bytes());
