@@ -1,0 +1,134 @@
+//! What a registered gateway says, and what it is told.
+
+use super::*;
+
+impl Backend {
+    pub(super) fn session_message(&mut self, now: Time, at: usize, message: &Message<'_>) {
+        let Some(peer) = self.peers[at].as_mut() else { return };
+        let (id, (conn, to)) = (peer.id, peer.path);
+        let Some(session) = &mut peer.session else { return };
+        let (kind, answer) = message.body.kind();
+        let tag = message.header.tag;
+        if answer {
+            if let Some(cargo) = session.association.answered(message) {
+                self.answered(at, cargo);
+            } else if kind != Kind::Heartbeat {
+                self.counters.unexpected += 1;
+            }
+            return;
+        }
+        if kind == Kind::Heartbeat {
+            let octets = session.association.message(tag, &Body::HeartbeatAnswer);
+            self.outputs.push_back(Output::Send { conn, to, octets });
+            return;
+        }
+        if !matches!(kind, Kind::Result | Kind::Features | Kind::Deregister) {
+            return self.counters.unexpected += 1;
+        }
+        if kind != Kind::Deregister && self.effects.len() >= self.config.max_pending {
+            return self.counters.overloaded += 1;
+        }
+        if session.association.admit(message) == Novelty::Repeated {
+            self.counters.repeated += 1;
+            let waits = self.effects.iter().any(|(_, effect)| match effect {
+                Effect::Vote { peer, tag: waiting, .. } => {
+                    kind == Kind::Result && *peer == id && *waiting == tag
+                }
+                Effect::Features { peer, tag: waiting, .. } => {
+                    kind == Kind::Features && *peer == id && *waiting == tag
+                }
+                Effect::Asked => false,
+            });
+            if session.association.was_admitted(kind, tag) && !waits {
+                self.acknowledge(id, kind, tag);
+            }
+            return;
+        }
+        match message.body {
+            Body::Result(record) => self.reported(now, at, record, tag),
+            Body::Features { app, words } => self.features(now, at, app, words.iter().collect(), tag),
+            _ => {
+                let octets = session.association.message(tag, &Body::DeregisterAnswer(Outcome::OK));
+                self.outputs.push_back(Output::Send { conn, to, octets });
+                self.left(at, false);
+            }
+        }
+    }
+
+    fn reported(&mut self, now: Time, at: usize, record: Record, tag: u16) {
+        self.counters.reports += 1;
+        let unix = self.unix(now);
+        let Some(peer) = self.peers[at].as_ref() else { return };
+        let Some(session) = &peer.session else { return };
+        let address = match Family::V6.fit(record.remote.ip()) {
+            Some(address) => SocketAddr::new(address, record.remote.port()),
+            None => record.remote,
+        };
+        let key = ResultKey { remote: address, protocol: record.protocol };
+        let vote = Vote { voter: session.voter, app: record.app, unix, trusted: session.trusted };
+        let group = &self.groups[session.group];
+        let (id, group_at) = (peer.id, session.group);
+        let renewed = group.word(&key, &vote.voter).is_some_and(|word| {
+            word.app == vote.app
+                && unix < word.unix.saturating_add(self.policy.renew)
+                && word.trusted == vote.trusted
+        });
+        if renewed {
+            return self.acknowledge(id, Kind::Result, tag);
+        }
+        let op = rows::put_vote(&group.name, &key, &vote.voter, vote.app, unix);
+        self.persist(vec![op], Effect::Vote { peer: id, group: group_at, key, vote, record, tag });
+    }
+
+    fn features(&mut self, now: Time, at: usize, app: AppId, words: Vec<u32>, tag: u16) {
+        self.counters.features += 1;
+        let unix = self.unix(now);
+        let Some(peer) = self.peers[at].as_ref() else { return };
+        let Some(session) = &peer.session else { return };
+        let slot = self.feature_slots.entry((session.group, app, session.voter)).or_default();
+        let group = &self.groups[session.group].name;
+        let op = rows::put_feature(group, app, &session.voter, *slot, unix, &words);
+        *slot = (*slot + 1) % self.config.max_features_per_gateway.max(1);
+        let id = peer.id;
+        self.persist(vec![op], Effect::Features { peer: id, app, words, tag });
+    }
+
+    pub(super) fn acknowledge(&mut self, id: u64, kind: Kind, tag: u16) {
+        let Some(peer) = self.by_id.get(&id).and_then(|&at| self.peers[at].as_ref()) else { return };
+        let Some(session) = &peer.session else { return };
+        let body = if kind == Kind::Result { Body::ResultAnswer } else { Body::FeaturesAnswer };
+        let octets = session.association.message(tag, &body);
+        let (conn, to) = peer.path;
+        self.outputs.push_back(Output::Send { conn, to, octets });
+    }
+
+    pub(super) fn answered(&mut self, at: usize, cargo: Cargo) {
+        let Some(peer) = self.peers[at].as_mut() else { return };
+        match cargo {
+            Cargo::Deregister => return self.left(at, true),
+            Cargo::Telling => {}
+        }
+        let synced = peer.session.as_mut().is_some_and(|session| session.became_synced());
+        if synced && let Some(info) = self.peers[at].as_ref().and_then(|peer| self.info(peer)) {
+            self.outputs.push_back(Output::Event(BackendEvent::Synced(info)));
+        }
+        self.ready.push_back(at);
+    }
+
+    /// Makes the next messages for one gateway.
+    pub(super) fn tell(&mut self, now: Time, at: usize) {
+        let Some(peer) = self.peers[at].as_mut() else { return };
+        let (id, (conn, to)) = (peer.id, peer.path);
+        let Some(session) = &mut peer.session else { return };
+        let group = &self.groups[session.group];
+        let mut sent = peer::Told::default();
+        session.tell(now, id, &self.common, group, &mut sent);
+        self.counters.results_sent += sent.records;
+        self.counters.rules_sent += sent.rules;
+        if sent.messages.is_empty() {
+            return;
+        }
+        self.outputs.extend(sent.messages.into_iter().map(|octets| Output::Send { conn, to, octets }));
+        self.rearm(now, at);
+    }
+}

@@ -1,0 +1,108 @@
+//! What the gateway has to say: kept over lost links until the back end acknowledged it.
+
+use super::*;
+use crate::wire::gateway::{Body, Kind, Message};
+
+/// What is being told to the back end.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Report {
+    Result(Record),
+    Features(AppId, Vec<u32>),
+    Leave,
+}
+
+impl Report {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Report::Result(_) => Kind::Result,
+            Report::Features(..) => Kind::Features,
+            Report::Leave => Kind::Deregister,
+        }
+    }
+}
+
+impl Gateway {
+    pub(super) fn queue(&mut self, now: Time, report: Report) -> Result<(), Fault> {
+        if self.reports.len() >= self.config.max_reports {
+            self.was_full = true;
+            let detail = format!("{} reports wait already: wait for writable", self.reports.len());
+            return Err(Fault::new(Status::Full, detail));
+        }
+        self.reports.push_back(report);
+        self.flush(now);
+        Ok(())
+    }
+
+    /// Sends reports as far as the window reaches. The head of the queue is what is outstanding already.
+    pub(super) fn flush(&mut self, now: Time) {
+        for kind in [Kind::Result, Kind::Features] {
+            loop {
+                let Some(line) = self.line.as_ref().filter(|line| line.state == GatewayState::Active) else {
+                    return;
+                };
+                if !line.association.has_room(kind) {
+                    break;
+                }
+                let sent = line.association.outstanding(kind);
+                let Some(report) =
+                    self.reports.iter().filter(|report| report.kind() == kind).nth(sent).cloned()
+                else {
+                    break;
+                };
+                self.send_request(now, report);
+            }
+        }
+    }
+
+    pub(super) fn answered(&mut self, now: Time, message: &Message<'_>) {
+        let Some(report) = self.line.as_mut().and_then(|line| line.association.answered(message)) else {
+            return self.counters.unexpected += 1;
+        };
+        self.finish(&report);
+        match report {
+            Report::Result(record) => {
+                self.outputs.push_back(Output::Event(GatewayEvent::Acknowledged(record)));
+            }
+            Report::Features(app, _) => {
+                self.outputs.push_back(Output::Event(GatewayEvent::FeaturesAcknowledged(app)));
+            }
+            Report::Leave => return self.left(),
+        }
+        if self.was_full && self.reports.len() < self.config.max_reports {
+            self.was_full = false;
+            self.outputs.push_back(Output::Event(GatewayEvent::Writable));
+        }
+        self.flush(now);
+    }
+
+    /// A request had all its sends. Between Hailpost ends the link is no good then; a plain peer may just not know
+    /// the message, so the report is dropped and the link stays.
+    pub(super) fn gave_up(&mut self, now: Time, report: Report) {
+        if report == Report::Leave {
+            return self.left();
+        }
+        if self.line.as_ref().is_some_and(|line| line.association.is_tagged()) {
+            return self.line_lost(now, Fault::new(Status::Timeout, "the back end stopped answering"));
+        }
+        self.finish(&report);
+        self.flush(now);
+    }
+
+    pub(super) fn send_request(&mut self, now: Time, report: Report) {
+        let Some(line) = &mut self.line else { return };
+        let octets =
+            line.association.request(now, report.kind(), report.clone(), |encoder, tag, _| match report {
+                Report::Result(record) => encoder.message(tag, &Body::Result(record)),
+                Report::Features(app, words) => encoder.words(tag, Kind::Features, app, &words),
+                Report::Leave => encoder.message(tag, &Body::Deregister),
+            });
+        let conn = line.conn;
+        self.send(conn, octets);
+    }
+
+    fn finish(&mut self, report: &Report) {
+        if let Some(at) = self.reports.iter().position(|queued| queued == report) {
+            self.reports.remove(at);
+        }
+    }
+}
