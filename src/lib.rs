@@ -7,6 +7,7 @@ pub mod net;
 pub mod node;
 #[cfg(feature = "recognize")]
 pub mod recognize;
+mod replica;
 pub mod rng;
 pub mod status;
 pub mod store;

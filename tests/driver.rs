@@ -24,7 +24,7 @@ impl Both {
         let config =
             BackendConfig { agreement: 1, open_group: Some("home".into()), ..BackendConfig::default() };
         let open = Open { now: net.now(), unix: 1_700_000_000, rng: Seeded::new(1) };
-        let node = BackendNode::open(config, open, Box::new(Memory::default())).unwrap();
+        let node = BackendNode::open(config, open, Box::new(Memory::default()), None).unwrap();
         let id = net.add(Box::new(node), None);
         let transport = match datagrams {
             true => ListenTransport::Datagram,
@@ -42,7 +42,7 @@ impl Both {
                     true => Remote::Datagram { target },
                     false => Remote::Stream { target, security: ClientSecurity::Plain },
                 };
-                let id = own.add(Box::new(GatewayNode::new(gateway)), Some(remote));
+                let id = own.add(Box::new(GatewayNode::new(gateway, None)), Some(remote));
                 (own, id)
             })
             .collect();
@@ -108,7 +108,7 @@ fn a_result_travels_from_one_gateway_to_another() {
 fn a_stranger_is_refused_where_no_group_is_open() {
     let mut net = Loop::new().unwrap();
     let open = Open { now: net.now(), unix: 1_700_000_000, rng: Seeded::new(1) };
-    let node = BackendNode::open(BackendConfig::default(), open, Box::new(Memory::default())).unwrap();
+    let node = BackendNode::open(BackendConfig::default(), open, Box::new(Memory::default()), None).unwrap();
     assert!(node.backend().enrolments().next().is_none());
     let id = net.add(Box::new(node), None);
     let transport = ListenTransport::Stream(ServerSecurity::Plain);
@@ -118,7 +118,7 @@ fn a_stranger_is_refused_where_no_group_is_open() {
     let gateway = Gateway::new(GatewayConfig::default(), net.now(), Seeded::new(2));
     let target = Target::parse(&address.to_string(), 7700).unwrap();
     let remote = Remote::Stream { target, security: ClientSecurity::Plain };
-    let own = net.add(Box::new(GatewayNode::new(gateway)), Some(remote));
+    let own = net.add(Box::new(GatewayNode::new(gateway, None)), Some(remote));
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(20) {
         net.wait(Some(Duration::from_millis(5))).unwrap();
@@ -130,4 +130,59 @@ fn a_stranger_is_refused_where_no_group_is_open() {
         }
     }
     panic!("the gateway was not refused");
+}
+
+/// A back end and a gateway as their options say, over TLS with pinned keys.
+#[test]
+fn an_enrolled_gateway_registers_over_tls_and_a_stranger_is_refused() {
+    use hailpost::{
+        config::Config,
+        gateway::Enrolment,
+        net::{open_backend, open_gateway, tls::Identity},
+    };
+    let (server, friend, stranger) = (
+        Identity::generate("backend").unwrap(),
+        Identity::generate("friend").unwrap(),
+        Identity::generate("stranger").unwrap(),
+    );
+    let mut net = Loop::new().unwrap();
+    let mut config = Config::new();
+    config.set("listen", "tls://127.0.0.1:0").unwrap();
+    config.set_bytes("identity_pem", server.to_pem().as_bytes()).unwrap();
+    let (backend, addresses) = open_backend(&mut net, &config).unwrap();
+    net.with(backend, |node: &mut BackendNode, _| {
+        let enrolment =
+            Enrolment { name: "friend".into(), group: "home".into(), trusted: false, barred: false };
+        node.backend_mut().enrol(friend.key_id(), enrolment)
+    })
+    .unwrap()
+    .unwrap();
+    let open = |net: &mut Loop, identity: &Identity, pin: &dyn std::fmt::Display| {
+        let mut config = Config::new();
+        let url = format!("tls://127.0.0.1:{}?pin={pin}", addresses[0].port());
+        config.set("backend", &url).unwrap();
+        config.set_bytes("identity_pem", identity.to_pem().as_bytes()).unwrap();
+        open_gateway(net, &config).unwrap()
+    };
+    let right = open(&mut net, &friend, &server.key_id());
+    let wrong = open(&mut net, &stranger, &server.key_id());
+    let misled = open(&mut net, &friend, &stranger.key_id());
+    let (mut registered, mut refused, mut identity) = (false, false, false);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(20) && !(registered && refused && identity) {
+        net.wait(Some(Duration::from_millis(5))).unwrap();
+        while let Some((source, event)) = net.next_event() {
+            match event.kind() {
+                EventKind::Synced if source == right => registered = true,
+                EventKind::Refused if source == wrong => refused = true,
+                EventKind::Down if source == misled => {
+                    let text = event.text(Field::Text).unwrap();
+                    assert!(text.contains(&server.key_id().to_string()), "{text}");
+                    identity = true;
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(registered && refused && identity, "{registered} {refused} {identity}");
 }

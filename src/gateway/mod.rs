@@ -8,7 +8,6 @@ mod association;
 mod backend;
 mod client;
 mod frames;
-mod replica;
 
 pub use backend::{
     Backend, BackendConfig, BackendCounters, BackendEvent, Enrolment, GatewayInfo, GroupInfo, Open,

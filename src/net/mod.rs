@@ -16,7 +16,7 @@ pub mod url;
 
 pub use driver::{Loop, NodeId};
 pub use endpoint::{ClientSecurity, Limits, Listen, ListenTransport, Remote, ServerSecurity};
-pub use stream::StreamCounters;
 #[cfg(feature = "backend")]
 pub use open::open_backend;
 pub use open::open_gateway;
+pub use stream::StreamCounters;

@@ -1,16 +1,22 @@
 //! A back end: the protocol's end, its store, and what trains rules.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use super::{Event, EventKind, Field, Node};
 use crate::{
     gateway::{Backend, BackendConfig, BackendEvent, GatewayInfo, Open},
     io::{Input, Output},
+    recognize::model::{Outcome, Source, Trainer, TrainerConfig},
     status::Fault,
     store::Store,
     time::Time,
 };
 
+/// Work of training in one turn, in passes over a sample: about a millisecond.
+const TRAINING_BUDGET: usize = 1000;
 /// How long a store that failed is left alone.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
@@ -21,13 +27,86 @@ pub struct BackendNode {
     events: VecDeque<Event>,
     /// When a store that failed is tried again.
     store_retry: Option<Time>,
+    /// By group; `None` when somebody else trains.
+    trainers: Option<Trainers>,
+}
+
+/// One trainer a group: what one group's gateways report teaches no other group.
+struct Trainers {
+    seed: u64,
+    by_group: BTreeMap<String, Trainer>,
+}
+
+impl Trainers {
+    fn of(&mut self, group: &str) -> &mut Trainer {
+        let seed = self.seed;
+        self.by_group.entry(group.to_owned()).or_insert_with(|| {
+            Trainer::new(super::feature_set(), TrainerConfig { seed, ..TrainerConfig::default() })
+        })
+    }
 }
 
 impl BackendNode {
-    /// A back end on what the store holds.
-    pub fn open(config: BackendConfig, open: Open, store: Box<dyn Store>) -> Result<BackendNode, Fault> {
+    /// A back end on what the store holds. With `train`, a secret seed, it trains rules on what gateways report.
+    pub fn open(
+        config: BackendConfig,
+        open: Open,
+        store: Box<dyn Store>,
+        train: Option<u64>,
+    ) -> Result<BackendNode, Fault> {
         let backend = Backend::open(config, open, &*store)?;
-        Ok(BackendNode { backend, store, events: VecDeque::new(), store_retry: None })
+        let mut trainers = train.map(|seed| Trainers { seed, by_group: BTreeMap::new() });
+        if let Some(trainers) = &mut trainers {
+            // A report that the trainer has no room for any more teaches nothing; it ages out of the store.
+            Backend::load_features(&*store, |group, app, reporter, _, words| {
+                let _ = trainers.of(group).restore_report(app, Source(reporter), &words);
+            })?;
+            for (group, app, words) in backend.all_parameters() {
+                let _ = trainers.of(group).install(app, words);
+            }
+        }
+        Ok(BackendNode { backend, store, events: VecDeque::new(), store_retry: None, trainers })
+    }
+
+    /// The samples that training an application in a group would use, for another trainer.
+    pub fn trainer_mut(&mut self, group: &str) -> Option<&mut Trainer> {
+        self.trainers.as_mut().map(|trainers| trainers.of(group))
+    }
+
+    /// Goes on with training, a little.
+    fn train(&mut self, now: Time) {
+        let Some(trainers) = &mut self.trainers else { return };
+        for (group, trainer) in &mut trainers.by_group {
+            if trainer.deadline().is_none_or(|due| due > now) {
+                continue;
+            }
+            let Some(outcome) = trainer.step(now, TRAINING_BUDGET) else { continue };
+            let event = Event::new(EventKind::Trained).with_text(Field::Group, group.clone());
+            self.events.push_back(match outcome {
+                Outcome::Accepted { app, score, .. } => {
+                    if let Some(words) = trainer.parameters(app) {
+                        let _ = self.backend.set_parameters(group, app, words);
+                    }
+                    event
+                        .with_app(app)
+                        .with_u64(Field::Accepted, 1)
+                        .with_text(Field::Text, format!("accepted: {score}"))
+                }
+                Outcome::Refused { app, why, .. } => {
+                    event.with_app(app).with_u64(Field::Accepted, 0).with_text(Field::Text, why.to_string())
+                }
+            });
+        }
+    }
+
+    /// Lets the trainer see features that are durable now.
+    fn learn(&mut self, now: Time, event: &BackendEvent) {
+        if let (BackendEvent::Features { gateway, app, words }, Some(trainers)) = (event, &mut self.trainers)
+        {
+            let source = Source(self.backend.reporter_number(gateway));
+            // What the trainer refuses (words that are no features of ours, too many of one gateway) it has counted.
+            let _ = trainers.of(&gateway.group).report(now, *app, source, words);
+        }
     }
 
     /// The protocol's end.
@@ -83,6 +162,9 @@ impl BackendNode {
 
 impl Node for BackendNode {
     fn handle(&mut self, now: Time, input: Input<'_>) {
+        if matches!(input, Input::Deadline) {
+            self.train(now);
+        }
         self.backend.handle(now, input);
     }
 
@@ -92,7 +174,10 @@ impl Node for BackendNode {
         }
         loop {
             return Some(match self.backend.poll_output(now)? {
-                Output::Event(event) => Output::Event(self.event(event)),
+                Output::Event(event) => {
+                    self.learn(now, &event);
+                    Output::Event(self.event(event))
+                }
                 Output::Store(batch) => {
                     self.store.submit(batch);
                     continue;
@@ -125,6 +210,8 @@ impl Node for BackendNode {
     }
 
     fn deadline(&self) -> Option<Time> {
-        self.backend.deadline().into_iter().chain(self.store_retry).min()
+        let trainers = self.trainers.iter().flat_map(|trainers| trainers.by_group.values());
+        let training = trainers.filter_map(Trainer::deadline).min();
+        [self.backend.deadline(), self.store_retry, training].into_iter().flatten().min()
     }
 }

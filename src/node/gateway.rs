@@ -112,9 +112,12 @@ impl GatewayNode {
             }
             GatewayEvent::Synced => new(EventKind::Synced),
             GatewayEvent::Parameters(app, words) => {
-                let taken = self.recognition.as_mut().map(|recognition| recognition.set_parameters(app, &words));
+                let taken =
+                    self.recognition.as_mut().map(|recognition| recognition.set_parameters(app, &words));
                 match taken {
-                    Some(Err(fault)) => new(EventKind::RuleRejected).with_app(app).with_text(Field::Text, fault.detail),
+                    Some(Err(fault)) => {
+                        new(EventKind::RuleRejected).with_app(app).with_text(Field::Text, fault.detail)
+                    }
                     _ => new(EventKind::Parameters).with_app(app),
                 }
             }
@@ -179,7 +182,8 @@ pub fn flow_event(verdict: &Verdict, name: Option<&str>) -> Event {
         How::Shared => "shared",
         How::None => "none",
     };
-    let event = Event::new(EventKind::Flow).with_ends(verdict.flow.initiator, verdict.flow.responder, protocol);
+    let event =
+        Event::new(EventKind::Flow).with_ends(verdict.flow.initiator, verdict.flow.responder, protocol);
     let event = match verdict.app {
         Some(app) => event.with_app(app),
         None => event,

@@ -5,12 +5,13 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use crate::{
     config::Network,
-    gateway::{Replica, ResultKey},
+    gateway::ResultKey,
     recognize::{
         Config, FEATURE_COUNT, FEATURE_SET, FlowFeatures, FlowModel, How, Limits, Recognizer, Rule, RuleSet,
         RulesFile, Stage, Transport, Verdict,
         model::{FeatureSet, History, HistoryConfig, Model, ModelSet, ModelSetConfig, report_to_words},
     },
+    replica::Replica,
     status::{Fault, Status},
     time::Time,
     wire::{AppId, gateway::Record, packet::LinkType},
@@ -72,7 +73,8 @@ impl Recognition {
                 (file.rules.into_iter().map(|named| named.rule).collect(), names, file.set)
             }
             None => {
-                let set = RuleSet::compile(&[], limits).map_err(|error| Fault::new(Status::Pattern, error.to_string()))?;
+                let set = RuleSet::compile(&[], limits)
+                    .map_err(|error| Fault::new(Status::Pattern, error.to_string()))?;
                 (Vec::new(), Vec::new(), set)
             }
         };
@@ -133,7 +135,10 @@ impl Recognition {
     }
 
     /// Puts the back end's rules in force behind our own. Answers with those that cannot be used, and why.
-    pub(super) fn set_rules<'r>(&mut self, received: impl Iterator<Item = (AppId, &'r [u8])>) -> Vec<(AppId, String)> {
+    pub(super) fn set_rules<'r>(
+        &mut self,
+        received: impl Iterator<Item = (AppId, &'r [u8])>,
+    ) -> Vec<(AppId, String)> {
         let mut rejected = Vec::new();
         let mut rules = self.own.clone();
         for (app, pattern) in received {
@@ -159,8 +164,9 @@ impl Recognition {
 
     /// Puts a trained rule in force.
     pub(super) fn set_parameters(&mut self, app: AppId, words: &[u32]) -> Result<(), Fault> {
-        let model = Model::from_words(words, feature_set())
-            .map_err(|error| Fault::new(Status::Words, format!("parameters for application {app}: {error}")))?;
+        let model = Model::from_words(words, feature_set()).map_err(|error| {
+            Fault::new(Status::Words, format!("parameters for application {app}: {error}"))
+        })?;
         self.models.install(app, model);
         self.recognizer.set_model(Some(Box::new(Models(self.models.clone()))));
         Ok(())

@@ -3,10 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::Voter;
-use crate::{
-    gateway::{ResultKey, replica::Replica},
-    wire::AppId,
-};
+use crate::{gateway::ResultKey, replica::Replica, wire::AppId};
 
 /// Gateways whose word on one remote end is remembered; past it the oldest word goes.
 const MAX_VOTES: usize = 8;

@@ -1,6 +1,6 @@
 //! The back end: admits gateways, keeps what they report, and brings every gateway of a group to the same state.
 //!
-//! What a gateway has to be told is a cursor into its group's [`Replica`](super::replica::Replica)s, never a queue of
+//! What a gateway has to be told is a cursor into its group's [`Replica`]s, never a queue of
 //! its own: ten thousand slow gateways cost ten thousand cursors.
 //!
 //! A report is applied, acknowledged and passed on only after the store said that it is durable.
@@ -25,11 +25,11 @@ use std::{
 use super::{
     ResultKey,
     association::{Novelty, Opened, Patience, epoch},
-    replica::Replica,
 };
 use crate::{
     counters::counters,
     io::{Conn, Input, KeyId, Output, Peer as Remote, Transport},
+    replica::Replica,
     rng::{Entropy, Seeded},
     status::{Fault, Status},
     store::{Batch, Op},

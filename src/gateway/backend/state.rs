@@ -210,6 +210,13 @@ impl Backend {
         group.models.get(&app).map(|model| &model.words[..])
     }
 
+    /// The parameters of every group.
+    pub fn all_parameters(&self) -> impl Iterator<Item = (&str, AppId, &[u32])> {
+        self.groups.iter().flat_map(|group| {
+            group.models.after(0).map(|(_, app, model)| (&group.name[..], app, &model.words[..]))
+        })
+    }
+
     fn load(&mut self, store: &dyn Store, unix: u64) -> Result<(), Fault> {
         let mut unread = 0u64;
         store.load(rows::GATEWAY, &mut |key, value| match rows::read_gateway(key, value) {

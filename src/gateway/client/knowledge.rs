@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    gateway::{ResultKey, replica::Replica},
+    gateway::ResultKey,
+    replica::Replica,
     time::Time,
     wire::{AppId, gateway::Record},
 };

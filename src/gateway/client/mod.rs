@@ -172,6 +172,11 @@ impl Gateway {
         }
     }
 
+    /// How it behaves.
+    pub fn config(&self) -> &GatewayConfig {
+        &self.config
+    }
+
     /// Where the association stands.
     pub fn state(&self) -> GatewayState {
         match (&self.line, self.connecting) {
