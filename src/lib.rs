@@ -1,4 +1,6 @@
 //! Hailpost keeps a device reachable.
+#[cfg(feature = "json")]
+pub mod codec;
 pub mod config;
 mod counters;
 pub mod gateway;

@@ -2,7 +2,10 @@
 
 use std::{fs, path::PathBuf};
 
-use hailpost::wire::gateway::{Encoder, Family, decode};
+use hailpost::{
+    codec,
+    wire::gateway::{Encoder, Family, decode},
+};
 
 /// The specification's directory beside the project, or where `HAILPOST_SHARED` says.
 fn vectors() -> Option<PathBuf> {
@@ -42,6 +45,9 @@ fn every_vector_decodes_to_what_the_table_says_and_back() {
             let encoder =
                 Encoder { family, source: message.header.source, destination: message.header.destination };
             assert_eq!(encoder.message(message.header.tag, &message.body), octets, "{name}");
+            let kind = codec::Kind::Gateway(family);
+            let json = codec::decode(kind, &octets).unwrap();
+            assert_eq!(codec::encode(kind, &json).unwrap(), octets, "{name}: {json}");
             good += 1;
         } else {
             let error = decoded.expect_err(name).to_string();

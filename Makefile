@@ -1,0 +1,56 @@
+# Everything that is built, tested, measured and installed. `make demo` and `make test` set up what they need.
+
+VERSION  := 0.1.0
+SOMAJOR  := 0
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+BUILD    := build
+VENV     := .venv
+PYTHON   ?= python3
+CC       ?= cc
+CARGO    ?= cargo
+# `dist` is what ships; `dev` is what tests use, so that they build once.
+PROFILE  ?= dev
+TARGET   := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+
+.PHONY: all demo test setup lint test-rust test-c test-python lib install bench soak clean
+
+all: lib
+
+demo: setup lib
+	@scripts/demo.sh
+
+test: setup lint test-rust test-c test-python
+
+## Set-up: says what it installs, asks nothing, can be run twice.
+
+setup:
+	@scripts/setup.sh $(VENV)
+
+## Tests
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+test-rust:
+	$(CARGO) test
+
+test-c:
+
+test-python:
+
+## The library
+
+lib:
+	$(CARGO) build --profile $(PROFILE)
+
+install:
+
+bench:
+
+soak:
+
+clean:
+	rm -rf $(BUILD) $(VENV)
+	$(CARGO) clean
