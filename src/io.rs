@@ -111,6 +111,8 @@ pub enum Input<'a> {
         /// The last ticket that is.
         through: u64,
     },
+    /// The network is another, or back: what waits for a pause need not.
+    NetworkChanged,
     /// The deadline has come.
     Deadline,
 }

@@ -186,3 +186,166 @@ fn an_enrolled_gateway_registers_over_tls_and_a_stranger_is_refused() {
     }
     assert!(registered && refused && identity, "{registered} {refused} {identity}");
 }
+
+/// A back end on a loop, open to everyone on loopback, for raw clients.
+fn open_backend_for(limits: impl FnOnce(&mut hailpost::net::Limits)) -> (Loop, NodeId, std::net::SocketAddr) {
+    let mut net = Loop::new().unwrap();
+    limits(net.limits_mut());
+    let config = BackendConfig {
+        open_group: Some("home".into()),
+        patience: Duration::from_millis(300),
+        family: hailpost::wire::gateway::Family::V4,
+        ..BackendConfig::default()
+    };
+    let open = Open { now: net.now(), unix: 1_700_000_000, rng: Seeded::new(1) };
+    let node = BackendNode::open(config, open, Box::new(Memory::default()), None).unwrap();
+    let id = net.add(Box::new(node), None);
+    let transport = ListenTransport::Stream(ServerSecurity::Plain);
+    let networks = Some(vec![hailpost::config::Network::parse("127.0.0.1").unwrap()]);
+    let address =
+        net.listen(id, Listen { address: "0.0.0.0:0".parse().unwrap(), transport, networks }).unwrap();
+    (net, id, address)
+}
+
+/// Turns the loop until `done`, or fails.
+fn turn_until(net: &mut Loop, mut done: impl FnMut(&mut Loop) -> bool) {
+    let start = Instant::now();
+    while !done(net) {
+        assert!(start.elapsed() < Duration::from_secs(20), "never came");
+        net.wait(Some(Duration::from_millis(5))).unwrap();
+        while net.next_event().is_some() {}
+    }
+}
+
+/// A register message on IPv4, as it stands on the wire.
+const REGISTER: [u8; 20] = [127, 0, 0, 1, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
+const HEARTBEAT: [u8; 20] = [127, 0, 0, 1, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0];
+
+#[test]
+fn an_address_gets_no_more_connections_than_its_share() {
+    let (mut net, _, address) = open_backend_for(|limits| limits.per_address = 3);
+    let target = std::net::SocketAddr::from(([127, 0, 0, 1], address.port()));
+    let held: Vec<_> = (0..10).map(|_| std::net::TcpStream::connect(target).unwrap()).collect();
+    turn_until(&mut net, |net| net.counters().too_many == 7);
+    assert_eq!(net.counters().accepted, 3);
+    drop(held);
+    // What is given back can be had again.
+    turn_until(&mut net, |net| {
+        let more = std::net::TcpStream::connect(target).unwrap();
+        more.set_nodelay(true).unwrap();
+        net.counters().accepted > 3
+    });
+}
+
+#[test]
+fn a_network_that_may_not_come_in_is_turned_away() {
+    let (mut net, _, address) = open_backend_for(|_| {});
+    let socket = socket2_bind("127.0.0.2:0");
+    let target = std::net::SocketAddr::from(([127, 0, 0, 1], address.port()));
+    socket.connect(&target.into()).unwrap();
+    turn_until(&mut net, |net| net.counters().unwelcome == 1);
+    assert_eq!(net.counters().accepted, 0);
+}
+
+fn socket2_bind(address: &str) -> socket2::Socket {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&address.parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    socket
+}
+
+#[test]
+fn silence_and_a_trickle_are_ended_while_a_good_peer_is_served() {
+    use std::io::{Read, Write};
+    let (mut net, id, address) = open_backend_for(|_| {});
+    let target = std::net::SocketAddr::from(([127, 0, 0, 1], address.port()));
+    let mut good = std::net::TcpStream::connect(target).unwrap();
+    good.write_all(&REGISTER).unwrap();
+    let mut silent = std::net::TcpStream::connect(target).unwrap();
+    let mut trickle = std::net::TcpStream::connect(target).unwrap();
+    for stream in [&silent, &trickle, &good] {
+        stream.set_nonblocking(true).unwrap();
+    }
+    let mut long = REGISTER;
+    long[14] = 0xff;
+    trickle.write_all(&long).unwrap();
+    let mut answered = 0;
+    turn_until(&mut net, |net| {
+        // One octet of a long body, now and then.
+        let _ = trickle.write(&[0]);
+        let _ = good.write(&HEARTBEAT);
+        let mut scratch = [0; 4096];
+        answered += good.read(&mut scratch).unwrap_or(0);
+        let node: &BackendNode = net.get(id).unwrap();
+        node.backend().counters().silent == 2
+    });
+    let mut scratch = [0; 64];
+    assert_eq!(silent.read(&mut scratch).unwrap(), 0, "closed, with nothing said");
+    assert!(matches!(trickle.read(&mut scratch), Ok(0) | Err(_)));
+    let before = answered;
+    turn_until(&mut net, |_| {
+        let _ = good.write(&HEARTBEAT);
+        let mut scratch = [0; 4096];
+        answered += good.read(&mut scratch).unwrap_or(0);
+        answered > before + 200
+    });
+}
+
+#[test]
+fn who_never_reads_gets_no_more_answers_and_holds_nobody_up() {
+    use std::io::{Read, Write};
+    let (mut net, id, address) = open_backend_for(|_| {});
+    let target = std::net::SocketAddr::from(([127, 0, 0, 1], address.port()));
+    let mut greedy = std::net::TcpStream::connect(target).unwrap();
+    greedy.set_nonblocking(true).unwrap();
+    let mut good = std::net::TcpStream::connect(target).unwrap();
+    good.write_all(&REGISTER).unwrap();
+    good.set_nonblocking(true).unwrap();
+    let _ = greedy.write(&REGISTER);
+    let many: Vec<u8> = HEARTBEAT.iter().copied().cycle().take(20 * 4096).collect();
+    // It asks and asks until nothing more is taken from it.
+    let mut refused = 0;
+    turn_until(&mut net, |net| {
+        refused = if greedy.write(&many).is_ok() { 0 } else { refused + 1 };
+        let node: &BackendNode = net.get(id).unwrap();
+        assert!(node.backend().counters().messages < 10_000_000, "its answers are kept without bound");
+        refused > 50
+    });
+    let mut answered = 0;
+    turn_until(&mut net, |_| {
+        let _ = good.write(&HEARTBEAT);
+        let mut scratch = [0; 4096];
+        answered += good.read(&mut scratch).unwrap_or(0);
+        answered > 200
+    });
+}
+
+#[test]
+fn a_network_change_ends_the_pause() {
+    let mut net = Loop::new().unwrap();
+    // Nobody listens there: the first attempt fails, and the pause is long.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let config = GatewayConfig {
+        backoff: Duration::from_secs(3600),
+        backoff_max: Duration::from_secs(3600),
+        ..GatewayConfig::default()
+    };
+    let gateway = Gateway::new(config, net.now(), Seeded::new(2));
+    let target = Target::parse(&address.to_string(), 7700).unwrap();
+    let remote = Remote::Stream { target, security: ClientSecurity::Plain };
+    let id = net.add(Box::new(GatewayNode::new(gateway, None)), Some(remote));
+    let mut downs = 0;
+    let start = Instant::now();
+    while downs < 2 {
+        assert!(start.elapsed() < Duration::from_secs(20), "never came");
+        net.wait(Some(Duration::from_millis(5))).unwrap();
+        while let Some((source, event)) = net.next_event() {
+            assert_eq!(source, id);
+            if event.kind() == EventKind::Down {
+                downs += 1;
+                net.network_changed();
+            }
+        }
+    }
+}

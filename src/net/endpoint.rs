@@ -1,11 +1,11 @@
 //! Where nodes connect to and listen.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 #[cfg(feature = "tls")]
 use std::sync::Arc;
 
 use super::resolver::Target;
-use crate::{config::Network, status::Fault};
+use crate::{config::Network, counters::counters, status::Fault};
 
 /// How a stream to a server is protected.
 #[derive(Clone)]
@@ -68,6 +68,13 @@ pub struct Listen {
     pub networks: Option<Vec<Network>>,
 }
 
+impl Listen {
+    /// Whether a peer at this address may come in.
+    pub fn welcomes(&self, address: IpAddr) -> bool {
+        self.networks.as_ref().is_none_or(|networks| networks.iter().any(|network| network.contains(address)))
+    }
+}
+
 /// How peers come in.
 #[derive(Clone)]
 pub enum ListenTransport {
@@ -94,11 +101,25 @@ impl Default for Limits {
     }
 }
 
+counters! {
+    /// What a loop counts.
+    pub struct DriverCounters {
+        accepted: "connections taken",
+        unwelcome: "connections and datagrams from networks that may not come in",
+        too_many: "connections turned away because their address holds too many",
+        out_of_descriptors: "times that descriptors ran out",
+        handshakes_given_up: "handshakes that took too long",
+        datagrams_unsent: "datagrams that the kernel did not take",
+    }
+}
+
 /// A connection attempt under way.
 pub(super) struct Dial {
     pub node: super::NodeId,
     pub conn: crate::io::Conn,
     pub stage: DialStage,
+    /// Sockets of attempts under way.
+    pub attempts: Vec<(super::happy_eyeballs::AttemptId, usize)>,
 }
 
 pub(super) enum DialStage {

@@ -15,7 +15,7 @@ pub mod tls;
 pub mod url;
 
 pub use driver::{Loop, NodeId};
-pub use endpoint::{ClientSecurity, Limits, Listen, ListenTransport, Remote, ServerSecurity};
+pub use endpoint::{ClientSecurity, DriverCounters, Limits, Listen, ListenTransport, Remote, ServerSecurity};
 #[cfg(feature = "backend")]
 pub use open::open_backend;
 pub use open::open_gateway;

@@ -328,7 +328,7 @@ impl Backend {
             }
             Input::Stored { through } => self.stored(now, through),
             Input::Deadline => self.tick(now),
-            Input::Connected { .. } => {}
+            Input::Connected { .. } | Input::NetworkChanged => {}
         }
     }
 

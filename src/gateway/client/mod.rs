@@ -282,7 +282,8 @@ impl Gateway {
                 }
             }
             Input::Deadline => self.tick(now),
-            Input::Accepted { .. } | Input::Stored { .. } => {}
+            Input::NetworkChanged if self.retry.is_some() => self.join(now),
+            Input::Accepted { .. } | Input::Stored { .. } | Input::NetworkChanged => {}
         }
     }
 

@@ -20,7 +20,10 @@ impl Loop {
                 self.next_dial += 1;
                 slot.dials.insert(conn, dial);
                 let node = slot.id;
-                self.dials.insert(dial, Dial { node, conn, stage: DialStage::Resolving(lookup) });
+                self.dials.insert(
+                    dial,
+                    Dial { node, conn, stage: DialStage::Resolving(lookup), attempts: Vec::new() },
+                );
                 self.drive_resolver();
             }
             Err(error) => {
@@ -172,7 +175,8 @@ impl Loop {
     pub(super) fn drive_race(&mut self, dial: usize) {
         let now = self.clock.now();
         loop {
-            let Some(Dial { node, conn, stage: DialStage::Racing(race) }) = self.dials.get_mut(&dial) else {
+            let Some(Dial { node, conn, stage: DialStage::Racing(race), .. }) = self.dials.get_mut(&dial)
+            else {
                 return;
             };
             let (node, conn) = (*node, *conn);
@@ -184,14 +188,15 @@ impl Loop {
                         let kind = SocketKind::Attempt { tcp, dial, attempt };
                         self.insert(at, conn, kind).map_err(|_| io::ErrorKind::Other)
                     });
-                    if let Err(kind) = opened
-                        && let Some(Dial { stage: DialStage::Racing(race), .. }) = self.dials.get_mut(&dial)
-                    {
-                        race.handle_failure(now, attempt, kind);
+                    let Some(known) = self.dials.get_mut(&dial) else { return };
+                    match (opened, &mut known.stage) {
+                        (Ok(socket), _) => known.attempts.push((attempt, socket)),
+                        (Err(kind), DialStage::Racing(race)) => race.handle_failure(now, attempt, kind),
+                        (Err(_), DialStage::Resolving(_)) => {}
                     }
                 }
                 happy_eyeballs::Output::Abort { attempt } => {
-                    if let Some(socket) = self.find_attempt(dial, attempt) {
+                    if let Some(socket) = self.take_attempt(dial, attempt) {
                         self.drop_socket(socket);
                     }
                 }
@@ -233,13 +238,14 @@ impl Loop {
             }
         }
         if outcome.is_err() {
+            self.take_attempt(dial, attempt);
             self.drop_socket(socket);
         }
         self.drive_race(dial);
     }
 
     pub(super) fn race_won(&mut self, dial: usize, attempt: AttemptId) {
-        let Some(socket) = self.find_attempt(dial, attempt) else { return };
+        let Some(socket) = self.take_attempt(dial, attempt) else { return };
         let Some(known) = self.dials.get(&dial) else { return };
         let conn = known.conn;
         let Some(&at) = self.by_id.get(&known.node) else { return };
@@ -297,27 +303,22 @@ impl Loop {
 
     /// Ends a dial with all its sockets.
     pub(super) fn drop_dial(&mut self, dial: usize) {
-        if let Some(known) = self.dials.remove(&dial)
-            && let DialStage::Resolving(lookup) = known.stage
-        {
+        let Some(known) = self.dials.remove(&dial) else { return };
+        for (_, socket) in known.attempts {
+            self.drop_socket(socket);
+        }
+        if let DialStage::Resolving(lookup) = known.stage {
             self.resolver.cancel(self.clock.now(), lookup);
             self.drive_resolver();
-        }
-        for socket in 0..self.sockets.len() {
-            if matches!(&self.sockets[socket],
-                Some(Socket { kind: SocketKind::Attempt { dial: of, .. }, .. }) if *of == dial)
-            {
-                self.drop_socket(socket);
-            }
         }
         self.timers.set(Timer::Dial(dial), None);
     }
 
-    pub(super) fn find_attempt(&self, dial: usize, attempt: AttemptId) -> Option<usize> {
-        self.sockets.iter().position(|socket| {
-            matches!(socket, Some(Socket { kind: SocketKind::Attempt { dial: of, attempt: known, .. }, .. })
-                if *of == dial && *known == attempt)
-        })
+    /// Takes the socket of an attempt out of its dial.
+    fn take_attempt(&mut self, dial: usize, attempt: AttemptId) -> Option<usize> {
+        let attempts = &mut self.dials.get_mut(&dial)?.attempts;
+        let at = attempts.iter().position(|(known, _)| *known == attempt)?;
+        Some(attempts.swap_remove(at).1)
     }
 }
 

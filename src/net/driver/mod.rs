@@ -26,7 +26,7 @@ use mio::{
 use self::sockets::{Socket, SocketKind};
 use super::{
     clock::{Clock, SystemEntropy},
-    endpoint::{Dial, DialStage, Limits, Listen, ListenTransport, Remote, dial_fault},
+    endpoint::{Dial, DialStage, DriverCounters, Limits, Listen, ListenTransport, Remote, dial_fault},
     happy_eyeballs::{self, AttemptId, Race},
     resolver::{self, Resolver, SocketToken},
     stream::{ReadEnd, Stream, StreamCounters, fault},
@@ -81,6 +81,7 @@ pub struct Loop {
     dirty: VecDeque<usize>,
     /// Streams with something to write.
     unwritten: Vec<usize>,
+    counters: DriverCounters,
     stream_counters: StreamCounters,
     scratch: Vec<u8>,
     plain: Vec<u8>,
@@ -125,6 +126,7 @@ impl Loop {
             readable: VecDeque::new(),
             dirty: VecDeque::new(),
             unwritten: Vec::new(),
+            counters: DriverCounters::default(),
             stream_counters: StreamCounters::default(),
             scratch: vec![0; DATAGRAM_LEN],
             plain: Vec::new(),
@@ -139,6 +141,11 @@ impl Loop {
     /// The one descriptor to wait on: readable when [`Loop::step`] has something to do.
     pub fn fd(&self) -> RawFd {
         self.poll.as_raw_fd()
+    }
+
+    /// What the loop counted.
+    pub fn counters(&self) -> &DriverCounters {
+        &self.counters
     }
 
     /// What streams counted.
@@ -183,6 +190,14 @@ impl Loop {
     /// The next event, and the node that it came from.
     pub fn next_event(&mut self) -> Option<(NodeId, Event)> {
         self.events.pop_front()
+    }
+
+    /// The network is another, or back: names are looked up afresh, and nodes try again without waiting.
+    pub fn network_changed(&mut self) {
+        self.resolver.network_changed(self.clock.now());
+        for at in 0..self.slots.len() {
+            self.tell(at, Input::NetworkChanged);
+        }
     }
 
     /// Puts a node on the loop. `remote` is where it connects to.
@@ -394,21 +409,20 @@ impl Loop {
     fn send(&mut self, at: usize, conn: Conn, to: Option<SocketAddr>, octets: &[u8]) {
         let Some(&socket) = self.slots[at].as_ref().and_then(|slot| slot.conns.get(&conn)) else { return };
         let Some(known) = &mut self.sockets[socket] else { return };
-        match &mut known.kind {
-            SocketKind::Stream { stream, .. } => match stream.send(octets) {
-                Ok(()) => self.mark_unwritten(socket),
-                Err(fault) => self.fail(socket, Some(fault)),
-            },
-            // A datagram that the kernel has no room for is lost, as any other may be.
-            SocketKind::Datagrams { socket, .. } => {
-                if let Some(to) = to {
-                    let _ = socket.send_to(octets, to);
-                }
+        let taken = match &mut known.kind {
+            SocketKind::Stream { stream, .. } => {
+                return match stream.send(octets) {
+                    Ok(()) => self.mark_unwritten(socket),
+                    Err(fault) => self.fail(socket, Some(fault)),
+                };
             }
-            SocketKind::Connected { socket } => {
-                let _ = socket.send(octets);
-            }
-            _ => {}
+            SocketKind::Datagrams { socket, .. } => to.is_some_and(|to| socket.send_to(octets, to).is_ok()),
+            SocketKind::Connected { socket } => socket.send(octets).is_ok(),
+            _ => return,
+        };
+        // A datagram that the kernel has no room for is lost, as any other may be.
+        if !taken {
+            self.counters.datagrams_unsent += 1;
         }
     }
 

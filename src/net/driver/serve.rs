@@ -32,9 +32,9 @@ impl Loop {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // The peer gave up meanwhile, or descriptors ran out: the next one may do better.
                 Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
-                    self.timers
-                        .set(Timer::Socket(socket), Some(self.clock.now() + Duration::from_millis(100)));
-                    return;
+                    let again = self.clock.now() + Duration::from_millis(100);
+                    self.counters.out_of_descriptors += 1;
+                    return self.timers.set(Timer::Socket(socket), Some(again));
                 }
                 Err(_) => {}
             }
@@ -42,22 +42,26 @@ impl Loop {
         self.mark_readable(socket);
     }
 
-    pub(super) fn accepted(&mut self, at: usize, tcp: TcpStream, address: IpAddr, listen: &Listen) {
-        let welcome = match &listen.networks {
-            Some(networks) => networks.iter().any(|network| network.contains(address)),
-            None => true,
-        };
+    fn accepted(&mut self, at: usize, tcp: TcpStream, address: IpAddr, listen: &Listen) {
+        let ListenTransport::Stream(security) = &listen.transport else { return };
+        let is_welcome = listen.welcomes(address);
         let Some(slot) = &mut self.slots[at] else { return };
-        let held = slot.per_address.entry(address).or_default();
-        if !welcome || *held >= self.limits.per_address {
+        if !is_welcome {
+            self.counters.unwelcome += 1;
             return;
         }
-        *held += 1;
-        let ListenTransport::Stream(security) = &listen.transport else { return };
+        if slot.per_address.get(&address).copied().unwrap_or_default() >= self.limits.per_address {
+            self.counters.too_many += 1;
+            return;
+        }
         let Ok(stream) = Stream::accepted(tcp, security) else { return };
         let conn = self.next_conn(at);
         let kind = SocketKind::Stream { stream, told: false, address: Some(address), closing: false };
         if let Ok(socket) = self.insert(at, conn, kind) {
+            self.counters.accepted += 1;
+            if let Some(slot) = &mut self.slots[at] {
+                *slot.per_address.entry(address).or_default() += 1;
+            }
             self.timers.set(Timer::Socket(socket), Some(self.clock.now() + self.limits.patience));
             self.tell_if_ready(socket);
             self.mark_readable(socket);
@@ -65,7 +69,6 @@ impl Loop {
     }
 
     pub(super) fn serve_stream(&mut self, socket: usize) {
-        let mut plain = std::mem::take(&mut self.plain);
         let Some(Socket { kind: SocketKind::Stream { stream, closing, .. }, .. }) = &mut self.sockets[socket]
         else {
             return;
@@ -73,6 +76,7 @@ impl Loop {
         if stream.is_congested() && !*closing {
             return;
         }
+        let mut plain = std::mem::take(&mut self.plain);
         let result = stream.read(&mut self.scratch, &mut plain, &mut self.stream_counters);
         let closing = *closing;
         // TLS may have something to say: a handshake message, an alert.
@@ -129,14 +133,9 @@ impl Loop {
             let Some(known) = &mut self.sockets[socket] else { return };
             let (slot, conn) = (known.slot, known.conn);
             let received = match &mut known.kind {
-                SocketKind::Datagrams { socket, listen } => {
-                    socket.recv_from(&mut self.scratch).map(|(count, from)| {
-                        let welcome = listen.networks.as_ref().is_none_or(|networks| {
-                            networks.iter().any(|network| network.contains(from.ip()))
-                        });
-                        welcome.then_some((count, Some(from)))
-                    })
-                }
+                SocketKind::Datagrams { socket, listen } => socket
+                    .recv_from(&mut self.scratch)
+                    .map(|(count, from)| listen.welcomes(from.ip()).then_some((count, Some(from)))),
                 SocketKind::Connected { socket } => {
                     socket.recv(&mut self.scratch).map(|count| Some((count, None)))
                 }
@@ -148,7 +147,7 @@ impl Loop {
                     self.tell(slot, Input::Received { conn, from, octets: &octets[..count] });
                     self.scratch = octets;
                 }
-                Ok(None) => {}
+                Ok(None) => self.counters.unwelcome += 1,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // ICMP says that nobody is there: better to learn it now than by silence.
                 Err(error) if matches!(known.kind, SocketKind::Connected { .. }) => {
@@ -166,7 +165,10 @@ impl Loop {
         match known.kind {
             SocketKind::Listener { .. } => self.mark_readable(socket),
             SocketKind::Stream { closing: true, .. } => self.drop_socket(socket),
-            _ => self.fail(socket, Some(Fault::new(Status::Timeout, "the handshake took too long"))),
+            _ => {
+                self.counters.handshakes_given_up += 1;
+                self.fail(socket, Some(Fault::new(Status::Timeout, "the handshake took too long")));
+            }
         }
     }
 
