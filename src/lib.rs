@@ -3,12 +3,14 @@
 pub mod codec;
 pub mod config;
 mod counters;
+#[cfg(feature = "gateway")]
 pub mod gateway;
 pub mod io;
 pub mod net;
 pub mod node;
 #[cfg(feature = "recognize")]
 pub mod recognize;
+#[cfg(feature = "gateway")]
 mod replica;
 pub mod rng;
 pub mod status;

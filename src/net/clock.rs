@@ -1,11 +1,10 @@
 //! The only clock, and the system's randomness.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
-use crate::{
-    rng::{Entropy, Seeded},
-    time::Time,
-};
+#[cfg(feature = "gateway")]
+use crate::rng::Seeded;
+use crate::{rng::Entropy, time::Time};
 
 /// Counts from its making.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +23,9 @@ impl Clock {
 }
 
 /// Seconds since 1970. Read when a store is opened, never inside a turn.
+#[cfg(feature = "backend")]
 pub(super) fn unix_seconds() -> u64 {
+    use std::time::{SystemTime, UNIX_EPOCH};
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
@@ -38,6 +39,7 @@ impl Entropy for SystemEntropy {
     }
 }
 
+#[cfg(feature = "gateway")]
 impl SystemEntropy {
     /// A source for jitter and tags.
     pub fn seeded(mut self) -> Seeded {

@@ -5,7 +5,10 @@ mod clock;
 mod driver;
 mod endpoint;
 pub mod happy_eyeballs;
-mod open;
+#[cfg(feature = "backend")]
+mod open_backend;
+#[cfg(feature = "gateway")]
+mod open_gateway;
 pub mod resolver;
 mod stream;
 mod system;
@@ -17,6 +20,7 @@ pub mod url;
 pub use driver::{Loop, NodeId};
 pub use endpoint::{ClientSecurity, DriverCounters, Limits, Listen, ListenTransport, Remote, ServerSecurity};
 #[cfg(feature = "backend")]
-pub use open::open_backend;
-pub use open::open_gateway;
+pub use open_backend::open_backend;
+#[cfg(feature = "gateway")]
+pub use open_gateway::{HOME_RULES, open_gateway, open_recognition};
 pub use stream::StreamCounters;

@@ -37,6 +37,10 @@ pub(super) enum ReadEnd {
 /// What streams count.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct StreamCounters {
+    /// Octets that bare streams took in.
+    pub octets_in: u64,
+    /// Octets that bare streams took out.
+    pub octets_out: u64,
     /// What became of TLS connections.
     #[cfg(feature = "tls")]
     pub tls: Counters,
@@ -139,6 +143,7 @@ impl Stream {
                 Ok(0) => return Ok(ReadEnd::End),
                 Ok(count) => {
                     taken += count;
+                    counters.octets_in += count as u64;
                     into.extend_from_slice(&scratch[..count]);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(ReadEnd::Drained),
@@ -180,7 +185,10 @@ impl Stream {
             let (head, _) = self.out.as_slices();
             match self.tcp.write(head) {
                 Ok(0) => return Err(Fault::new(Status::Closed, "the connection takes nothing more")),
-                Ok(count) => drop(self.out.drain(..count)),
+                Ok(count) => {
+                    counters.octets_out += count as u64;
+                    self.out.drain(..count);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(fault("writing", &error)),

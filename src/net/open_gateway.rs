@@ -1,9 +1,9 @@
-//! Nodes as a configuration says: built, put on a loop, connected and listening.
+//! A gateway as a configuration says: built, put on a loop, connected.
 
-use std::{net::SocketAddr, path::Path};
+use std::net::SocketAddr;
 
 use super::{
-    ClientSecurity, Listen, ListenTransport, Loop, NodeId, Remote, ServerSecurity,
+    ClientSecurity, Loop, NodeId, Remote,
     clock::SystemEntropy,
     resolver::Target,
     url::{Host, Scheme, Url},
@@ -23,7 +23,7 @@ pub const HOME_RULES: &str = include_str!("../../rules/home.toml");
 
 /// The protocol's name in TLS (DECISIONS 3).
 #[cfg(feature = "tls")]
-const ALPN: &str = "hail-gw/1";
+pub(super) const ALPN: &str = "hail-gw/1";
 
 /// Makes a gateway and puts it on the loop. It connects in the next step.
 pub fn open_gateway(net: &mut Loop, config: &Config) -> Result<NodeId, Fault> {
@@ -56,35 +56,6 @@ pub fn open_recognition(config: &Config) -> Result<Option<Recognition>, Fault> {
     Recognition::new(Some(rules), limits, config.networks("inside")).map(Some)
 }
 
-/// Makes a back end, puts it on the loop and listens. Answers with the addresses, in the order of the option `listen`.
-#[cfg(feature = "backend")]
-pub fn open_backend(net: &mut Loop, config: &Config) -> Result<(NodeId, Vec<SocketAddr>), Fault> {
-    use crate::{
-        gateway::Open,
-        node::BackendNode,
-        store::{Memory, Sqlite, Store},
-    };
-    let listens = config.list("listen").map(|text| listen(config, text)).collect::<Result<Vec<_>, _>>()?;
-    let store: Box<dyn Store> = match config.non_empty("store") {
-        Some(path) => Box::new(Sqlite::open(Path::new(path))?),
-        None => Box::new(Memory::default()),
-    };
-    let open = Open { now: net.now(), unix: super::clock::unix_seconds(), rng: SystemEntropy.seeded() };
-    let train = config.switch("train").then(|| SystemEntropy.next_u64());
-    let node = BackendNode::open(backend_config(config), open, store, train)?;
-    net.limits_mut().per_address = config.count("max_connections_per_address");
-    let id = net.add(Box::new(node), None);
-    let addresses: Result<Vec<SocketAddr>, Fault> =
-        listens.into_iter().map(|listen| net.listen(id, listen)).collect();
-    match addresses {
-        Ok(addresses) => Ok((id, addresses)),
-        Err(fault) => {
-            net.remove(id);
-            Err(fault)
-        }
-    }
-}
-
 fn gateway_config(config: &Config) -> GatewayConfig {
     GatewayConfig {
         family: family(config),
@@ -102,28 +73,7 @@ fn gateway_config(config: &Config) -> GatewayConfig {
     }
 }
 
-#[cfg(feature = "backend")]
-fn backend_config(config: &Config) -> crate::gateway::BackendConfig {
-    crate::gateway::BackendConfig {
-        family: family(config),
-        heartbeat: config.duration("heartbeat_ms"),
-        timeout: config.duration("timeout_ms"),
-        sends: config.number("sends") as u8,
-        patience: config.duration("patience_ms"),
-        agreement: config.count("agreement"),
-        result_ttl: config.duration("result_ttl_ms"),
-        result_renew: config.duration("result_renew_ms"),
-        max_results: config.count("max_results"),
-        max_results_per_gateway: config.count("max_results_per_gateway"),
-        max_features_per_gateway: config.number("max_features_per_gateway") as u16,
-        max_gateways: config.count("max_gateways"),
-        max_pending: config.count("max_pending"),
-        open_group: config.non_empty("open_group").map(str::to_owned),
-        probe_addresses: config.switch("probe_addresses"),
-    }
-}
-
-fn family(config: &Config) -> Family {
+pub(super) fn family(config: &Config) -> Family {
     if config.number("family") == 4 { Family::V4 } else { Family::V6 }
 }
 
@@ -141,26 +91,6 @@ fn remote(config: &Config, text: &str) -> Result<Remote, Fault> {
         Scheme::Tls => Ok(Remote::Stream { target, security: client_security(config, &url)? }),
         Scheme::Hail => Err(wrong("backend", "hail:// is not for gateways in this version: use tls://")),
     }
-}
-
-#[cfg(feature = "backend")]
-fn listen(config: &Config, text: &str) -> Result<Listen, Fault> {
-    let url: Url = text.parse().map_err(|fault: Fault| wrong("listen", &fault.detail))?;
-    let address = match (&url.host, url.socket_address()) {
-        (_, Some(address)) => address,
-        (Host::Name(name), _) if name == "localhost" => SocketAddr::from(([127, 0, 0, 1], url.port)),
-        (host, _) => return Err(wrong("listen", &format!("{host} is not an address of this machine"))),
-    };
-    let bare = Some(config.networks("allow_networks"));
-    let (transport, networks) = match url.scheme {
-        Scheme::Tcp => (ListenTransport::Stream(ServerSecurity::Plain), bare),
-        Scheme::Udp => (ListenTransport::Datagram, bare),
-        Scheme::Tls => (ListenTransport::Stream(server_security(config)?), None),
-        Scheme::Hail => {
-            return Err(wrong("listen", "hail:// is not for gateways in this version: use tls://"));
-        }
-    };
-    Ok(Listen { address, transport, networks })
 }
 
 #[cfg(feature = "tls")]
@@ -182,22 +112,14 @@ fn client_security(config: &Config, url: &Url) -> Result<ClientSecurity, Fault> 
     Ok(ClientSecurity::Tls { config: tls, server_name: url.host.to_string() })
 }
 
-#[cfg(all(feature = "tls", feature = "backend"))]
-fn server_security(config: &Config) -> Result<ServerSecurity, Fault> {
-    let identity = identity(config)?.ok_or_else(|| {
-        wrong("identity_file", "a tls:// listener needs a key and certificate: hailpost keygen makes them")
-    })?;
-    Ok(ServerSecurity::Tls(super::tls::server_config(&[&identity], &[ALPN])?))
-}
-
 #[cfg(feature = "tls")]
-fn identity(config: &Config) -> Result<Option<super::tls::Identity>, Fault> {
+pub(super) fn identity(config: &Config) -> Result<Option<super::tls::Identity>, Fault> {
     use super::tls::Identity;
     if let Some(pem) = config.secret("identity_pem") {
         let pem = std::str::from_utf8(pem).map_err(|_| wrong("identity_pem", "it is not text"))?;
         return Identity::from_pem(pem, pem).map(Some).map_err(|fault| wrong("identity_pem", &fault.detail));
     }
-    let path = config.non_empty("identity_file").map(Path::new);
+    let path = config.non_empty("identity_file").map(std::path::Path::new);
     path.map(|path| Identity::load(path, path))
         .transpose()
         .map_err(|fault| wrong("identity_file", &fault.detail))
@@ -208,11 +130,6 @@ fn client_security(_: &Config, _: &Url) -> Result<ClientSecurity, Fault> {
     Err(Fault::new(Status::Unsupported, "backend: this build has no TLS: link one with the tls feature"))
 }
 
-#[cfg(all(not(feature = "tls"), feature = "backend"))]
-fn server_security(_: &Config) -> Result<ServerSecurity, Fault> {
-    Err(Fault::new(Status::Unsupported, "listen: this build has no TLS: link one with the tls feature"))
-}
-
-fn wrong(option: &str, why: &str) -> Fault {
+pub(super) fn wrong(option: &str, why: &str) -> Fault {
     Fault::new(Status::Config, format!("{option}: {why}"))
 }

@@ -1,0 +1,96 @@
+//! A back end as a configuration says: built on its store, put on a loop, listening.
+
+use std::{net::SocketAddr, path::Path};
+
+use super::{
+    Listen, ListenTransport, Loop, NodeId, ServerSecurity,
+    clock::{SystemEntropy, unix_seconds},
+    open_gateway::{family, wrong},
+    url::{Host, Scheme, Url},
+};
+use crate::{
+    config::Config,
+    gateway::{BackendConfig, Open},
+    node::BackendNode,
+    rng::Entropy,
+    status::Fault,
+    store::{Memory, Sqlite, Store},
+};
+
+/// Makes a back end, puts it on the loop and listens. Answers with the addresses, in the order of the option `listen`.
+pub fn open_backend(net: &mut Loop, config: &Config) -> Result<(NodeId, Vec<SocketAddr>), Fault> {
+    let listens = config.list("listen").map(|text| listen(config, text)).collect::<Result<Vec<_>, _>>()?;
+    let store: Box<dyn Store> = match config.non_empty("store") {
+        Some(path) => Box::new(Sqlite::open(Path::new(path))?),
+        None => Box::new(Memory::default()),
+    };
+    let open = Open { now: net.now(), unix: unix_seconds(), rng: SystemEntropy.seeded() };
+    let train = config.switch("train").then(|| SystemEntropy.next_u64());
+    let node = BackendNode::open(backend_config(config), open, store, train)?;
+    net.limits_mut().per_address = config.count("max_connections_per_address");
+    let id = net.add(Box::new(node), None);
+    let addresses: Result<Vec<SocketAddr>, Fault> =
+        listens.into_iter().map(|listen| net.listen(id, listen)).collect();
+    match addresses {
+        Ok(addresses) => Ok((id, addresses)),
+        Err(fault) => {
+            net.remove(id);
+            Err(fault)
+        }
+    }
+}
+
+fn backend_config(config: &Config) -> BackendConfig {
+    BackendConfig {
+        family: family(config),
+        heartbeat: config.duration("heartbeat_ms"),
+        timeout: config.duration("timeout_ms"),
+        sends: config.number("sends") as u8,
+        patience: config.duration("patience_ms"),
+        agreement: config.count("agreement"),
+        result_ttl: config.duration("result_ttl_ms"),
+        result_renew: config.duration("result_renew_ms"),
+        max_results: config.count("max_results"),
+        max_results_per_gateway: config.count("max_results_per_gateway"),
+        max_features_per_gateway: config.number("max_features_per_gateway") as u16,
+        max_gateways: config.count("max_gateways"),
+        max_pending: config.count("max_pending"),
+        open_group: config.non_empty("open_group").map(str::to_owned),
+        probe_addresses: config.switch("probe_addresses"),
+    }
+}
+
+fn listen(config: &Config, text: &str) -> Result<Listen, Fault> {
+    let url: Url = text.parse().map_err(|fault: Fault| wrong("listen", &fault.detail))?;
+    let address = match (&url.host, url.socket_address()) {
+        (_, Some(address)) => address,
+        (Host::Name(name), _) if name == "localhost" => SocketAddr::from(([127, 0, 0, 1], url.port)),
+        (host, _) => return Err(wrong("listen", &format!("{host} is not an address of this machine"))),
+    };
+    let bare = Some(config.networks("allow_networks"));
+    let (transport, networks) = match url.scheme {
+        Scheme::Tcp => (ListenTransport::Stream(ServerSecurity::Plain), bare),
+        Scheme::Udp => (ListenTransport::Datagram, bare),
+        Scheme::Tls => (ListenTransport::Stream(server_security(config)?), None),
+        Scheme::Hail => {
+            return Err(wrong("listen", "hail:// is not for gateways in this version: use tls://"));
+        }
+    };
+    Ok(Listen { address, transport, networks })
+}
+
+#[cfg(feature = "tls")]
+fn server_security(config: &Config) -> Result<ServerSecurity, Fault> {
+    let identity = super::open_gateway::identity(config)?.ok_or_else(|| {
+        wrong("identity_file", "a tls:// listener needs a key and certificate: hailpost keygen makes them")
+    })?;
+    Ok(ServerSecurity::Tls(super::tls::server_config(&[&identity], &[super::open_gateway::ALPN])?))
+}
+
+#[cfg(not(feature = "tls"))]
+fn server_security(_: &Config) -> Result<ServerSecurity, Fault> {
+    Err(Fault::new(
+        crate::status::Status::Unsupported,
+        "listen: this build has no TLS: link one with the tls feature",
+    ))
+}
