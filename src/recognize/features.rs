@@ -221,7 +221,7 @@ fn gap_step(micros: u64) -> u8 {
     let number = micros.saturating_add(1);
     let whole = u64::from(number.ilog2());
     let fraction = ((number << (63 - whole)) << 1) >> 48;
-    let bend = (fraction * (65_536 - fraction) >> 16) * 22_700 >> 16;
+    let bend = (((fraction * (65_536 - fraction)) >> 16) * 22_700) >> 16;
     let step = (((whole << 16) + fraction + bend) * 255 + OCTAVES / 2) / OCTAVES;
     step.min(255) as u8
 }

@@ -144,9 +144,9 @@ impl Inspector {
     }
 
     /// Looks at a ClientHello, as far as it is there.
-    pub(crate) fn client_hello(&mut self, flow: &mut Flow, at: &Context<'_>, hello: &[u8]) {
+    pub(crate) fn client_hello(&mut self, flow: &mut Flow, at: &Context<'_>, hello: &[u8], whole: bool) {
         let mut hits = Hits::NONE;
-        self.hello(hello, at, &mut hits);
+        self.hello(hello, whole, at, &mut hits);
         hits.settle(&self.rules, flow);
     }
 
@@ -190,9 +190,9 @@ impl Inspector {
             };
             match more {
                 true => {
-                    let mut octets = octets;
                     let mut start = beginning.unwrap_or_default();
-                    octets = &octets[..octets.len().min(MAX_BEGINNING - start.len().min(MAX_BEGINNING))];
+                    let room = MAX_BEGINNING.saturating_sub(start.len());
+                    let octets = &octets[..octets.len().min(room)];
                     start.reserve_exact(octets.len());
                     start.extend_from_slice(octets);
                     kept = Some(start);
@@ -229,11 +229,11 @@ impl Inspector {
         match dialect {
             Dialect::TlsClient => match tls::client_hello(stream) {
                 tls::Message::Whole(hello) => {
-                    self.hello(&hello, at, hits);
+                    self.hello(&hello, true, at, hits);
                     false
                 }
                 tls::Message::Partial(hello) => {
-                    self.hello(&hello, at, hits);
+                    self.hello(&hello, false, at, hits);
                     stream.len() < MAX_BEGINNING
                 }
                 tls::Message::No => false,
@@ -270,8 +270,8 @@ impl Inspector {
     }
 
     /// Looks at a ClientHello.
-    fn hello(&mut self, hello: &[u8], at: &Context<'_>, hits: &mut Hits) {
-        self.search(Lane::Hello, hello, true, at, hits);
+    fn hello(&mut self, hello: &[u8], whole: bool, at: &Context<'_>, hits: &mut Hits) {
+        self.search(Lane::Hello, hello, whole, at, hits);
         let texts = tls::texts(hello);
         if let Some(name) = texts.name {
             self.name(Lane::Sni, name, at, hits);
