@@ -369,6 +369,7 @@ fn flows_are_bounded_and_the_silent_leave_first() {
 fn silence_ends_a_flow() {
     let mut run = Run::new(Config { idle: Duration::from_secs(30), ..Config::default() });
     run.feed(&ENDS.udp(true, b"x"));
+    assert_eq!(run.recognizer.deadline(), Some(run.now + Duration::from_secs(30)));
     run.now += Duration::from_secs(31);
     run.feed(&Ends { ports: [1, 1], ..ENDS }.udp(true, b"x"));
     assert_eq!(run.verdicts.len(), 1);
@@ -417,6 +418,8 @@ fn hints_stand_below_rules_and_expire() {
     run.feed(&ENDS.tcp(true, 0, SYN, b""));
     let verdict = run.finish().pop().expect("a verdict");
     assert_eq!((verdict.app, verdict.how), (Some(MEMO), How::Shared));
+    assert!(run.recognizer.remove_hint(remote, 443, Transport::Tcp));
+    assert!(!run.recognizer.remove_hint(remote, 443, Transport::Tcp));
 }
 
 #[derive(Debug)]

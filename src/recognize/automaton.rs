@@ -109,9 +109,19 @@ impl Program {
         }
         let mut row = state.0;
         let mut work = WORK;
-        for octet in octets {
+        let mut rest = octets;
+        while let Some((octet, after)) = rest.split_first() {
+            rest = after;
             let class = usize::from(self.classes[usize::from(*octet)]);
             let mut next = cache.table[row as usize + class];
+            if next == row {
+                // Most octets lead nowhere; while the row stays the loads need not wait for each other.
+                let targets = &cache.table[row as usize..row as usize + cache.stride];
+                let leaves = |octet: &u8| targets[usize::from(self.classes[usize::from(*octet)])] != row;
+                let stays = rest.iter().position(leaves).unwrap_or(rest.len());
+                rest = &rest[stays..];
+                continue;
+            }
             if next >= LAST {
                 if next == UNKNOWN {
                     match self.grow(cache, budget, row, class, &mut work) {

@@ -23,6 +23,8 @@ pub enum View {
     Alpn,
     /// The whole ClientHello message, in TLS and in QUIC, joined from its parts.
     Hello,
+    /// The Certificate message of a server, in TLS up to 1.2.
+    Certificates,
     /// The name that a DNS, mDNS or LLMNR message asks for.
     Dns,
 }
@@ -63,7 +65,7 @@ pub struct LengthField {
 pub struct Conditions {
     /// `tcp`, `udp`.
     pub transport: Option<Transport>,
-    /// `name`, `sni`, `host`, `agent`, `alpn`, `hello`, `dns`.
+    /// `name`, `sni`, `host`, `agent`, `alpn`, `hello`, `cert`, `dns`.
     pub view: View,
     /// `port=`: a port of either end is in one of these.
     pub ports: Vec<RangeInclusive<u16>>,
@@ -159,6 +161,7 @@ impl Conditions {
                 "agent" => (Some(View::Agent), None),
                 "alpn" => (Some(View::Alpn), None),
                 "hello" => (Some(View::Hello), None),
+                "cert" => (Some(View::Certificates), None),
                 "dns" => (Some(View::Dns), None),
                 _ => return Err(ConditionError::Unknown(word.to_owned())),
             };
@@ -220,7 +223,9 @@ impl Conditions {
             }
         }
         match (self.transport, self.view) {
-            (Some(Transport::Udp), View::Host | View::Agent) => Err(ConditionError::NoSuchView),
+            (Some(Transport::Udp), View::Host | View::Agent | View::Certificates) => {
+                Err(ConditionError::NoSuchView)
+            }
             _ => Ok(()),
         }
     }

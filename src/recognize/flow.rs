@@ -109,8 +109,10 @@ pub(crate) struct Direction {
 /// What may be read from a stream beyond its octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
-    /// TLS records, with a ClientHello to come.
-    Tls,
+    /// TLS records with a ClientHello in them.
+    TlsClient,
+    /// TLS records with a server's certificates in them.
+    TlsServer,
     /// An HTTP request head.
     Http,
     /// DNS with its length in front.

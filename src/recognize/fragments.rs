@@ -122,6 +122,11 @@ impl Fragments {
         (now.since(oldest.since) >= PATIENCE).then(|| self.give_up()).flatten()
     }
 
+    /// When the next packet will have waited too long.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        self.partials.first().map(|oldest| oldest.since + PATIENCE)
+    }
+
     /// The packet that has waited longest, as far as it goes.
     pub(crate) fn give_up(&mut self) -> Option<Assembled> {
         (!self.partials.is_empty()).then(|| {

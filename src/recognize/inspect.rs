@@ -144,9 +144,9 @@ impl Inspector {
     }
 
     /// Looks at a ClientHello, as far as it is there.
-    pub(crate) fn client_hello(&mut self, flow: &mut Flow, at: &Context<'_>, hello: &[u8]) {
+    pub(crate) fn client_hello(&mut self, flow: &mut Flow, at: &Context<'_>, hello: &[u8], whole: bool) {
         let mut hits = Hits::NONE;
-        self.hello(hello, at, &mut hits);
+        self.hello(hello, whole, at, &mut hits);
         hits.settle(&self.rules, flow);
     }
 
@@ -190,9 +190,9 @@ impl Inspector {
             };
             match more {
                 true => {
-                    let mut octets = octets;
                     let mut start = beginning.unwrap_or_default();
-                    octets = &octets[..octets.len().min(MAX_BEGINNING - start.len().min(MAX_BEGINNING))];
+                    let room = MAX_BEGINNING.saturating_sub(start.len());
+                    let octets = &octets[..octets.len().min(room)];
                     start.reserve_exact(octets.len());
                     start.extend_from_slice(octets);
                     kept = Some(start);
@@ -209,8 +209,12 @@ impl Inspector {
     /// What a stream that begins so may speak, if any rule asks for a text in it.
     fn dialect_of(&self, stream: &[u8], ports: [u16; 2]) -> Dialect {
         let wants = |lane: Lane| self.rules.program(lane).is_some();
-        if self.wants_hello() && [22, 3].starts_with(&stream[..stream.len().min(2)]) {
-            Dialect::Tls
+        let tls = [22, 3].starts_with(&stream[..stream.len().min(2)]);
+        // A client's first message is of kind 1, a server's of kind 2.
+        if tls && self.wants_hello() && stream.get(5).is_none_or(|kind| *kind == 1) {
+            Dialect::TlsClient
+        } else if tls && wants(Lane::Certificates) && stream.get(5).is_none_or(|kind| *kind == 2) {
+            Dialect::TlsServer
         } else if wants(Lane::Dns) && is_dns(ports) {
             Dialect::Dns
         } else if (wants(Lane::Host) || wants(Lane::Agent)) && http::may_begin(stream) {
@@ -223,16 +227,24 @@ impl Inspector {
     /// Looks at a stream's first octets in what they speak, and says whether more of them are wanted.
     fn dialect(&mut self, dialect: Dialect, stream: &[u8], at: &Context<'_>, hits: &mut Hits) -> bool {
         match dialect {
-            Dialect::Tls => match tls::from_records(stream) {
-                tls::Hello::Whole(hello) => {
-                    self.hello(&hello, at, hits);
+            Dialect::TlsClient => match tls::client_hello(stream) {
+                tls::Message::Whole(hello) => {
+                    self.hello(&hello, true, at, hits);
                     false
                 }
-                tls::Hello::Partial(hello) => {
-                    self.hello(&hello, at, hits);
+                tls::Message::Partial(hello) => {
+                    self.hello(&hello, false, at, hits);
                     stream.len() < MAX_BEGINNING
                 }
-                tls::Hello::No => false,
+                tls::Message::No => false,
+            },
+            Dialect::TlsServer => match tls::certificates(stream) {
+                tls::Message::Whole(message) => {
+                    self.search(Lane::Certificates, &message, true, at, hits);
+                    false
+                }
+                tls::Message::Partial(_) => stream.len() < tls::MAX_SERVER,
+                tls::Message::No => false,
             },
             Dialect::Http => {
                 let head = http::texts(stream);
@@ -258,8 +270,8 @@ impl Inspector {
     }
 
     /// Looks at a ClientHello.
-    fn hello(&mut self, hello: &[u8], at: &Context<'_>, hits: &mut Hits) {
-        self.search(Lane::Hello, hello, true, at, hits);
+    fn hello(&mut self, hello: &[u8], whole: bool, at: &Context<'_>, hits: &mut Hits) {
+        self.search(Lane::Hello, hello, whole, at, hits);
         let texts = tls::texts(hello);
         if let Some(name) = texts.name {
             self.name(Lane::Sni, name, at, hits);

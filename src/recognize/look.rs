@@ -69,7 +69,7 @@ impl Look<'_> {
         flow.openings = flow.openings.saturating_add(if opened { 1 } else { FAILED_OPENING });
         let (hello, whole) = handshake.hello();
         if opened && !hello.is_empty() {
-            self.inspector.client_hello(flow, context, hello);
+            self.inspector.client_hello(flow, context, hello, whole);
         }
         if whole {
             flow.openings = MAX_OPENINGS;

@@ -10,6 +10,7 @@ mod condition;
 mod features;
 mod flow;
 mod fragments;
+mod hints;
 mod inspect;
 mod look;
 pub mod model;
@@ -17,15 +18,17 @@ mod pool;
 mod recognizer;
 mod rules_file;
 mod ruleset;
+mod verdict;
 mod view;
 
 pub use self::{
     condition::{ConditionError, Conditions, LengthField, SURE, Side, Transport, View},
     features::{FEATURE_COUNT, FEATURE_PACKETS, FEATURE_SET, FeatureVector, FlowFeatures},
     flow::FiveTuple,
-    recognizer::{Config, Counters, FlowModel, How, Memory, Recognizer, Stage, Verdict},
+    recognizer::{Config, Counters, FlowModel, Memory, Recognizer},
     rules_file::{NamedRule, RulesFile, RulesFileError},
     ruleset::{Limits, MAX_RULE, Rule, RuleError, RuleFault, RuleSet},
+    verdict::{How, Stage, Verdict},
 };
 
 pub use crate::wire::AppId;

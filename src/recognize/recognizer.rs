@@ -1,23 +1,19 @@
 //! The recogniser: frames in, verdicts out.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    fmt,
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use super::{
     AppId,
     condition::{Side, Transport},
     features::FlowFeatures,
-    flow::{FiveTuple, FlowTable, Given, Key, NO_RULE, Phase, octets},
+    flow::{Flow, FlowTable, Given, Key, NO_RULE, Phase},
     fragments::{Assembled, Fragments},
+    hints::{self, Hints},
     inspect::Inspector,
     look::Look,
     pool::Pool,
     ruleset::RuleSet,
+    verdict::{How, Stage, Verdict},
 };
 use crate::{
     counters::counters,
@@ -75,58 +71,6 @@ pub trait FlowModel: fmt::Debug + Send {
     fn judge(&self, features: &FlowFeatures) -> Option<AppId>;
 }
 
-/// What a verdict rests on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum How {
-    /// A rule matched.
-    Rule,
-    /// The model judged by features.
-    Model,
-    /// Another gateway recognised the same remote end.
-    Shared,
-    /// Nothing; the application is not known.
-    None,
-}
-
-/// Where in a flow's life a verdict was given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Stage {
-    /// May still change: a hint, or a rule of a priority below [`super::SURE`].
-    Early,
-    /// The application will not change any more.
-    Settled,
-    /// Settled, and the features are complete; only with [`Config::profile`].
-    Profiled,
-    /// The flow is over: it ended, was silent too long, made room for others, or the input is finished. Given once for
-    /// each flow, with its final counts.
-    Ended,
-}
-
-/// What is known about a flow.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Verdict {
-    /// The flow, its initiator first.
-    pub flow: FiveTuple,
-    /// The application, if it is known.
-    pub app: Option<AppId>,
-    /// What that rests on.
-    pub how: How,
-    /// The rule, by its place in the list that was compiled; `None` too when that list was replaced since.
-    pub rule: Option<usize>,
-    /// When it was given.
-    pub stage: Stage,
-    /// Packets so far, in both directions.
-    pub packets: u32,
-    /// Octets so far, in both directions, from the IP header on.
-    pub octets: u64,
-    /// The time of the first packet.
-    pub first: Time,
-    /// The time of the latest packet.
-    pub last: Time,
-    /// What the flow looks like from outside.
-    pub features: FlowFeatures,
-}
-
 counters! {
     /// What happened so far; each bound has a number here.
     pub struct Counters {
@@ -172,7 +116,7 @@ pub struct Recognizer {
     inspector: Inspector,
     pool: Pool,
     fragments: Fragments,
-    hints: HashMap<([u8; 16], u16, bool), (AppId, Time)>,
+    hints: Hints,
     model: Option<Box<dyn FlowModel>>,
     verdicts: VecDeque<Verdict>,
     counters: Counters,
@@ -188,7 +132,7 @@ impl Recognizer {
             inspector: Inspector::new(rules),
             pool: Pool::default(),
             fragments: Fragments::default(),
-            hints: HashMap::new(),
+            hints: Hints::default(),
             model: None,
             verdicts: VecDeque::new(),
             counters: Counters::default(),
@@ -219,16 +163,13 @@ impl Recognizer {
 
     /// Remembers that `remote` was recognised elsewhere. Used for flows that begin later, below any rule.
     pub fn set_hint(&mut self, remote: IpAddr, port: u16, transport: Transport, app: AppId, expires: Time) {
-        let key = (octets(remote), port, transport == Transport::Tcp);
-        if self.hints.len() >= self.config.max_hints && !self.hints.contains_key(&key) {
-            let now = self.now;
-            self.hints.retain(|_, (_, expires)| *expires > now);
-            if self.hints.len() >= self.config.max_hints {
-                self.counters.hints_refused += 1;
-                return;
-            }
-        }
-        self.hints.insert(key, (app, expires));
+        let remote = hints::remote(remote, port, transport);
+        self.hints.set(self.now, self.config.max_hints, remote, app, expires);
+    }
+
+    /// Forgets a hint and says whether there was one. Flows that have begun keep it.
+    pub fn remove_hint(&mut self, remote: IpAddr, port: u16, transport: Transport) -> bool {
+        self.hints.remove(hints::remote(remote, port, transport))
     }
 
     /// Takes in a captured frame.
@@ -278,7 +219,19 @@ impl Recognizer {
     /// Ends every flow silent for too long at `now`. Feeding does so for a few at a time.
     pub fn expire(&mut self, now: Time) {
         self.now = self.now.max(now);
+        while let Some(packet) = self.fragments.expired(self.now) {
+            self.assembled(&packet);
+        }
         self.end_idle(usize::MAX);
+    }
+
+    /// When [`Recognizer::expire`] will have something to do, if no frame comes before.
+    pub fn deadline(&self) -> Option<Time> {
+        let flow = self.table.oldest().map(|at| {
+            let flow = self.table.flow(at);
+            flow.last + self.patience(flow)
+        });
+        flow.into_iter().chain(self.fragments.deadline()).min()
     }
 
     /// Says that no more frames come: what is open is ended as verdicts are polled.
@@ -297,6 +250,7 @@ impl Recognizer {
             automaton_lost: self.inspector.budget.lost,
             automaton_renewed: self.inspector.renewals,
             pool_dropped: self.pool.dropped,
+            hints_refused: self.hints.refused,
             fragments_incomplete: self.fragments.incomplete,
             fragments_bad: self.fragments.bad,
             ..self.counters
@@ -305,13 +259,12 @@ impl Recognizer {
 
     /// Octets of memory in use.
     pub fn memory(&self) -> Memory {
-        let hint = size_of::<([u8; 16], u16, bool)>() + size_of::<(AppId, Time)>() + 1;
         Memory {
             flows: self.table.memory(),
             pool: self.pool.memory() + self.fragments.memory(),
             automaton: self.inspector.budget.used,
             rules: self.inspector.rules.memory(),
-            other: self.hints.capacity() * hint + self.verdicts.capacity() * size_of::<Verdict>(),
+            other: self.hints.memory() + self.verdicts.capacity() * size_of::<Verdict>(),
         }
     }
 
@@ -421,23 +374,13 @@ impl Recognizer {
         let answer = segment.tcp.is_some_and(|tcp| tcp.syn && tcp.ack);
         let (key, side) = if answer { (key.turned(), Side::Responder) } else { (key, Side::Initiator) };
         let at = self.table.insert(key, self.now);
-        if let Some(app) = self.hint(&key) {
+        if let Some(app) = self.hints.of(self.now, &key) {
             let flow = self.table.flow_mut(at);
             flow.shared = Some(app);
             flow.given = Given::Shared;
             self.give(at, Stage::Early);
         }
         (at, side)
-    }
-
-    fn hint(&self, key: &Key) -> Option<AppId> {
-        if self.hints.is_empty() {
-            return None;
-        }
-        [1, 0].into_iter().find_map(|end| {
-            let (app, expires) = self.hints.get(&(key.addresses[end], key.ports[end], key.tcp))?;
-            (*expires > self.now).then_some(*app)
-        })
     }
 
     /// Settles a flow when there is nothing more to wait for, and tells what is new.
@@ -503,12 +446,15 @@ impl Recognizer {
                 return;
             };
             let flow = self.table.flow(at);
-            let patience = if flow.closed { LINGER.min(self.config.idle) } else { self.config.idle };
-            if self.now.since(flow.last) < patience {
+            if self.now.since(flow.last) < self.patience(flow) {
                 return;
             }
             self.end(at);
         }
+    }
+
+    fn patience(&self, flow: &Flow) -> Duration {
+        if flow.closed { LINGER.min(self.config.idle) } else { self.config.idle }
     }
 
     fn give(&mut self, at: u32, stage: Stage) {

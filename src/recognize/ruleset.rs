@@ -123,10 +123,11 @@ pub(crate) enum Lane {
     Agent,
     Alpn,
     Hello,
+    Certificates,
     Dns,
 }
 
-pub(crate) const LANES: usize = 10;
+pub(crate) const LANES: usize = 11;
 
 impl RuleSet {
     /// Compiles `rules`. An error names the rule that is to blame.
@@ -297,6 +298,7 @@ fn lanes(conditions: &Conditions, hir: &Hir) -> Vec<Lane> {
         View::Agent => vec![Lane::Agent],
         View::Alpn => vec![Lane::Alpn],
         View::Hello => vec![Lane::Hello],
+        View::Certificates => vec![Lane::Certificates],
         View::Dns => vec![Lane::Dns],
     }
 }

@@ -15,6 +15,8 @@ use super::tls::{self, MAX_HELLO};
 
 /// The longest packet that is opened, in octets.
 const MAX_PACKET: usize = 2048;
+/// Initial packets of one datagram that are opened.
+const MAX_COALESCED: usize = 4;
 /// Pieces of the CRYPTO stream that may wait apart from each other.
 const MAX_PIECES: usize = 32;
 
@@ -63,7 +65,10 @@ impl Handshake {
     pub(crate) fn open(&mut self, datagram: &[u8]) -> bool {
         let mut rest = datagram;
         let mut opened = false;
-        while let Some(packet) = initial(rest) {
+        for _ in 0..MAX_COALESCED {
+            let Some(packet) = initial(rest) else {
+                break;
+            };
             let mut buffer = [0; MAX_PACKET];
             let mut frames = open(&packet, &self.id, &mut buffer);
             if frames.is_none() && packet.destination != self.id {
@@ -73,10 +78,11 @@ impl Handshake {
                     self.id = packet.destination;
                 }
             }
-            if let Some(length) = frames {
-                opened = true;
-                self.frames(&buffer[..length]);
-            }
+            let Some(length) = frames else {
+                break;
+            };
+            opened = true;
+            self.frames(&buffer[..length]);
             rest = &rest[packet.end..];
         }
         opened
@@ -408,6 +414,22 @@ pub(crate) mod tests {
             assert_eq!(handshake.hello().0.len(), length);
         }
         assert_eq!(handshake.hello(), (&hello[..], true));
+    }
+
+    #[test]
+    fn packets_that_share_a_datagram() {
+        let hello = hello(2000);
+        let pieces: Vec<Vec<u8>> =
+            (0..6).map(|at| crypto(at * 100, &hello[usize::from(at) * 100..][..100])).collect();
+        let packets = |count: u16| -> Vec<u8> {
+            (0..count).flat_map(|at| seal(1, b"cid", at, &pieces[usize::from(at)])).collect()
+        };
+        for (count, length) in [(2, 200), (6, 100 * MAX_COALESCED)] {
+            let datagram = packets(count);
+            let mut handshake = Handshake::new(&datagram).expect("an Initial");
+            assert!(handshake.open(&datagram));
+            assert_eq!(handshake.hello().0.len(), length);
+        }
     }
 
     #[test]
