@@ -50,7 +50,10 @@ impl GatewayNode {
                 new(EventKind::Rules).with_u64(Field::Count, self.gateway.rules().count() as u64)
             }
             GatewayEvent::Synced => new(EventKind::Synced),
-            GatewayEvent::Parameters(app, _) => new(EventKind::Parameters).with_app(app),
+            GatewayEvent::Parameters(app, words) => {
+                let words: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+                new(EventKind::Parameters).with_app(app).with_bytes(Field::Words, words)
+            }
             GatewayEvent::Acknowledged(record) => new(EventKind::Acknowledged).with_record(&record),
             GatewayEvent::FeaturesAcknowledged(app) => new(EventKind::FeaturesAcknowledged).with_app(app),
             GatewayEvent::Writable => new(EventKind::Writable),

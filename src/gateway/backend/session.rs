@@ -60,11 +60,7 @@ impl Backend {
         let unix = self.unix(now);
         let Some(peer) = self.peers[at].as_ref() else { return };
         let Some(session) = &peer.session else { return };
-        let address = match Family::V6.fit(record.remote.ip()) {
-            Some(address) => SocketAddr::new(address, record.remote.port()),
-            None => record.remote,
-        };
-        let key = ResultKey { remote: address, protocol: record.protocol };
+        let key = ResultKey::new(record.remote, record.protocol);
         let vote = Vote { voter: session.voter, app: record.app, unix, trusted: session.trusted };
         let group = &self.groups[session.group];
         let (id, group_at) = (peer.id, session.group);

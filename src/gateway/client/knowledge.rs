@@ -70,6 +70,15 @@ impl Knowledge {
         true
     }
 
+    /// Takes in what this gateway found out itself and now tells the back end, unless this registration already told
+    /// something about that end: the back end does not send a report to its reporter. Answers whether the oldest had
+    /// to go for it.
+    pub fn adopt(&mut self, now: Time, record: &Record, ttl: Duration, max: usize) -> bool {
+        let known = self.results.get(&key(record));
+        let is_told = known.is_some_and(|known| known.generation == self.generation);
+        !is_told && self.learn(now, record, ttl, max)
+    }
+
     /// Takes a rule in, if the patterns then have at most `max_octets`.
     pub fn learn_rule(&mut self, app: AppId, pattern: &[u8], max_octets: usize) -> Learnt {
         let generation = self.generation;
@@ -131,5 +140,5 @@ impl Knowledge {
 }
 
 fn key(record: &Record) -> ResultKey {
-    ResultKey { remote: record.remote, protocol: record.protocol }
+    ResultKey::new(record.remote, record.protocol)
 }

@@ -188,7 +188,7 @@ impl Gateway {
 
     /// The application that the back end's results name for a flow to this end.
     pub fn result(&self, key: &ResultKey) -> Option<AppId> {
-        self.knowledge.result(key)
+        self.knowledge.result(&ResultKey::new(key.remote, key.protocol))
     }
 
     /// Every result held, oldest first: what it is about, and its application.

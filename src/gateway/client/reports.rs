@@ -89,6 +89,10 @@ impl Gateway {
     }
 
     pub(super) fn send_request(&mut self, now: Time, report: Report) {
+        if let Report::Result(record) = &report {
+            let evicted = self.knowledge.adopt(now, record, self.config.result_ttl, self.config.max_results);
+            self.counters.results_evicted += u64::from(evicted);
+        }
         let Some(line) = &mut self.line else { return };
         let octets =
             line.association.request(now, report.kind(), report.clone(), |encoder, tag, _| match report {
