@@ -69,10 +69,12 @@ impl Backend {
                 && unix < word.unix.saturating_add(self.policy.renew)
                 && word.trusted == vote.trusted
         });
-        if renewed {
+        // What waits for the disk comes after what is known, and before what is said now.
+        if renewed && !self.waiting_words.contains_key(&(group_at, key, vote.voter)) {
             return self.acknowledge(id, Kind::Result, tag);
         }
         let op = rows::put_vote(&group.name, &key, &vote.voter, vote.app, unix);
+        *self.waiting_words.entry((group_at, key, vote.voter)).or_default() += 1;
         self.persist(vec![op], Effect::Vote { peer: id, group: group_at, key, vote, record, tag });
     }
 
@@ -118,7 +120,8 @@ impl Backend {
         let Some(session) = &mut peer.session else { return };
         let group = &self.groups[session.group];
         let mut sent = peer::Told::default();
-        session.tell(now, id, &self.common, group, &mut sent);
+        let rules = RuleView { common: &self.common, group: &group.rules, head: self.rules_head };
+        session.tell(now, id, rules, group, &mut sent);
         self.counters.results_sent += sent.records;
         self.counters.rules_sent += sent.rules;
         if sent.messages.is_empty() {

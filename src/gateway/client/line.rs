@@ -222,7 +222,7 @@ impl Gateway {
             }
             Body::Deregister => {
                 self.hang_up();
-                self.retry = Some(now + self.config.barred_retry);
+                self.retry = self.retry.map(|_| now + self.config.barred_retry);
                 self.outputs.push_back(Output::Event(GatewayEvent::Deregistered { by_backend: true }));
             }
             _ => {}

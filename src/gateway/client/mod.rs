@@ -249,10 +249,11 @@ impl Gateway {
     }
 
     /// Registers now, without waiting for the pause: after [`Gateway::leave`], after the operator allowed it again,
-    /// or because the network changed.
+    /// or because the network changed. While it is leaving: as soon as it has left.
     pub fn join(&mut self, now: Time) {
         self.failures = 0;
-        if self.line.is_none() && self.connecting.is_none() {
+        let is_leaving = self.state() == GatewayState::Leaving;
+        if is_leaving || self.line.is_none() && self.connecting.is_none() {
             self.retry = Some(now);
         }
     }

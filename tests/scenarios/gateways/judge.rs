@@ -18,9 +18,7 @@ pub fn judge(run: &Run) -> Result<(), String> {
     }
     run.ledger.check_backend(backend, &run.setup)?;
     run.ledger.check_store(&run.memory, &run.setup)?;
-    for group in 0..GROUPS.len() {
-        verdicts(run, group, &backend.results(GROUPS[group]).collect())?;
-    }
+    GROUPS.iter().try_for_each(|group| verdicts(run, group, &backend.results(group).collect()))?;
     (0..run.gateways.len())
         .try_for_each(|at| gateway(run, at).map_err(|problem| format!("gateway {at}: {problem}")))
 }
@@ -87,7 +85,7 @@ fn gateway(run: &Run, at: usize) -> Result<(), String> {
 }
 
 /// What is published follows from the words in the store.
-fn verdicts(run: &Run, group: usize, published: &BTreeMap<ResultKey, AppId>) -> Result<(), String> {
+fn verdicts(run: &Run, group: &str, published: &BTreeMap<ResultKey, AppId>) -> Result<(), String> {
     let trusted: Vec<&[u8; 32]> = run
         .setup
         .members
@@ -96,7 +94,7 @@ fn verdicts(run: &Run, group: usize, published: &BTreeMap<ResultKey, AppId>) -> 
         .filter_map(|member| member.key.as_ref().map(|key| &key.0))
         .collect();
     let mut voices: BTreeMap<ResultKey, BTreeMap<AppId, usize>> = BTreeMap::new();
-    for ((_, key, voter), app) in words(&run.memory).into_iter().filter(|((of, ..), _)| of == GROUPS[group]) {
+    for ((_, key, voter), app) in words(&run.memory).into_iter().filter(|((of, ..), _)| of == group) {
         let is_trusted = trusted.iter().any(|key| key[..] == voter[..]);
         let weight = if is_trusted { run.setup.agreement } else { 1 };
         *voices.entry(key).or_default().entry(app).or_default() += weight;

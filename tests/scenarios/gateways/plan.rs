@@ -99,7 +99,7 @@ impl Setup {
             app: AppId(app),
             local: SocketAddr::new(local, 5000),
             remote: SocketAddr::new(remote, 443),
-            protocol: 1 + (end % 3 == 0) as u8,
+            protocol: 1 + u8::from(end.is_multiple_of(3)),
             reserved1: 0,
             reserved2: 0,
             reserved3: 0,
@@ -142,12 +142,13 @@ pub fn plan(seed: u64) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     // Some worlds see little of a kind, others much.
     let (reports, rules, faults) = (5 + rng.below(60), rng.below(20), rng.below(12));
-    let kinds: [(u32, fn(&mut Seeded, u32) -> What); 3] = [(reports, say), (rules, rule), (faults, fault)];
-    for (times, make) in kinds {
-        for _ in 0..times {
-            let what = make(rng, count);
-            steps.push(Step { at: rng.below(TROUBLE), what });
-        }
+    for at in 0..reports + rules + faults {
+        let what = match at {
+            at if at < reports => say(rng, count),
+            at if at < reports + rules => rule(rng),
+            _ => fault(rng, count),
+        };
+        steps.push(Step { at: rng.below(TROUBLE), what });
     }
     // Things that happen close together find more than those that happen alone.
     if rng.below(3) > 0 {
@@ -156,7 +157,7 @@ pub fn plan(seed: u64) -> Vec<Step> {
         for _ in 0..2 + rng.below(12) {
             let what = match rng.below(3) {
                 0 => say(rng, count),
-                1 => rule(rng, count),
+                1 => rule(rng),
                 _ => fault(rng, count),
             };
             steps.push(Step { at: start + rng.below(width), what });
@@ -177,7 +178,7 @@ fn say(rng: &mut Seeded, count: u32) -> What {
     }
 }
 
-fn rule(rng: &mut Seeded, _: u32) -> What {
+fn rule(rng: &mut Seeded) -> What {
     let group = [None, Some(0), Some(1)][rng.below(3) as usize];
     let app = 1 + rng.below(3);
     match rng.below(8) {

@@ -11,7 +11,7 @@ use hailpost::{
     time::Time,
     wire::{
         AppId,
-        gateway::{Body, Family, Message, TRAILER_LEN, decode, message_len},
+        gateway::{Body, Family, Message, decode, message_len},
     },
 };
 
@@ -377,9 +377,6 @@ fn describe(family: Family, octets: &[u8]) -> String {
             Err(error) => error.to_string(),
         };
         said.push(text);
-    }
-    if !rest.is_empty() && rest.len() != TRAILER_LEN {
-        said.push(format!("{} octets", rest.len()));
     }
     said.join(" ")
 }
