@@ -223,6 +223,22 @@ enum Effect {
     Asked,
 }
 
+impl Effect {
+    /// Whether it is what this peer asked for in this message.
+    fn is_of(&self, id: u64, message: &Message<'_>) -> bool {
+        let asked = message.header.tag;
+        match (self, message.body) {
+            (Effect::Vote { peer, record, tag, .. }, Body::Result(said)) => {
+                *peer == id && *tag == asked && *record == said
+            }
+            (Effect::Features { peer, app, words, tag }, Body::Features { app: of, words: said }) => {
+                *peer == id && *tag == asked && *app == of && said.iter().eq(words.iter().copied())
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Where a peer is found: its socket, and its address on a listening datagram socket.
 type Path = (Conn, Option<SocketAddr>);
 

@@ -10,7 +10,7 @@ impl Backend {
         let (kind, answer) = message.body.kind();
         let tag = message.header.tag;
         if answer {
-            if let Some(cargo) = session.association.answered(message) {
+            if let Some((cargo, _)) = session.association.answered(message) {
                 self.answered(at, cargo);
             } else if kind != Kind::Heartbeat {
                 self.counters.unexpected += 1;
@@ -28,18 +28,18 @@ impl Backend {
         if kind != Kind::Deregister && self.effects.len() >= self.config.max_pending {
             return self.counters.overloaded += 1;
         }
-        if session.association.admit(message) == Novelty::Repeated {
+        let is_repeated = session.association.admit(message) == Novelty::Repeated;
+        let is_tagged = session.association.is_tagged();
+        // What waits for the disk is answered once it is there. A plain peer cannot tell two answers apart, so it must
+        // not get one for each time it asked.
+        if (is_repeated || !is_tagged) && self.effects.iter().any(|(_, effect)| effect.is_of(id, message)) {
             self.counters.repeated += 1;
-            let waits = self.effects.iter().any(|(_, effect)| match effect {
-                Effect::Vote { peer, tag: waiting, .. } => {
-                    kind == Kind::Result && *peer == id && *waiting == tag
-                }
-                Effect::Features { peer, tag: waiting, .. } => {
-                    kind == Kind::Features && *peer == id && *waiting == tag
-                }
-                Effect::Asked => false,
-            });
-            if session.association.was_admitted(kind, tag) && !waits {
+            return;
+        }
+        let Some(session) = self.peers[at].as_ref().and_then(|peer| peer.session.as_ref()) else { return };
+        if is_repeated {
+            self.counters.repeated += 1;
+            if session.association.was_admitted(kind, tag) {
                 self.acknowledge(id, kind, tag);
             }
             return;

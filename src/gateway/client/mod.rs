@@ -290,7 +290,10 @@ impl Gateway {
     /// When [`Input::Deadline`] is wanted; `None` after leaving.
     pub fn deadline(&self) -> Option<Time> {
         let live = match (&self.line, self.connecting) {
-            (Some(line), _) => Some(line.association.deadline().map_or(line.next, |due| due.min(line.next))),
+            (Some(line), _) => {
+                let late = line.late.iter().map(|late| late.until);
+                late.chain(line.association.deadline()).chain([line.next]).min()
+            }
             (None, Some((_, due))) => Some(due),
             (None, None) => self.retry,
         };
@@ -309,6 +312,10 @@ impl Gateway {
                 self.counters.unanswered += 1;
                 return self.gave_up(now, report);
             }
+            if let Some(line) = &mut self.line {
+                line.late.retain(|late| late.until > now);
+            }
+            self.flush(now);
             if self.line.as_ref().is_some_and(|line| line.next <= now) {
                 self.line_due(now);
             }

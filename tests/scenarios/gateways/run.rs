@@ -22,7 +22,10 @@ use super::{
 };
 use crate::sim::{Boot, Conditions, HostId, Trace, World};
 
-/// How long after the trouble all must be well, in seconds.
+/// What the trouble left behind may still break a link for so long after it, in seconds: three sends of a request,
+/// then four heartbeats until the gateway notices.
+const ECHO: u32 = 30;
+/// How long after the trouble all must be well.
 const SETTLE: u32 = 200;
 /// How long it must stay so: longer than anything is on its way.
 const STAY: u32 = 12;
@@ -250,7 +253,7 @@ impl Run {
 
     fn settle(&mut self) -> Result<(), String> {
         let mut verdict = Ok(());
-        for second in 1..=SETTLE {
+        for second in ECHO..=SETTLE {
             self.run_until(TROUBLE + second * 1000)?;
             verdict = judge::judge(self);
             if verdict.is_ok() {
