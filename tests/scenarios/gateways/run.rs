@@ -16,7 +16,9 @@ use hailpost::{
 };
 
 use super::{
-    backend, backend_mut, gateway, gateway_mut, judge,
+    backend, backend_mut,
+    defects::{Defect, GHOST, Undo},
+    gateway, gateway_mut, judge,
     ledger::{Change, Ledger},
     plan::{GROUPS, Setup, Step, TROUBLE, What},
 };
@@ -41,6 +43,7 @@ pub struct Run {
     pub memory: Memory,
     pub ledger: Ledger,
     store_fails: Rc<Cell<bool>>,
+    defect: Option<Defect>,
 }
 
 /// What happens by itself after a step.
@@ -52,12 +55,12 @@ enum Later {
 }
 
 /// Lets the steps happen and judges.
-pub fn run(seed: u64, steps: &[Step], trace: &Trace) -> Result<(), String> {
-    Run::new(seed, trace.clone()).play(steps)
+pub fn run(seed: u64, defect: Option<Defect>, steps: &[Step], trace: &Trace) -> Result<(), String> {
+    Run::new(seed, defect, trace.clone()).play(steps)
 }
 
 impl Run {
-    fn new(seed: u64, trace: Trace) -> Run {
+    fn new(seed: u64, defect: Option<Defect>, trace: Trace) -> Run {
         let setup = Setup::new(seed);
         let mut world = World::new(seed, trace);
         world.describe_by(match setup.family {
@@ -68,8 +71,16 @@ impl Run {
         let store_fails = Rc::new(Cell::new(false));
         let store = Flaky { inner: memory.clone(), fails: store_fails.clone() };
         let config = backend_config(&setup);
+        let (of_hub, undo) = (setup.clone(), Undo::default());
         let hub = world.add("backend", [10, 0, 0, 1].into(), move |boot| {
-            boot_backend(config.clone(), boot, Box::new(store.clone()))
+            let store: Box<dyn Store> = Box::new(store.clone());
+            match defect {
+                Some(defect) => {
+                    let store = defect.store(store, &undo);
+                    defect.backend(boot_backend(config.clone(), boot, store), &of_hub)
+                }
+                None => boot_backend(config.clone(), boot, store),
+            }
         });
         world.listen(hub, Transport::Stream, STREAM_PORT);
         world.listen(hub, Transport::Datagram, DATAGRAM_PORT);
@@ -83,8 +94,14 @@ impl Run {
             };
             let kind = if member.is_plain { "plain" } else { "" };
             let name = format!("gateway {at} ({}{kind})", GROUPS[member.group]);
-            let host = world.add(&name, member.ip, move |boot: Boot| -> Box<dyn Node> {
-                Box::new(GatewayNode::new(Gateway::new(config.clone(), boot.now, boot.rng)))
+            let (setup, of) = (setup.clone(), member.clone());
+            let host = world.add(&name, member.ip, move |boot: Boot| {
+                let node: Box<dyn Node> =
+                    Box::new(GatewayNode::new(Gateway::new(config.clone(), boot.now, boot.rng)));
+                match defect {
+                    Some(defect) => defect.gateway(node, &setup, &of),
+                    None => node,
+                }
             });
             let port = match member.transport {
                 Transport::Stream => STREAM_PORT,
@@ -95,12 +112,13 @@ impl Run {
         });
         let gateways: Vec<HostId> = gateways.collect();
         let ledger = Ledger::new(gateways.len());
-        Run { world, setup, hub, gateways, memory, ledger, store_fails }
+        Run { world, setup, hub, gateways, memory, ledger, store_fails, defect }
     }
 
     fn play(&mut self, steps: &[Step]) -> Result<(), String> {
         self.world.boot(self.hub);
         let members = self.setup.members.clone();
+        let ghost = self.defect == Some(Defect::GroupForgotten);
         self.world.with(self.hub, |node, _| {
             for (at, member) in members.iter().enumerate() {
                 if let Some(key) = member.key {
@@ -112,6 +130,15 @@ impl Run {
                     };
                     backend_mut(node).enrol(key, enrolment).expect("the names are short");
                 }
+            }
+            if ghost {
+                let enrolment = Enrolment {
+                    name: "ghost".to_owned(),
+                    group: GROUPS[1].to_owned(),
+                    trusted: false,
+                    barred: false,
+                };
+                backend_mut(node).enrol(GHOST, enrolment).expect("the names are short");
             }
         });
         self.gateways.clone().into_iter().for_each(|host| self.world.boot(host));
