@@ -174,8 +174,8 @@ impl<C> Association<C> {
         octets
     }
 
-    /// An answer came: the cargo of the request that it answers, if there is one.
-    pub fn answered(&mut self, message: &Message<'_>) -> Option<C> {
+    /// An answer came: the cargo of the request that it answers, if there is one, and how often that was sent.
+    pub fn answered(&mut self, message: &Message<'_>) -> Option<(C, u8)> {
         let (kind, _) = message.body.kind();
         let serial = match message.body {
             Body::ResultSyncAnswer { serial, .. } | Body::RuleSyncAnswer { serial, .. } => Some(serial),
@@ -186,7 +186,8 @@ impl<C> Association<C> {
                 && request.tag == message.header.tag
                 && serial.is_none_or(|serial| serial == request.serial)
         })?;
-        Some(self.outstanding.remove(at).cargo)
+        let request = self.outstanding.remove(at);
+        Some((request.cargo, request.sends))
     }
 
     /// Whether a received request is new; if it is, it counts as seen from now on.

@@ -16,6 +16,8 @@ pub use client::{Gateway, GatewayConfig, GatewayCounters, GatewayEvent, GatewayS
 
 use std::net::SocketAddr;
 
+use crate::wire::gateway::Family;
+
 /// What a shared result is about: any flow to this remote end with this protocol (DECISIONS 6, Isolation).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ResultKey {
@@ -23,4 +25,13 @@ pub struct ResultKey {
     pub remote: SocketAddr,
     /// As [`crate::wire::gateway::Record::protocol`].
     pub protocol: u8,
+}
+
+impl ResultKey {
+    /// The key of a remote end. An IPv4 address and its IPv6 form are the same end, whatever an association writes
+    /// (SPEC R-04); keys hold the IPv6 form.
+    pub fn new(remote: SocketAddr, protocol: u8) -> ResultKey {
+        let address = Family::V6.fit(remote.ip()).unwrap_or(remote.ip());
+        ResultKey { remote: SocketAddr::new(address, remote.port()), protocol }
+    }
 }

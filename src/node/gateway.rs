@@ -118,7 +118,10 @@ impl GatewayNode {
                     Some(Err(fault)) => {
                         new(EventKind::RuleRejected).with_app(app).with_text(Field::Text, fault.detail)
                     }
-                    _ => new(EventKind::Parameters).with_app(app),
+                    _ => {
+                        let words: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+                        new(EventKind::Parameters).with_app(app).with_bytes(Field::Words, words)
+                    }
                 }
             }
             GatewayEvent::Acknowledged(record) => new(EventKind::Acknowledged).with_record(&record),

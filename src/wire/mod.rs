@@ -10,6 +10,11 @@ pub mod packet;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct AppId(pub u32);
 
+impl AppId {
+    /// No application. As a result it takes back what was told before (docs/gateway-protocol.md).
+    pub const NONE: AppId = AppId(0);
+}
+
 impl std::fmt::Display for AppId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)

@@ -1,5 +1,7 @@
 //! What waits for the disk, and what follows once it is there.
 
+use std::collections::hash_map::Entry;
+
 use super::*;
 
 impl Backend {
@@ -10,6 +12,12 @@ impl Backend {
             let Some((ticket, effect)) = self.effects.pop_front() else { break };
             match effect {
                 Effect::Vote { peer, group, key, vote, record, tag } => {
+                    if let Entry::Occupied(mut waiting) = self.waiting_words.entry((group, key, vote.voter)) {
+                        *waiting.get_mut() -= 1;
+                        if *waiting.get() == 0 {
+                            waiting.remove();
+                        }
+                    }
                     let reporter = self.by_id.contains_key(&peer).then_some(peer);
                     self.apply_vote(now, group, key, vote, reporter);
                     self.acknowledge(peer, Kind::Result, tag);

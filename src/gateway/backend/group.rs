@@ -1,8 +1,8 @@
 //! What one group of gateways knows. Nothing here is visible to another group (DECISIONS 6, Isolation).
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
-use super::Voter;
+use super::{Voter, rules::RuleBook};
 use crate::{gateway::ResultKey, replica::Replica, wire::AppId};
 
 /// Gateways whose word on one remote end is remembered; past it the oldest word goes.
@@ -24,7 +24,7 @@ pub(super) struct Votes(Vec<Vote>);
 
 impl Votes {
     /// The application that enough gateways agree on, or that a trusted one named. Of two, that with more voices;
-    /// of two with as many, the later.
+    /// of two with as many, the later. That they agree on none is no verdict.
     fn verdict(&self, agreement: usize) -> Option<AppId> {
         let mut counts: Vec<(AppId, usize)> = Vec::new();
         for vote in &self.0 {
@@ -35,92 +35,20 @@ impl Votes {
             }
         }
         let agreed = counts.into_iter().filter(|(_, count)| *count >= agreement);
-        agreed.max_by_key(|(_, count)| *count).map(|(app, _)| app)
+        agreed.max_by_key(|(_, count)| *count).map(|(app, _)| app).filter(|app| *app != AppId::NONE)
     }
 }
 
 /// A result that the group's gateways are told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Published {
+    /// [`AppId::NONE`] once the gateways no longer agree: those that were told must be told.
     pub app: AppId,
-    /// The registration whose report made this known: it need not be told (SPEC R-21). Only for what is new: who
-    /// reported a change may have been told the older value meanwhile.
+    /// The registration whose first word on this end made this known: it need not be told (SPEC R-21). Only for what
+    /// is new: who reported a change may have been told the older value meanwhile.
     pub reporter: Option<u64>,
     /// Unix time, seconds.
     pub unix: u64,
-}
-
-/// A rule that the group's gateways are told. No pattern: what the application had is withdrawn.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum RuleChange {
-    Add { app: AppId, pattern: Box<[u8]> },
-    Withdraw { app: AppId },
-}
-
-/// Rules in the order in which gateways are told of them.
-#[derive(Default)]
-pub(super) struct RuleBook {
-    /// By a number that rises with each change; a rule keeps its own for ever.
-    log: BTreeMap<u64, RuleChange>,
-    head: u64,
-}
-
-impl RuleBook {
-    /// The number of the newest change.
-    pub fn head(&self) -> u64 {
-        self.head
-    }
-
-    /// What the next rule's number will be.
-    pub fn next(&self) -> u64 {
-        self.head + 1
-    }
-
-    pub fn after(&self, number: u64) -> impl Iterator<Item = (u64, &RuleChange)> {
-        self.log.range(number + 1..).map(|(number, change)| (*number, change))
-    }
-
-    /// Rules that hold, in order.
-    pub fn rules(&self) -> impl Iterator<Item = (AppId, &[u8])> {
-        self.log.values().filter_map(|change| match change {
-            RuleChange::Add { app, pattern } => Some((*app, &**pattern)),
-            RuleChange::Withdraw { .. } => None,
-        })
-    }
-
-    pub fn contains(&self, app: AppId, pattern: &[u8]) -> bool {
-        self.rules().any(|(known, text)| known == app && text == pattern)
-    }
-
-    pub fn add(&mut self, number: u64, app: AppId, pattern: &[u8]) {
-        self.head = self.head.max(number);
-        self.log.insert(number, RuleChange::Add { app, pattern: pattern.into() });
-    }
-
-    /// Withdraws one pattern: the wire can only withdraw all of an application, so the others are told again.
-    /// Returns what holds on, under its new numbers.
-    pub fn remove(&mut self, app: AppId, pattern: Option<&[u8]>) -> Vec<(u64, Box<[u8]>)> {
-        let mut kept = Vec::new();
-        self.log.retain(|_, change| match change {
-            RuleChange::Add { app: known, pattern: text } if *known == app => {
-                if pattern.is_some_and(|gone| *gone != **text) {
-                    kept.push(text.clone());
-                }
-                false
-            }
-            RuleChange::Withdraw { app: known } => *known != app,
-            RuleChange::Add { .. } => true,
-        });
-        self.head += 1;
-        self.log.insert(self.head, RuleChange::Withdraw { app });
-        kept.into_iter()
-            .map(|pattern| {
-                self.head += 1;
-                self.log.insert(self.head, RuleChange::Add { app, pattern: pattern.clone() });
-                (self.head, pattern)
-            })
-            .collect()
-    }
 }
 
 /// The parameters that an application is recognised by.
@@ -137,6 +65,8 @@ pub(super) struct ResultPolicy {
     pub agreement: usize,
     /// Seconds within which an identical report is not told again.
     pub renew: u64,
+    /// Seconds that a word holds.
+    pub ttl: u64,
     /// Remote ends that a group knows at the most.
     pub max_results: usize,
     /// Remote ends that one gateway has a word on.
@@ -162,6 +92,12 @@ impl Group {
         Group { name: name.to_owned(), ..Group::default() }
     }
 
+    /// What the group's gateways are told, oldest first.
+    pub fn results(&self) -> impl Iterator<Item = (ResultKey, AppId)> {
+        let told = self.published.after(0).map(|(_, key, told)| (key, told.app));
+        told.filter(|(_, app)| *app != AppId::NONE)
+    }
+
     /// The word that a voter gave on a remote end.
     pub fn word(&self, key: &ResultKey, voter: &Voter) -> Option<&Vote> {
         self.votes.get(key)?.0.iter().find(|vote| vote.voter == *voter)
@@ -181,43 +117,60 @@ impl Group {
         let had = votes.0.len();
         votes.0.retain(|known| known.voter != vote.voter);
         let is_first = votes.0.len() == had;
-        if votes.0.len() >= MAX_VOTES {
-            let voter = votes.0.remove(0).voter;
-            self.forget_key(&voter, &key);
+        // A word that no longer holds must not agree with a new one.
+        let old: Vec<Vote> =
+            votes.0.extract_if(.., |known| known.unix.saturating_add(policy.ttl) <= vote.unix).collect();
+        let most = votes.0.len().saturating_sub(MAX_VOTES - 1);
+        for Vote { voter, .. } in old.into_iter().chain(votes.0.drain(..most)) {
             gone.push((key, voter));
+        }
+        for (key, voter) in &gone {
+            self.forget_key(voter, key);
         }
         votes.0.push(vote);
         let verdict = votes.verdict(policy.agreement);
         self.votes.put(key, votes);
+        // Who said something else before may still hold that.
+        let reporter = reporter.filter(|_| is_first);
+        let mut news = self.publish(key, verdict, vote.unix, reporter, policy);
         if is_first {
             let keys = self.voters.entry(vote.voter).or_default();
             keys.push_back(key);
             if keys.len() > policy.max_per_gateway
-                && let Some(oldest) = keys.pop_front()
+                && let Some(&oldest) = keys.front()
             {
-                self.drop_word(&oldest, &vote.voter, policy.agreement);
-                gone.push((oldest, vote.voter));
+                let (words, told) = self.drop_words(&oldest, |word| word.voter == vote.voter, policy);
+                gone.extend(words);
+                news |= told;
             }
         }
         if self.votes.len() > policy.max_results
             && let Some((_, oldest, _)) = self.votes.oldest()
         {
-            gone.extend(self.drop_words(&oldest, |_| true, policy.agreement).map(|voter| (oldest, voter)));
+            gone.extend(self.drop_words(&oldest, |_| true, policy).0);
         }
-        (gone, self.publish(key, verdict, vote.unix, reporter, policy))
+        (gone, news)
     }
 
-    /// Forgets words given before `unix`, at most `limit` remote ends a call. Returns them.
-    pub fn expire(&mut self, unix: u64, limit: usize, agreement: usize) -> Vec<(ResultKey, Voter)> {
-        let mut gone = Vec::new();
+    /// Forgets words given before `unix`, at most `limit` remote ends a call. Returns them, and whether the group's
+    /// gateways have something new to be told.
+    pub fn expire(
+        &mut self,
+        unix: u64,
+        limit: usize,
+        policy: &ResultPolicy,
+    ) -> (Vec<(ResultKey, Voter)>, bool) {
+        let (mut gone, mut news) = (Vec::new(), false);
         for _ in 0..limit {
             let Some((_, key, votes)) = self.votes.oldest() else { break };
             if votes.0.iter().all(|vote| vote.unix >= unix) {
                 break;
             }
-            gone.extend(self.drop_words(&key, |vote| vote.unix < unix, agreement).map(|voter| (key, voter)));
+            let (words, told) = self.drop_words(&key, |vote| vote.unix < unix, policy);
+            gone.extend(words);
+            news |= told;
         }
-        gone
+        (gone, news)
     }
 
     /// Unix time of the oldest word.
@@ -233,11 +186,14 @@ impl Group {
         reporter: Option<u64>,
         policy: &ResultPolicy,
     ) -> bool {
-        let Some(app) = verdict else {
-            self.published.remove(&key);
-            return false;
-        };
         let told = self.published.get(&key);
+        let Some(app) = verdict else {
+            let must_tell = told.is_some_and(|told| told.app != AppId::NONE);
+            if must_tell {
+                self.published.put(key, Published { app: AppId::NONE, reporter: None, unix });
+            }
+            return must_tell;
+        };
         if told.is_some_and(|told| told.app == app && unix < told.unix.saturating_add(policy.renew)) {
             return false;
         }
@@ -246,28 +202,27 @@ impl Group {
         true
     }
 
-    fn drop_word(&mut self, key: &ResultKey, voter: &Voter, agreement: usize) {
-        self.drop_words(key, |vote| vote.voter == *voter, agreement).for_each(drop);
-    }
-
+    /// Drops some of the words on a remote end. Returns them, and whether there is news. When none is left nobody is
+    /// told: what gateways hold ages by itself.
     fn drop_words(
         &mut self,
         key: &ResultKey,
         which: impl Fn(&Vote) -> bool,
-        agreement: usize,
-    ) -> std::vec::IntoIter<Voter> {
+        policy: &ResultPolicy,
+    ) -> (Vec<(ResultKey, Voter)>, bool) {
         let mut votes = self.votes.remove(key).unwrap_or_default();
-        let gone: Vec<Voter> = votes.0.extract_if(.., |vote| which(vote)).map(|vote| vote.voter).collect();
-        for voter in &gone {
+        let gone: Vec<_> =
+            votes.0.extract_if(.., |vote| which(vote)).map(|vote| (*key, vote.voter)).collect();
+        for (key, voter) in &gone {
             self.forget_key(voter, key);
         }
-        if votes.verdict(agreement).is_none() {
+        let Some(unix) = votes.0.iter().map(|vote| vote.unix).max() else {
             self.published.remove(key);
-        }
-        if !votes.0.is_empty() {
-            self.votes.put(*key, votes);
-        }
-        gone.into_iter()
+            return (gone, false);
+        };
+        let verdict = votes.verdict(policy.agreement);
+        self.votes.put(*key, votes);
+        (gone, self.publish(*key, verdict, unix, None, policy))
     }
 
     fn forget_key(&mut self, voter: &Voter, key: &ResultKey) {

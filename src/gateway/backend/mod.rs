@@ -11,6 +11,7 @@ mod group;
 mod peer;
 mod registration;
 mod rows;
+mod rules;
 mod session;
 mod state;
 mod timers;
@@ -39,8 +40,9 @@ use crate::{
         gateway::{Body, Encoder, Family, Kind, Malformed, Message, Outcome, Reason, Record, decode},
     },
 };
-use group::{Group, ResultPolicy, RuleBook, Vote};
+use group::{Group, ResultPolicy, Vote};
 use peer::{Cargo, Peer, Session};
+use rules::{RuleBook, RuleView};
 pub use state::Open;
 
 /// How a back end behaves.
@@ -221,6 +223,22 @@ enum Effect {
     Asked,
 }
 
+impl Effect {
+    /// Whether it is what this peer asked for in this message.
+    fn is_of(&self, id: u64, message: &Message<'_>) -> bool {
+        let asked = message.header.tag;
+        match (self, message.body) {
+            (Effect::Vote { peer, record, tag, .. }, Body::Result(said)) => {
+                *peer == id && *tag == asked && *record == said
+            }
+            (Effect::Features { peer, app, words, tag }, Body::Features { app: of, words: said }) => {
+                *peer == id && *tag == asked && *app == of && said.iter().eq(words.iter().copied())
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Where a peer is found: its socket, and its address on a listening datagram socket.
 type Path = (Conn, Option<SocketAddr>);
 
@@ -246,6 +264,10 @@ pub struct Backend {
     registry: HashMap<KeyId, Enrolment>,
     groups: Vec<Group>,
     common: RuleBook,
+    /// For a group that does not exist.
+    no_rules: RuleBook,
+    /// The newest number of all rule books.
+    rules_head: u64,
     peers: Vec<Option<Peer>>,
     free: Vec<usize>,
     by_path: HashMap<Path, usize>,
@@ -260,6 +282,8 @@ pub struct Backend {
     ready: VecDeque<usize>,
     ticket: u64,
     effects: VecDeque<(u64, Effect)>,
+    /// How many words of a gateway on a remote end wait for the disk.
+    waiting_words: HashMap<(usize, ResultKey, Voter), u32>,
     feature_slots: HashMap<(usize, AppId, Voter), u16>,
     next_sweep: Time,
 }
@@ -287,7 +311,7 @@ impl Backend {
         std::iter::once(common).chain(self.groups.iter().map(|group| GroupInfo {
             name: group.name.clone(),
             gateways: group.members.len(),
-            results: group.published.len(),
+            results: group.results().count(),
             rules: group.rules.rules().count(),
             models: group.models.len(),
         }))
@@ -296,13 +320,14 @@ impl Backend {
     /// The results that a group's gateways are told, oldest first.
     pub fn results(&self, group: &str) -> impl Iterator<Item = (ResultKey, AppId)> + '_ {
         let group = self.groups.iter().find(|known| known.name == group);
-        group.into_iter().flat_map(|group| group.published.after(0).map(|(_, key, told)| (key, told.app)))
+        group.into_iter().flat_map(|group| group.results())
     }
 
-    /// The rules that a group's gateways are told, in order: those of all groups, then its own.
+    /// The rules that a group's gateways are told, in order: those of all groups and its own. One that is in both
+    /// comes twice.
     pub fn rules(&self, group: &str) -> impl Iterator<Item = (AppId, &[u8])> {
         let own = self.groups.iter().find(|known| known.name == group);
-        self.common.rules().chain(own.into_iter().flat_map(|group| group.rules.rules()))
+        self.rule_view(own.map_or(&self.no_rules, |group| &group.rules)).rules()
     }
 
     /// What was counted.
@@ -358,6 +383,10 @@ impl Backend {
 
     fn wake_group(&mut self, group: usize) {
         self.ready.extend(self.groups[group].members.iter().copied());
+    }
+
+    fn rule_view<'a>(&'a self, group: &'a RuleBook) -> RuleView<'a> {
+        RuleView { common: &self.common, group, head: self.rules_head }
     }
 
     fn info(&self, peer: &Peer) -> Option<GatewayInfo> {

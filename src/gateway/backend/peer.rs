@@ -2,7 +2,11 @@
 
 use std::net::SocketAddr;
 
-use super::{BackendConfig, Path, Voter, group::Group, group::RuleBook, group::RuleChange};
+use super::{
+    BackendConfig, Path, Voter,
+    group::Group,
+    rules::{RuleChange, RuleView},
+};
 use crate::{
     gateway::{
         association::{Association, Patience},
@@ -10,6 +14,7 @@ use crate::{
     },
     io::{Peer as Remote, Transport},
     time::Time,
+    wire::AppId,
     wire::gateway::{Body, Family, Kind, MAX_RECORDS, Record, Rule},
 };
 
@@ -86,8 +91,9 @@ pub(super) struct Session {
     pub results_until: u64,
     results_begun: bool,
     results_synced: bool,
-    common_rules: u64,
-    group_rules: u64,
+    rules: u64,
+    /// At registration the rules had come to here; the first sync need not withdraw what was withdrawn before.
+    pub rules_until: u64,
     rules_begun: bool,
     rules_synced: bool,
     models: u64,
@@ -114,8 +120,8 @@ impl Session {
             results_until: 0,
             results_begun: false,
             results_synced: false,
-            common_rules: 0,
-            group_rules: 0,
+            rules: 0,
+            rules_until: 0,
             rules_begun: false,
             rules_synced: false,
             models: 0,
@@ -140,7 +146,7 @@ impl Session {
     }
 
     /// Makes messages as far as the windows reach: results, then rules, then parameters.
-    pub fn tell(&mut self, now: Time, id: u64, common: &RuleBook, group: &Group, told: &mut Told) {
+    pub fn tell(&mut self, now: Time, id: u64, rules: RuleView<'_>, group: &Group, told: &mut Told) {
         while !self.results_synced && self.association.has_room(Kind::ResultSync) {
             self.sync_results(now, group, told);
         }
@@ -148,7 +154,7 @@ impl Session {
             return;
         }
         while self.association.has_room(Kind::Result) && self.tell_result(now, id, group, told) {}
-        while self.association.has_room(Kind::RuleSync) && self.sync_rules(now, common, group, told) {}
+        while self.association.has_room(Kind::RuleSync) && self.sync_rules(now, rules, told) {}
         if !self.rules_synced {
             return;
         }
@@ -168,6 +174,10 @@ impl Session {
                 break;
             }
             self.results = revision;
+            // The first sync starts from nothing, so there is nothing to take back.
+            if published.app == AppId::NONE {
+                continue;
+            }
             // An IPv6 flow cannot be told on an IPv4 association (SPEC R-04).
             records.extend(record(family, key.remote, key.protocol, published.app));
         }
@@ -206,17 +216,14 @@ impl Session {
         false
     }
 
-    fn sync_rules(&mut self, now: Time, common: &RuleBook, group: &Group, told: &mut Told) -> bool {
+    fn sync_rules(&mut self, now: Time, rules: RuleView<'_>, told: &mut Told) -> bool {
         let first = !self.rules_synced;
         let tagged = self.association.is_tagged();
-        let (from_common, from_group) = (self.common_rules, self.group_rules);
-        let changes = common
-            .after(from_common)
-            .map(|(number, change)| (true, number, change))
-            .chain(group.rules.after(from_group).map(|(number, change)| (false, number, change)));
-        // The first sync starts from nothing, so there is nothing to withdraw.
-        let changes: Vec<(bool, u64, &RuleChange)> = changes
-            .filter(|(_, _, change)| !(first && tagged && matches!(change, RuleChange::Withdraw { .. })))
+        // The first sync starts from nothing, so what was withdrawn before it need not be withdrawn.
+        let skip = if first && tagged { self.rules_until } else { 0 };
+        let changes: Vec<(u64, &RuleChange)> = rules
+            .after(self.rules)
+            .filter(|(number, change)| *number > skip || !matches!(change, RuleChange::Withdraw { .. }))
             .take(MAX_RULES_IN_SYNC)
             .collect();
         if changes.is_empty() {
@@ -224,8 +231,7 @@ impl Session {
                 return false;
             }
             self.rules_synced = true;
-            self.common_rules = common.head();
-            self.group_rules = group.rules.head();
+            self.rules = rules.head;
             if self.rules_begun && !tagged {
                 return false;
             }
@@ -233,19 +239,18 @@ impl Session {
         self.rules_begun = true;
         let mut count = 0;
         let octets = self.association.request(now, Kind::RuleSync, Cargo::Telling, |encoder, tag, serial| {
-            let rules = changes.iter().map(|(_, _, change)| match change {
-                RuleChange::Add { app, pattern } => Rule { app: *app, pattern },
+            let rules = changes.iter().map(|(_, change)| match change {
+                RuleChange::Add { app, pattern } | RuleChange::Again { app, pattern } => {
+                    Rule { app: *app, pattern }
+                }
                 RuleChange::Withdraw { app } => Rule { app: *app, pattern: b"" },
             });
             let (octets, taken) = encoder.rule_sync(tag, serial, rules);
             count = taken;
             octets
         });
-        for (is_common, number, _) in &changes[..count] {
-            match is_common {
-                true => self.common_rules = *number,
-                false => self.group_rules = *number,
-            }
+        if let Some((number, _)) = changes[..count].last() {
+            self.rules = *number;
         }
         told.rules += count as u64;
         told.messages.push(octets);
@@ -266,7 +271,7 @@ impl Session {
 /// More rules than this never fit 1500 octets: the shortest takes eight.
 const MAX_RULES_IN_SYNC: usize = 190;
 
-fn record(family: Family, remote: SocketAddr, protocol: u8, app: crate::wire::AppId) -> Option<Record> {
+fn record(family: Family, remote: SocketAddr, protocol: u8, app: AppId) -> Option<Record> {
     let remote = SocketAddr::new(family.fit(remote.ip())?, remote.port());
     // The local end is the reporter's business (DECISIONS 6).
     let local = SocketAddr::new(family.unspecified(), 0);

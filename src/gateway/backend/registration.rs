@@ -45,6 +45,7 @@ impl Backend {
         session.tag = tag;
         session.number = number;
         session.results_until = self.groups[group].published.head();
+        session.rules_until = self.rules_head;
         let outcome = Outcome { result: 0, reason: Reason(number) };
         let octets = session.association.message(tag, &Body::RegisterAnswer(outcome));
         if tag != 0 {

@@ -10,7 +10,7 @@ impl Backend {
         let (kind, answer) = message.body.kind();
         let tag = message.header.tag;
         if answer {
-            if let Some(cargo) = session.association.answered(message) {
+            if let Some((cargo, _)) = session.association.answered(message) {
                 self.answered(at, cargo);
             } else if kind != Kind::Heartbeat {
                 self.counters.unexpected += 1;
@@ -28,18 +28,18 @@ impl Backend {
         if kind != Kind::Deregister && self.effects.len() >= self.config.max_pending {
             return self.counters.overloaded += 1;
         }
-        if session.association.admit(message) == Novelty::Repeated {
+        let is_repeated = session.association.admit(message) == Novelty::Repeated;
+        let is_tagged = session.association.is_tagged();
+        // What waits for the disk is answered once it is there. A plain peer cannot tell two answers apart, so it must
+        // not get one for each time it asked.
+        if (is_repeated || !is_tagged) && self.effects.iter().any(|(_, effect)| effect.is_of(id, message)) {
             self.counters.repeated += 1;
-            let waits = self.effects.iter().any(|(_, effect)| match effect {
-                Effect::Vote { peer, tag: waiting, .. } => {
-                    kind == Kind::Result && *peer == id && *waiting == tag
-                }
-                Effect::Features { peer, tag: waiting, .. } => {
-                    kind == Kind::Features && *peer == id && *waiting == tag
-                }
-                Effect::Asked => false,
-            });
-            if session.association.was_admitted(kind, tag) && !waits {
+            return;
+        }
+        let Some(session) = self.peers[at].as_ref().and_then(|peer| peer.session.as_ref()) else { return };
+        if is_repeated {
+            self.counters.repeated += 1;
+            if session.association.was_admitted(kind, tag) {
                 self.acknowledge(id, kind, tag);
             }
             return;
@@ -60,11 +60,7 @@ impl Backend {
         let unix = self.unix(now);
         let Some(peer) = self.peers[at].as_ref() else { return };
         let Some(session) = &peer.session else { return };
-        let address = match Family::V6.fit(record.remote.ip()) {
-            Some(address) => SocketAddr::new(address, record.remote.port()),
-            None => record.remote,
-        };
-        let key = ResultKey { remote: address, protocol: record.protocol };
+        let key = ResultKey::new(record.remote, record.protocol);
         let vote = Vote { voter: session.voter, app: record.app, unix, trusted: session.trusted };
         let group = &self.groups[session.group];
         let (id, group_at) = (peer.id, session.group);
@@ -73,10 +69,12 @@ impl Backend {
                 && unix < word.unix.saturating_add(self.policy.renew)
                 && word.trusted == vote.trusted
         });
-        if renewed {
+        // What waits for the disk comes after what is known, and before what is said now.
+        if renewed && !self.waiting_words.contains_key(&(group_at, key, vote.voter)) {
             return self.acknowledge(id, Kind::Result, tag);
         }
         let op = rows::put_vote(&group.name, &key, &vote.voter, vote.app, unix);
+        *self.waiting_words.entry((group_at, key, vote.voter)).or_default() += 1;
         self.persist(vec![op], Effect::Vote { peer: id, group: group_at, key, vote, record, tag });
     }
 
@@ -122,7 +120,8 @@ impl Backend {
         let Some(session) = &mut peer.session else { return };
         let group = &self.groups[session.group];
         let mut sent = peer::Told::default();
-        session.tell(now, id, &self.common, group, &mut sent);
+        let rules = RuleView { common: &self.common, group: &group.rules, head: self.rules_head };
+        session.tell(now, id, rules, group, &mut sent);
         self.counters.results_sent += sent.records;
         self.counters.rules_sent += sent.rules;
         if sent.messages.is_empty() {

@@ -28,6 +28,7 @@ impl Backend {
         let policy = ResultPolicy {
             agreement: config.agreement.max(1),
             renew: config.result_renew.as_secs(),
+            ttl: config.result_ttl.as_secs(),
             max_results: config.max_results,
             max_per_gateway: config.max_results_per_gateway,
         };
@@ -41,6 +42,8 @@ impl Backend {
             registry: HashMap::new(),
             groups: Vec::new(),
             common: RuleBook::default(),
+            no_rules: RuleBook::default(),
+            rules_head: 0,
             peers: Vec::new(),
             free: Vec::new(),
             by_path: HashMap::new(),
@@ -53,6 +56,7 @@ impl Backend {
             ready: VecDeque::new(),
             ticket: 0,
             effects: VecDeque::new(),
+            waiting_words: HashMap::new(),
             feature_slots: HashMap::new(),
             next_sweep: now,
             config,
@@ -150,12 +154,11 @@ impl Backend {
         }
         let name = group.unwrap_or_default();
         let at = self.book(group)?;
-        let book = self.book_mut(at);
-        if book.contains(app, pattern) {
+        if self.book_mut(at).contains(app, pattern) {
             return Ok(self.persist(Vec::new(), Effect::Asked));
         }
-        let order = book.next();
-        book.add(order, app, pattern);
+        let order = self.next_rule();
+        self.book_mut(at).add(order, app, pattern);
         self.wake_book(at);
         Ok(self.persist(vec![rows::put_rule(name, app, pattern, order)], Effect::Asked))
     }
@@ -167,20 +170,38 @@ impl Backend {
         app: AppId,
         pattern: Option<&[u8]>,
     ) -> Result<u64, Fault> {
-        let name = group.unwrap_or_default();
         let at = self.book(group)?;
-        let book = self.book_mut(at);
-        let gone: Vec<Vec<u8>> = book
-            .rules()
-            .filter(|(known, text)| *known == app && pattern.is_none_or(|pattern| pattern == *text))
-            .map(|(_, text)| text.to_vec())
-            .collect();
-        if gone.is_empty() {
+        let is_gone = |text: &[u8]| pattern.is_none_or(|pattern| pattern == text);
+        if !self.book_mut(at).rules().any(|(known, text)| known == app && is_gone(text)) {
             return Err(Fault::new(Status::NotFound, format!("application {app} has no such rule here")));
         }
-        let kept = book.remove(app, pattern);
-        let mut ops: Vec<Op> = gone.iter().map(|text| rows::delete_rule(name, app, text)).collect();
-        ops.extend(kept.iter().map(|(order, text)| rows::put_rule(name, app, text, *order)));
+        let mut ops = Vec::new();
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            self.book_mut(at).take(app).into_iter().partition(|text| is_gone(text));
+        let name = group.unwrap_or_default();
+        ops.extend(gone.iter().map(|text| rows::delete_rule(name, app, text)));
+        let number = self.next_rule();
+        self.book_mut(at).withdraw(number, app);
+        self.tell_again(at, app, &kept, &mut ops);
+        match at {
+            // Gateways of this group lose the common rules too.
+            Some(at) => {
+                let common = self.common.rules().filter(|(known, _)| *known == app);
+                for text in common.map(|(_, text)| text.to_vec()).collect::<Vec<_>>() {
+                    let number = self.next_rule();
+                    self.groups[at].rules.tell_again(number, app, &text);
+                }
+            }
+            // Gateways of all groups lose their own.
+            None => {
+                for at in 0..self.groups.len() {
+                    if self.groups[at].rules.mentions(app) {
+                        let kept = self.groups[at].rules.take(app);
+                        self.tell_again(Some(at), app, &kept, &mut ops);
+                    }
+                }
+            }
+        }
         self.wake_book(at);
         Ok(self.persist(ops, Effect::Asked))
     }
@@ -249,6 +270,7 @@ impl Backend {
             None => unread += 1,
         })?;
         for (group, app, pattern, order) in rules {
+            self.rules_head = self.rules_head.max(order);
             match group.as_str() {
                 "" => self.common.add(order, app, &pattern),
                 group => {
@@ -299,6 +321,21 @@ impl Backend {
         match at {
             Some(at) => &mut self.groups[at].rules,
             None => &mut self.common,
+        }
+    }
+
+    fn next_rule(&mut self) -> u64 {
+        self.rules_head += 1;
+        self.rules_head
+    }
+
+    /// Puts rules back into their book, at its end.
+    fn tell_again(&mut self, at: Option<usize>, app: AppId, kept: &[Box<[u8]>], ops: &mut Vec<Op>) {
+        for text in kept {
+            let number = self.next_rule();
+            self.book_mut(at).add(number, app, text);
+            let name = at.map_or("", |at| &self.groups[at].name);
+            ops.push(rows::put_rule(name, app, text, number));
         }
     }
 

@@ -14,7 +14,10 @@ impl Backend {
             self.next_sweep = now + SWEEP_EVERY;
             let before = self.unix(now).saturating_sub(self.config.result_ttl.as_secs());
             for group in 0..self.groups.len() {
-                let gone = self.groups[group].expire(before, SWEEP, self.policy.agreement);
+                let (gone, news) = self.groups[group].expire(before, SWEEP, &self.policy);
+                if news {
+                    self.wake_group(group);
+                }
                 if gone.len() >= SWEEP {
                     self.next_sweep = now;
                 }

@@ -24,6 +24,7 @@ struct KnownRule {
 /// What became of a rule that came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Learnt {
+    /// New, or now in another place.
     New,
     Known,
     /// There is no memory left for it.
@@ -36,6 +37,8 @@ pub(super) struct Knowledge {
     generation: u32,
     results: Replica<ResultKey, KnownResult>,
     rules: Vec<KnownRule>,
+    /// So many of them, from the first, were told in this registration.
+    fresh: usize,
     rule_octets: usize,
 }
 
@@ -43,6 +46,7 @@ impl Knowledge {
     /// A registration began: what it does not tell again is old.
     pub fn begin(&mut self) {
         self.generation += 1;
+        self.fresh = 0;
     }
 
     pub fn result(&self, key: &ResultKey) -> Option<AppId> {
@@ -59,9 +63,13 @@ impl Knowledge {
         self.rules.iter().map(|rule| (rule.app, &*rule.pattern))
     }
 
-    /// Takes a result in; answers whether the oldest had to go for it.
+    /// Takes a result in, or takes it back when it names no application; answers whether the oldest had to go for it.
     pub fn learn(&mut self, now: Time, record: &Record, ttl: Duration, max: usize) -> bool {
         let key = key(record);
+        if record.app == AppId::NONE {
+            self.results.remove(&key);
+            return false;
+        }
         let known = KnownResult { app: record.app, generation: self.generation, expires: now + ttl };
         self.results.put(key, known);
         let Some((_, oldest, _)) = self.results.oldest().filter(|_| self.results.len() > max) else {
@@ -71,18 +79,35 @@ impl Knowledge {
         true
     }
 
+    /// Takes in what this gateway found out itself and now tells the back end, unless this registration already told
+    /// something about that end: the back end does not send a report to its reporter. Answers whether the oldest had
+    /// to go for it.
+    pub fn adopt(&mut self, now: Time, record: &Record, ttl: Duration, max: usize) -> bool {
+        let known = self.results.get(&key(record));
+        let is_told = known.is_some_and(|known| known.generation == self.generation);
+        !is_told && self.learn(now, record, ttl, max)
+    }
+
     /// Takes a rule in, if the patterns then have at most `max_octets`.
     pub fn learn_rule(&mut self, app: AppId, pattern: &[u8], max_octets: usize) -> Learnt {
         let generation = self.generation;
-        if let Some(known) = self.rules.iter_mut().find(|rule| rule.app == app && *rule.pattern == *pattern) {
-            known.generation = generation;
-            return Learnt::Known;
+        let known = self.rules.iter().position(|rule| rule.app == app && *rule.pattern == *pattern);
+        if let Some(at) = known {
+            if self.rules[at].generation == generation {
+                return Learnt::Known;
+            }
+            self.rules[at].generation = generation;
+            // Old ones between were withdrawn while we were away, or told in another order.
+            self.rules[self.fresh..=at].rotate_right(1);
+            self.fresh += 1;
+            return if at + 1 == self.fresh { Learnt::Known } else { Learnt::New };
         }
         if self.rule_octets + pattern.len() > max_octets {
             return Learnt::LeftOut;
         }
         self.rule_octets += pattern.len();
-        self.rules.push(KnownRule { app, pattern: pattern.into(), generation });
+        self.rules.insert(self.fresh, KnownRule { app, pattern: pattern.into(), generation });
+        self.fresh += 1;
         Learnt::New
     }
 
@@ -126,11 +151,12 @@ impl Knowledge {
     fn keep_rules(&mut self, keep: impl Fn(&KnownRule) -> bool) -> bool {
         let before = self.rules.len();
         self.rules.retain(keep);
+        self.fresh = self.rules.iter().filter(|rule| rule.generation == self.generation).count();
         self.rule_octets = self.rules.iter().map(|rule| rule.pattern.len()).sum();
         self.rules.len() != before
     }
 }
 
 fn key(record: &Record) -> ResultKey {
-    ResultKey { remote: record.remote, protocol: record.protocol }
+    ResultKey::new(record.remote, record.protocol)
 }

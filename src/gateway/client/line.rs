@@ -11,6 +11,14 @@ use crate::{
     wire::gateway::{Body, Header, Kind, Malformed, Message, Outcome},
 };
 
+/// Answers that a plain peer may still send to repetitions of a request that it has answered. Nothing in them says
+/// which request they answer, so the next one of the kind is not sent before they came, or are overdue.
+pub(super) struct Late {
+    pub kind: Kind,
+    pub answers: u8,
+    pub until: Time,
+}
+
 /// The live association.
 pub(super) struct Line {
     pub conn: Conn,
@@ -25,6 +33,7 @@ pub(super) struct Line {
     pub unanswered: u8,
     pub results_synced: bool,
     pub rules_synced: bool,
+    pub late: Vec<Late>,
 }
 
 impl Gateway {
@@ -48,6 +57,7 @@ impl Gateway {
             unanswered: 0,
             results_synced: false,
             rules_synced: false,
+            late: Vec::new(),
         });
         self.send(conn, register);
     }
@@ -222,7 +232,7 @@ impl Gateway {
             }
             Body::Deregister => {
                 self.hang_up();
-                self.retry = Some(now + self.config.barred_retry);
+                self.retry = self.retry.map(|_| now + self.config.barred_retry);
                 self.outputs.push_back(Output::Event(GatewayEvent::Deregistered { by_backend: true }));
             }
             _ => {}

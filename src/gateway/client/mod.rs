@@ -193,7 +193,7 @@ impl Gateway {
 
     /// The application that the back end's results name for a flow to this end.
     pub fn result(&self, key: &ResultKey) -> Option<AppId> {
-        self.knowledge.result(key)
+        self.knowledge.result(&ResultKey::new(key.remote, key.protocol))
     }
 
     /// Every result held, oldest first: what it is about, and its application.
@@ -254,10 +254,11 @@ impl Gateway {
     }
 
     /// Registers now, without waiting for the pause: after [`Gateway::leave`], after the operator allowed it again,
-    /// or because the network changed.
+    /// or because the network changed. While it is leaving: as soon as it has left.
     pub fn join(&mut self, now: Time) {
         self.failures = 0;
-        if self.line.is_none() && self.connecting.is_none() {
+        let is_leaving = self.state() == GatewayState::Leaving;
+        if is_leaving || self.line.is_none() && self.connecting.is_none() {
             self.retry = Some(now);
         }
     }
@@ -295,7 +296,10 @@ impl Gateway {
     /// When [`Input::Deadline`] is wanted; `None` after leaving.
     pub fn deadline(&self) -> Option<Time> {
         let live = match (&self.line, self.connecting) {
-            (Some(line), _) => Some(line.association.deadline().map_or(line.next, |due| due.min(line.next))),
+            (Some(line), _) => {
+                let late = line.late.iter().map(|late| late.until);
+                late.chain(line.association.deadline()).chain([line.next]).min()
+            }
             (None, Some((_, due))) => Some(due),
             (None, None) => self.retry,
         };
@@ -314,6 +318,10 @@ impl Gateway {
                 self.counters.unanswered += 1;
                 return self.gave_up(now, report);
             }
+            if let Some(line) = &mut self.line {
+                line.late.retain(|late| late.until > now);
+            }
+            self.flush(now);
             if self.line.as_ref().is_some_and(|line| line.next <= now) {
                 self.line_due(now);
             }

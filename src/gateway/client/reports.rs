@@ -1,6 +1,6 @@
 //! What the gateway has to say: kept over lost links until the back end acknowledged it.
 
-use super::*;
+use super::{line::Late, *};
 use crate::wire::gateway::{Body, Kind, Message};
 
 /// What is being told to the back end.
@@ -40,7 +40,7 @@ impl Gateway {
                 let Some(line) = self.line.as_ref().filter(|line| line.state == GatewayState::Active) else {
                     return;
                 };
-                if !line.association.has_room(kind) {
+                if !line.association.has_room(kind) || line.late.iter().any(|late| late.kind == kind) {
                     break;
                 }
                 let sent = line.association.outstanding(kind);
@@ -55,9 +55,23 @@ impl Gateway {
     }
 
     pub(super) fn answered(&mut self, now: Time, message: &Message<'_>) {
-        let Some(report) = self.line.as_mut().and_then(|line| line.association.answered(message)) else {
+        let Some(line) = &mut self.line else { return };
+        let (kind, _) = message.body.kind();
+        if let Some(at) = line.late.iter().position(|late| late.kind == kind) {
+            self.counters.repeated += 1;
+            line.late[at].answers -= 1;
+            if line.late[at].answers == 0 {
+                line.late.swap_remove(at);
+                self.flush(now);
+            }
+            return;
+        }
+        let Some((report, sends)) = line.association.answered(message) else {
             return self.counters.unexpected += 1;
         };
+        if sends > 1 && !line.association.is_tagged() {
+            line.late.push(Late { kind, answers: sends - 1, until: now + self.config.timeout });
+        }
         self.finish(&report);
         match report {
             Report::Result(record) => {
@@ -89,6 +103,10 @@ impl Gateway {
     }
 
     pub(super) fn send_request(&mut self, now: Time, report: Report) {
+        if let Report::Result(record) = &report {
+            let evicted = self.knowledge.adopt(now, record, self.config.result_ttl, self.config.max_results);
+            self.counters.results_evicted += u64::from(evicted);
+        }
         let Some(line) = &mut self.line else { return };
         let octets =
             line.association.request(now, report.kind(), report.clone(), |encoder, tag, _| match report {
