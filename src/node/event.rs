@@ -45,7 +45,7 @@ numbered! {
         Down = 3, "down";
         /// All that the back end held at registration is here.
         Synced = 4, "synced";
-        /// The back end told of a result: the fields of a record.
+        /// The back end told of a result: the fields of a record. `app` 0 takes an earlier one back.
         Result = 5, "result";
         /// The set of rules changed: `count` rules hold.
         Rules = 6, "rules";

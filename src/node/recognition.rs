@@ -131,7 +131,11 @@ impl Recognition {
             _ => return,
         };
         let remote = record.remote.ip().to_canonical();
-        self.recognizer.set_hint(remote, record.remote.port(), transport, record.app, expires);
+        let port = record.remote.port();
+        match record.app {
+            AppId::NONE => drop(self.recognizer.remove_hint(remote, port, transport)),
+            app => self.recognizer.set_hint(remote, port, transport, app, expires),
+        }
     }
 
     /// Puts the back end's rules in force behind our own. Answers with those that cannot be used, and why.

@@ -122,13 +122,17 @@ impl Knowledge {
         self.keep_rules(|rule| rule.generation == generation)
     }
 
-    /// Forgets results that this registration did not tell: they are gone at the back end (DECISIONS 6).
-    pub fn drop_old_results(&mut self) {
+    /// Forgets results that this registration did not tell: they are gone at the back end (DECISIONS 6). Answers
+    /// which.
+    pub fn drop_old_results(&mut self) -> Vec<ResultKey> {
+        let mut gone = Vec::new();
         while let Some((_, key, known)) = self.results.oldest()
             && known.generation != self.generation
         {
             self.results.remove(&key);
+            gone.push(key);
         }
+        gone
     }
 
     /// Forgets results that nobody renewed; answers how many.

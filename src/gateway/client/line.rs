@@ -193,7 +193,11 @@ impl Gateway {
         match message.body {
             Body::ResultSync { records, .. } if records.is_empty() && tagged => {
                 line.results_synced = true;
-                self.knowledge.drop_old_results();
+                let gone = self.knowledge.drop_old_results();
+                if !gone.is_empty() {
+                    let records = gone.iter().map(|key| self.taken_back(key)).collect();
+                    self.outputs.push_back(Output::Event(GatewayEvent::Results(records)));
+                }
                 self.synced();
             }
             Body::ResultSync { records, .. } => {
@@ -315,6 +319,19 @@ impl Gateway {
 
     pub(super) fn send(&mut self, conn: Conn, octets: Vec<u8>) {
         self.outputs.push_back(Output::Send { conn, to: None, octets });
+    }
+
+    fn taken_back(&self, key: &ResultKey) -> Record {
+        let local = SocketAddr::new(self.config.family.unspecified(), 0);
+        Record {
+            app: AppId::NONE,
+            local,
+            remote: key.remote,
+            protocol: key.protocol,
+            reserved1: 0,
+            reserved2: 0,
+            reserved3: 0,
+        }
     }
 
     fn learn(&mut self, now: Time, record: &Record) {

@@ -94,7 +94,7 @@ pub enum GatewayEvent {
     Refused(Reason),
     /// The link is lost or never came; it is tried again by itself.
     Down(Fault),
-    /// Results came; query or feed the recogniser with them.
+    /// Results came; query or feed the recogniser with them. One with [`AppId::NONE`] takes an earlier one back.
     Results(Vec<Record>),
     /// The set of rules changed.
     Rules,
