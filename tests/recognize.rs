@@ -489,6 +489,9 @@ fn rules_at_fault_are_named() {
         assert!(expected(&error.fault), "{text}: {error}");
         assert_eq!(error.to_string().lines().count(), 1, "{error}");
     }
+    let bad_and_good = ["good", "a(b", "^fine", "\\bword"].map(|text| rule(AppId(7), text));
+    let (set, errors) = RuleSet::compile_valid(&bad_and_good, limits);
+    assert_eq!((set.len(), errors.len(), errors[0].index, errors[1].index), (2, 2, 1, 3));
     let error = compile(&["a", "b", "c"], Limits { rules: 2, ..limits });
     assert_eq!((error.index, error.fault), (2, RuleFault::TooMany));
     let error = compile(&["a", "b{500}", "c{900}"], Limits { memory: 40 << 10, ..limits });

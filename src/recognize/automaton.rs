@@ -61,11 +61,11 @@ impl Program {
     pub(crate) fn new(
         patterns: &[(u16, &Hir)],
         anchored: bool,
-        size_limit: usize,
+        size_limit: Option<usize>,
     ) -> Result<Program, Box<thompson::BuildError>> {
         let config = thompson::Config::new()
             .utf8(false)
-            .nfa_size_limit(Some(size_limit))
+            .nfa_size_limit(size_limit)
             .which_captures(thompson::WhichCaptures::None);
         let hirs: Vec<&Hir> = patterns.iter().map(|(_, hir)| *hir).collect();
         let nfa = thompson::Compiler::new().configure(config).build_many_from_hir(&hirs).map_err(Box::new)?;
@@ -510,7 +510,7 @@ mod tests {
                 .collect();
             let named: Vec<(u16, &Hir)> = (0..).zip(&patterns).collect();
             let anchored = seeded.below(2) == 0;
-            let program = Program::new(&named, anchored, 1 << 20).expect("it is small");
+            let program = Program::new(&named, anchored, None).expect("it is small");
             let mut budget = Budget::new(1 << 20);
             let mut cache = Cache::new(&program, &mut budget);
             for _ in 0..10 {
@@ -537,7 +537,7 @@ mod tests {
     #[test]
     fn a_run_beyond_the_budget_ends_and_is_counted() {
         let pattern = hir("a.{200}b");
-        let program = Program::new(&[(1, &pattern)], false, 1 << 20).expect("it is small");
+        let program = Program::new(&[(1, &pattern)], false, None).expect("it is small");
         let mut budget = Budget::new(20_000);
         let mut cache = Cache::new(&program, &mut budget);
         let mut seeded = Seeded(5);
@@ -553,7 +553,7 @@ mod tests {
         let patterns: Vec<Hir> =
             (0..20).map(|at| hir(&format!("{}.{{900}}!", (b'a' + at) as char))).collect();
         let named: Vec<(u16, &Hir)> = (0..).zip(&patterns).collect();
-        let program = Program::new(&named, false, 64 << 20).expect("it fits");
+        let program = Program::new(&named, false, None).expect("it fits");
         let mut budget = Budget::new(usize::MAX);
         let mut cache = Cache::new(&program, &mut budget);
         let mut seeded = Seeded(5);

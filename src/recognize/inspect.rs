@@ -130,7 +130,7 @@ impl Inspector {
                 self.name(Lane::Dns, name, at, &mut hits);
             }
         }
-        if self.rules.program(Lane::Sni).is_some()
+        if self.wants_hello()
             && let Some(name) = quic::google_name(at.payload)
         {
             self.name(Lane::Sni, name, at, &mut hits);
@@ -140,7 +140,9 @@ impl Inspector {
 
     /// Whether any rule asks for something in a ClientHello.
     pub(crate) fn wants_hello(&self) -> bool {
-        [Lane::Sni, Lane::Alpn, Lane::Hello].iter().any(|lane| self.rules.program(*lane).is_some())
+        [Lane::Name, Lane::Sni, Lane::Alpn, Lane::Hello]
+            .iter()
+            .any(|lane| self.rules.program(*lane).is_some())
     }
 
     /// Looks at a ClientHello, as far as it is there.
@@ -217,7 +219,7 @@ impl Inspector {
             Dialect::TlsServer
         } else if wants(Lane::Dns) && is_dns(ports) {
             Dialect::Dns
-        } else if (wants(Lane::Host) || wants(Lane::Agent)) && http::may_begin(stream) {
+        } else if [Lane::Name, Lane::Host, Lane::Agent].into_iter().any(wants) && http::may_begin(stream) {
             Dialect::Http
         } else {
             Dialect::Done
@@ -301,6 +303,9 @@ impl Inspector {
         small.copy_from_slice(&name[..small.len()]);
         small.make_ascii_lowercase();
         self.search(lane, small, true, at, hits);
+        if lane != Lane::Dns {
+            self.search(Lane::Name, small, true, at, hits);
+        }
     }
 
     fn search(&mut self, lane: Lane, text: &[u8], whole: bool, at: &Context<'_>, hits: &mut Hits) {

@@ -118,6 +118,8 @@ pub(crate) enum Lane {
     TcpFloating,
     UdpAnchored,
     UdpFloating,
+    /// What is asked of server names and of hosts alike.
+    Name,
     Sni,
     Host,
     Agent,
@@ -127,48 +129,63 @@ pub(crate) enum Lane {
     Dns,
 }
 
-pub(crate) const LANES: usize = 11;
+pub(crate) const LANES: usize = 12;
 
 impl RuleSet {
     /// Compiles `rules`. An error names the rule that is to blame.
     ///
     /// # Errors
-    /// [`RuleError`].
+    /// [`RuleError`], the first one.
     pub fn compile(rules: &[Rule], limits: Limits) -> Result<RuleSet, RuleError> {
-        let blame = |index: usize, fault| RuleError { index, app: rules[index].app, fault };
-        let most = limits.rules.min(usize::from(u16::MAX) - 1);
-        if rules.len() > most {
-            return Err(blame(most, RuleFault::TooMany));
+        let (set, mut errors) = RuleSet::build(rules, limits, 1);
+        match errors.pop() {
+            None => Ok(set),
+            Some(error) => Err(error),
         }
-        let mut parsed = Vec::with_capacity(rules.len());
+    }
+
+    /// Compiles those of `rules` that can be used, and says what is wrong with each of the others. For rules from
+    /// elsewhere, of which one must not take the others with it.
+    pub fn compile_valid(rules: &[Rule], limits: Limits) -> (RuleSet, Vec<RuleError>) {
+        RuleSet::build(rules, limits, usize::MAX)
+    }
+
+    /// Compiles until `most` errors were found.
+    fn build(rules: &[Rule], limits: Limits, most: usize) -> (RuleSet, Vec<RuleError>) {
+        let mut errors = Vec::new();
+        let mut parsed: Vec<(Compiled, Hir)> = Vec::new();
         let mut memory = 0;
         for (index, rule) in rules.iter().enumerate() {
-            let (conditions, hir, octets) =
-                parse(&rule.text, limits.rule_memory).map_err(|fault| blame(index, fault))?;
-            memory += octets * lanes(&conditions, &hir).len();
-            if memory > limits.memory {
-                return Err(blame(index, RuleFault::SetTooLarge));
+            if errors.len() >= most {
+                break;
             }
-            parsed.push((Compiled { app: rule.app, index, conditions }, hir));
+            let room = limits.memory - memory;
+            let full = parsed.len() >= limits.rules.min(usize::from(u16::MAX) - 1);
+            let result = if full { Err(RuleFault::TooMany) } else { parse(&rule.text, &limits, room) };
+            match result {
+                Ok((conditions, hir, octets)) => {
+                    memory += octets;
+                    parsed.push((Compiled { app: rule.app, index, conditions }, hir));
+                }
+                Err(fault) => errors.push(RuleError { index, app: rule.app, fault }),
+            }
         }
         parsed.sort_by_key(|(rule, _)| (u8::MAX - rule.conditions.priority, rule.index));
-        let mut set = RuleSet { rules: Vec::with_capacity(parsed.len()), lanes: Default::default(), limits };
         let mut members: [Vec<(u16, &Hir)>; LANES] = Default::default();
         for (rank, (rule, hir)) in parsed.iter().enumerate() {
             for lane in lanes(&rule.conditions, hir) {
                 members[lane as usize].push((rank as u16, hir));
             }
         }
+        let mut set = RuleSet { rules: Vec::new(), lanes: Default::default(), limits };
         for (lane, members) in members.iter().enumerate().filter(|(_, members)| !members.is_empty()) {
             let anchored = lane == Lane::TcpAnchored as usize || lane == Lane::UdpAnchored as usize;
-            // Each was within its limit, and so was their sum; the shared part is small.
-            let last = || parsed.iter().map(|(rule, _)| rule.index).max().unwrap_or(0);
-            let program = Program::new(members, anchored, limits.memory.saturating_mul(2))
-                .map_err(|_| blame(last(), RuleFault::SetTooLarge))?;
-            set.lanes[lane] = Some(program);
+            // Without a limit: each pattern was within its own and their sum within that of the set.
+            let program = Program::new(members, anchored, None);
+            set.lanes[lane] = Some(program.expect("patterns that compile alone compile together"));
         }
         set.rules = parsed.into_iter().map(|(rule, _)| rule).collect();
-        Ok(set)
+        (set, errors)
     }
 
     /// How many rules there are.
@@ -239,7 +256,11 @@ pub(crate) struct Context<'a> {
     pub(crate) nth: u8,
 }
 
-fn parse(text: &str, size_limit: usize) -> Result<(Conditions, Hir, usize), RuleFault> {
+/// Octets that a program takes however many patterns are in it.
+const PROGRAM_SHARED: usize = 1024;
+
+/// A rule's parts and the octets it takes in the programs it goes into, at most `room`.
+fn parse(text: &str, limits: &Limits, room: usize) -> Result<(Conditions, Hir, usize), RuleFault> {
     if text.len() > MAX_RULE {
         return Err(RuleFault::TooLong);
     }
@@ -259,8 +280,14 @@ fn parse(text: &str, size_limit: usize) -> Result<(Conditions, Hir, usize), Rule
     if hir.properties().minimum_len() == Some(0) {
         return Err(RuleFault::Empty);
     }
-    let program = Program::new(&[(0, &hir)], true, size_limit).map_err(|_| RuleFault::TooLarge)?;
-    Ok((conditions, hir, program.memory().saturating_sub(1024)))
+    let program = Program::new(&[(0, &hir)], true, Some(limits.rule_memory));
+    // A program has some kilobytes that all its patterns share.
+    let own = program.map_err(|_| RuleFault::TooLarge)?.memory().saturating_sub(PROGRAM_SHARED);
+    let octets = own * lanes(&conditions, &hir).len();
+    if octets > room {
+        return Err(RuleFault::SetTooLarge);
+    }
+    Ok((conditions, hir, octets))
 }
 
 /// Without the drawing of the pattern that the parser adds over several lines.
@@ -292,8 +319,8 @@ fn lanes(conditions: &Conditions, hir: &Hir) -> Vec<Lane> {
                 .map(|(_, lane)| lane)
                 .collect()
         }
-        View::Name if tcp => vec![Lane::Sni, Lane::Host],
-        View::Name | View::Sni => vec![Lane::Sni],
+        View::Name => vec![Lane::Name],
+        View::Sni => vec![Lane::Sni],
         View::Host => vec![Lane::Host],
         View::Agent => vec![Lane::Agent],
         View::Alpn => vec![Lane::Alpn],
