@@ -11,11 +11,11 @@ use crate::{
 };
 
 macro_rules! numbered {
-    ($(#[$doc:meta])* $type:ident { $($(#[$item:meta])* $name:ident = $number:literal, $text:literal;)+ }) => {
+    ($(#[$doc:meta])* $type:ident { $($(#[doc = $help:literal])+ $name:ident = $number:literal, $text:literal;)+ }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         #[repr(u32)]
-        pub enum $type { $($(#[$item])* $name = $number,)+ }
+        pub enum $type { $($(#[doc = $help])+ $name = $number,)+ }
 
         impl $type {
             /// All of them, in order of their numbers.
@@ -24,6 +24,11 @@ macro_rules! numbered {
             /// Its name in snake case, as JSON and Python write it.
             pub const fn name(self) -> &'static str {
                 match self { $($type::$name => $text),+ }
+            }
+
+            /// What it says here, for people.
+            pub const fn help(self) -> &'static str {
+                match self { $($type::$name => concat!($($help),+).trim_ascii_start()),+ }
             }
 
             /// From its number in C.
@@ -142,6 +147,46 @@ numbered! {
     }
 }
 
+macro_rules! carried {
+    ($($field:ident)* $(; $($optional:ident)*)?) => {
+        &[$((Field::$field, true),)* $($((Field::$optional, false),)*)?]
+    };
+}
+
+impl EventKind {
+    /// The fields that such an event carries, in an order that people like, and whether they are always there.
+    pub const fn fields(self) -> &'static [(Field, bool)] {
+        match self {
+            EventKind::Registered | EventKind::Synced | EventKind::Writable | EventKind::StoreRecovered => {
+                &[]
+            }
+            EventKind::Refused => carried!(Reason Text),
+            EventKind::Down | EventKind::StoreFailing => carried!(Status Text),
+            EventKind::Result | EventKind::Acknowledged => {
+                carried!(App LocalAddress LocalPort RemoteAddress RemotePort Protocol)
+            }
+            EventKind::Rules => carried!(Count),
+            EventKind::Parameters | EventKind::FeaturesAcknowledged => carried!(App),
+            EventKind::Deregistered => carried!(ByBackend),
+            EventKind::Flow => carried!(
+                How LocalAddress LocalPort RemoteAddress RemotePort Protocol Packets Octets; App AppName
+            ),
+            EventKind::RuleRejected => carried!(App Text),
+            EventKind::GatewayRegistered | EventKind::GatewaySynced => carried!(Gateway Name Group; Key),
+            EventKind::GatewayRefused => carried!(Reason Text; Key),
+            EventKind::GatewayGone => carried!(Gateway Name Group Status Text; Key),
+            EventKind::GatewayDeregistered => carried!(Gateway Name Group ByBackend; Key),
+            EventKind::Identified => carried!(
+                Gateway Name Group App LocalAddress LocalPort RemoteAddress RemotePort Protocol; Key
+            ),
+            EventKind::Features => carried!(Gateway Name Group App Words; Key),
+            EventKind::Durable => carried!(Ticket),
+            EventKind::Trained => carried!(Group App Accepted Text),
+            EventKind::Warning => carried!(Text),
+        }
+    }
+}
+
 /// What a field holds.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Value<'a> {
@@ -206,21 +251,18 @@ impl Event {
     }
 
     /// With a number.
-    pub fn with_u64(mut self, field: Field, number: u64) -> Event {
-        self.fields.push((field, Value::U64(number)));
-        self
+    pub fn with_u64(self, field: Field, number: u64) -> Event {
+        self.with(field, Value::U64(number))
     }
 
     /// With a text.
-    pub fn with_text(mut self, field: Field, text: impl Into<Cow<'static, str>>) -> Event {
-        self.fields.push((field, Value::Text(text.into())));
-        self
+    pub fn with_text(self, field: Field, text: impl Into<Cow<'static, str>>) -> Event {
+        self.with(field, Value::Text(text.into()))
     }
 
     /// With octets.
-    pub fn with_bytes(mut self, field: Field, bytes: impl Into<Cow<'static, [u8]>>) -> Event {
-        self.fields.push((field, Value::Bytes(bytes.into())));
-        self
+    pub fn with_bytes(self, field: Field, bytes: impl Into<Cow<'static, [u8]>>) -> Event {
+        self.with(field, Value::Bytes(bytes.into()))
     }
 
     /// With an application.
@@ -246,5 +288,15 @@ impl Event {
             .with_text(Field::RemoteAddress, remote.ip().to_canonical().to_string())
             .with_u64(Field::RemotePort, remote.port().into())
             .with_u64(Field::Protocol, protocol.into())
+    }
+
+    fn with(mut self, field: Field, value: Value<'static>) -> Event {
+        debug_assert!(
+            self.kind.fields().iter().any(|(known, _)| *known == field),
+            "{:?} says nothing of {field:?}: add it to EventKind::fields",
+            self.kind
+        );
+        self.fields.push((field, value));
+        self
     }
 }

@@ -29,7 +29,7 @@ use crate::{
 ///
 /// A turn: any number of inputs and calls; then outputs until there is none; then [`Node::flush`], which commits the
 /// store and may make more outputs; then the deadline.
-pub trait Node: Any {
+pub trait Node: Any + Send {
     /// Takes an input.
     fn handle(&mut self, now: Time, input: Input<'_>);
 

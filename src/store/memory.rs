@@ -2,9 +2,8 @@
 //! what the first had committed.
 
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, VecDeque},
-    rc::Rc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::{Batch, Op, Store, Table};
@@ -15,7 +14,7 @@ type Rows = BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>;
 /// The engine in memory. A clone shares the durable rows and starts with nothing queued.
 #[derive(Default)]
 pub struct Memory {
-    durable: Rc<RefCell<Rows>>,
+    durable: Arc<Mutex<Rows>>,
     queued: VecDeque<Batch>,
     committed: u64,
 }
@@ -26,25 +25,31 @@ impl Clone for Memory {
     }
 }
 
+impl Memory {
+    /// Rows change one at a time and whole, so those that a panic left behind can be used.
+    fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Store for Memory {
     fn submit(&mut self, batch: Batch) {
         self.queued.push_back(batch);
     }
 
     fn commit(&mut self) -> Result<u64, Fault> {
-        let mut rows = self.durable.borrow_mut();
-        for batch in self.queued.drain(..) {
-            for op in batch.ops {
-                match op {
-                    Op::Put { table, key, value } => {
-                        rows.entry(table).or_default().insert(key, value);
-                    }
-                    Op::Delete { table, key } => {
-                        rows.entry(table).or_default().remove(&key);
-                    }
+        let queued = std::mem::take(&mut self.queued);
+        self.committed = queued.back().map_or(self.committed, |last| last.ticket);
+        let mut rows = self.rows();
+        for op in queued.into_iter().flat_map(|batch| batch.ops) {
+            match op {
+                Op::Put { table, key, value } => {
+                    rows.entry(table).or_default().insert(key, value);
+                }
+                Op::Delete { table, key } => {
+                    rows.entry(table).or_default().remove(&key);
                 }
             }
-            self.committed = batch.ticket;
         }
         Ok(self.committed)
     }
@@ -54,7 +59,7 @@ impl Store for Memory {
     }
 
     fn load(&self, table: Table, row: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Fault> {
-        if let Some(rows) = self.durable.borrow().get(&table) {
+        if let Some(rows) = self.rows().get(&table) {
             rows.iter().for_each(|(key, value)| row(key, value));
         }
         Ok(())

@@ -49,7 +49,7 @@ pub struct Batch {
 }
 
 /// An engine.
-pub trait Store {
+pub trait Store: Send {
     /// Takes a batch for the next commit. Nothing of it is durable yet.
     fn submit(&mut self, batch: Batch);
 

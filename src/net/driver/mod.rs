@@ -494,3 +494,13 @@ impl Loop {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// Python lets another thread run while one waits, so a loop has to be able to change threads.
+    #[test]
+    fn a_loop_can_go_to_another_thread() {
+        fn takes<T: Send + 'static>() {}
+        takes::<super::Loop>();
+    }
+}
