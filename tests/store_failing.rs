@@ -1,6 +1,12 @@
 //! A back end whose disk is full: nothing is acknowledged, nothing is lost, everyone is told, and it goes on by itself.
 
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use hailpost::{
     gateway::{BackendConfig, Open},
@@ -19,7 +25,7 @@ use hailpost::{
 /// Rows in memory, on a disk that can be full.
 struct Disk {
     rows: Memory,
-    full: Rc<Cell<bool>>,
+    full: Arc<AtomicBool>,
 }
 
 impl Store for Disk {
@@ -28,7 +34,7 @@ impl Store for Disk {
     }
 
     fn commit(&mut self) -> Result<u64, Fault> {
-        if self.full.get() {
+        if self.full.load(Ordering::Relaxed) {
             return Err(Fault::new(Status::Store, "no space left on the device"));
         }
         self.rows.commit()
@@ -76,7 +82,7 @@ impl Office {
 
 #[test]
 fn a_full_disk_holds_acknowledgements_back_until_it_has_room() {
-    let full = Rc::new(Cell::new(false));
+    let full = Arc::new(AtomicBool::new(false));
     let rows = Memory::default();
     let config = BackendConfig {
         family: Family::V4,
@@ -96,7 +102,7 @@ fn a_full_disk_holds_acknowledgements_back_until_it_has_room() {
     office.turn(second, Input::Received { conn, from: None, octets: &encoder.message(0, &Body::Register) });
     office.answers.clear();
 
-    full.set(true);
+    full.store(true, Ordering::Relaxed);
     let record = Record {
         app: AppId(7),
         local: "192.168.1.2:40000".parse().unwrap(),
@@ -117,7 +123,7 @@ fn a_full_disk_holds_acknowledgements_back_until_it_has_room() {
     office.turn(second, Input::Received { conn, from: None, octets: &encoder.message(0, &Body::Heartbeat) });
     assert!(office.answers.contains(&0x8002));
 
-    full.set(false);
+    full.store(false, Ordering::Relaxed);
     assert!(office.node.deadline().is_some_and(|due| due <= office.now + second), "it tries again by itself");
     office.turn(second, Input::Deadline);
     assert!(office.answers.contains(&0x8005));
