@@ -166,7 +166,8 @@ impl EventKind {
                 carried!(App LocalAddress LocalPort RemoteAddress RemotePort Protocol)
             }
             EventKind::Rules => carried!(Count),
-            EventKind::Parameters | EventKind::FeaturesAcknowledged => carried!(App),
+            EventKind::Parameters => carried!(App Words),
+            EventKind::FeaturesAcknowledged => carried!(App),
             EventKind::Deregistered => carried!(ByBackend),
             EventKind::Flow => carried!(
                 How LocalAddress LocalPort RemoteAddress RemotePort Protocol Packets Octets; App AppName

@@ -1,9 +1,8 @@
 //! Defects planted around the product, to see that the simulation notices them.
 
 use std::{
-    cell::RefCell,
     collections::{HashMap, VecDeque},
-    rc::Rc,
+    sync::{Arc, Mutex},
 };
 
 use hailpost::{
@@ -80,7 +79,7 @@ impl Defect {
             Defect::DurableTooEarly => Box::new(TooEarly { inner, behind: Vec::new(), queued: Vec::new() }),
             Defect::LastBatchLost | Defect::LastBatchTorn => {
                 let mut inner = inner;
-                let ops = last.borrow_mut().split_off(0);
+                let ops = last.lock().unwrap().split_off(0);
                 let keep = if self == Defect::LastBatchTorn { ops.len() / 2 } else { 0 };
                 inner.submit(Batch { ticket: 0, ops: ops.into_iter().skip(keep).rev().collect() });
                 inner.commit().expect("memory never fails");
@@ -124,7 +123,7 @@ impl Defect {
 }
 
 /// What takes the last batch back.
-pub type Undo = Rc<RefCell<Vec<Op>>>;
+pub type Undo = Arc<Mutex<Vec<Op>>>;
 
 /// A store that is one commit behind what it says.
 struct TooEarly {
@@ -174,7 +173,7 @@ impl Store for Remembering {
             load.expect("memory never fails");
             before
         });
-        *self.last.borrow_mut() = undo.collect();
+        *self.last.lock().unwrap() = undo.collect();
         self.inner.submit(batch);
     }
 
@@ -198,7 +197,7 @@ pub struct Tampered {
     extra: VecDeque<Output<Event>>,
 }
 
-trait Tamper {
+trait Tamper: Send {
     fn input(
         &mut self,
         now: Time,

@@ -1,6 +1,13 @@
 //! Lets a plan happen.
 
-use std::{cell::Cell, collections::BTreeMap, rc::Rc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use hailpost::{
     gateway::{BackendConfig, Enrolment, Gateway, GatewayConfig, ResultKey},
@@ -42,7 +49,7 @@ pub struct Run {
     pub gateways: Vec<HostId>,
     pub memory: Memory,
     pub ledger: Ledger,
-    store_fails: Rc<Cell<bool>>,
+    store_fails: Arc<AtomicBool>,
     defect: Option<Defect>,
 }
 
@@ -68,7 +75,7 @@ impl Run {
             Family::V6 => |octets| describe(Family::V6, octets),
         });
         let memory = Memory::default();
-        let store_fails = Rc::new(Cell::new(false));
+        let store_fails = Arc::new(AtomicBool::new(false));
         let store = Flaky { inner: memory.clone(), fails: store_fails.clone() };
         let config = backend_config(&setup);
         let (of_hub, undo) = (setup.clone(), Undo::default());
@@ -232,7 +239,7 @@ impl Run {
             }
             What::Break { gateway: at } => self.world.break_streams(self.gateways[at]),
             What::StoreFails { lasts } => {
-                self.store_fails.set(true);
+                self.store_fails.store(true, Ordering::Relaxed);
                 return Ok(Some((lasts, Later::StoreWorks)));
             }
             What::Network(conditions) => self.world.conditions(conditions),
@@ -259,7 +266,7 @@ impl Run {
                 }
             }
             Later::Heal(at) => self.world.heal(self.hub, self.gateways[at]),
-            Later::StoreWorks => self.store_fails.set(false),
+            Later::StoreWorks => self.store_fails.store(false, Ordering::Relaxed),
         }
         Ok(())
     }
@@ -359,7 +366,7 @@ fn boot_backend(config: BackendConfig, boot: Boot, store: Box<dyn Store>) -> Box
 #[derive(Clone)]
 struct Flaky {
     inner: Memory,
-    fails: Rc<Cell<bool>>,
+    fails: Arc<AtomicBool>,
 }
 
 impl Store for Flaky {
@@ -368,7 +375,7 @@ impl Store for Flaky {
     }
 
     fn commit(&mut self) -> Result<u64, Fault> {
-        match self.fails.get() {
+        match self.fails.load(Ordering::Relaxed) {
             true => Err(Status::Store.into()),
             false => self.inner.commit(),
         }
