@@ -9,6 +9,8 @@ VENV     := .venv
 PYTHON   ?= python3
 CC       ?= cc
 CARGO    ?= cargo
+# Fuzzing in `make soak`, a target.
+FUZZ_SECONDS ?= 1800
 # `dist` is what ships; `dev` is what tests use, so that they build once.
 PROFILE  ?= dev
 TARGET   := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
@@ -51,7 +53,10 @@ install:
 
 bench:
 
-soak:
+soak: setup
+	HAILPOST_SEEDS=100000 $(CARGO) test --test simulation -- --nocapture
+	scripts/fuzz.sh $(FUZZ_SECONDS)
+	ASAN=1 scripts/fuzz.sh $(FUZZ_SECONDS)
 
 clean:
 	rm -rf $(BUILD) $(VENV)
