@@ -169,9 +169,18 @@ impl EventKind {
             EventKind::Parameters => carried!(App Words),
             EventKind::FeaturesAcknowledged => carried!(App),
             EventKind::Deregistered => carried!(ByBackend),
-            EventKind::Flow => carried!(
-                How LocalAddress LocalPort RemoteAddress RemotePort Protocol Packets Octets; App AppName
-            ),
+            EventKind::Flow => &[
+                (Field::App, false),
+                (Field::AppName, false),
+                (Field::How, true),
+                (Field::LocalAddress, true),
+                (Field::LocalPort, true),
+                (Field::RemoteAddress, true),
+                (Field::RemotePort, true),
+                (Field::Protocol, true),
+                (Field::Packets, true),
+                (Field::Octets, true),
+            ],
             EventKind::RuleRejected => carried!(App Text),
             EventKind::GatewayRegistered | EventKind::GatewaySynced => carried!(Gateway Name Group; Key),
             EventKind::GatewayRefused => carried!(Reason Text; Key),

@@ -55,8 +55,20 @@ impl GatewayNode {
 
     /// Takes in a frame as captured at `now`.
     pub fn feed(&mut self, now: Time, link: LinkType, frame: &[u8]) -> Result<(), Fault> {
+        self.feed_captured(now, now, link, frame)
+    }
+
+    /// Takes in a frame of a capture at a time of the capture's own, so that a file read in a moment looks to recognition
+    /// as it did on the wire. Those times must not go back.
+    pub fn feed_captured(
+        &mut self,
+        now: Time,
+        captured: Time,
+        link: LinkType,
+        frame: &[u8],
+    ) -> Result<(), Fault> {
         let recognition = self.recognition.as_mut().ok_or_else(no_rules)?;
-        let result = recognition.feed(now, link, frame);
+        let result = recognition.feed(captured, link, frame);
         self.tell(now);
         result
     }

@@ -1,0 +1,90 @@
+"""What methods return and events carry."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional, Tuple
+
+
+class Address(NamedTuple):
+    """An IP address and a port."""
+
+    host: str
+    port: int
+
+
+class Record(NamedTuple):
+    """Flows to a remote end are of an application."""
+
+    app: int
+    """AppID."""
+    local: Address
+    """The end inside. `Address("::", 0)` when it stays with the gateway that saw it."""
+    remote: Address
+    """The end outside."""
+    protocol: int
+    """1 TCP, 2 UDP."""
+
+
+class GatewayInfo(NamedTuple):
+    """A gateway that is, or was, registered."""
+
+    id: int
+    """Names this registration; never used again."""
+    name: str
+    """Its name, or for one that proved nothing its address."""
+    group: str
+    """Whom it shares with."""
+    key: Optional[str]
+    """The key that it proved, as `Identity.key_id`."""
+
+
+class GroupInfo(NamedTuple):
+    """What a group holds."""
+
+    name: str
+    """Empty for what all groups share."""
+    gateways: int
+    """Gateways registered now."""
+    results: int
+    """Results that its gateways are told."""
+    rules: int
+    """Rules of its own."""
+    models: int
+    """Applications with trained parameters."""
+
+
+class Enrolment(NamedTuple):
+    """An enrolled gateway."""
+
+    key: str
+    """As `Identity.key_id`."""
+    name: str
+    """What people call it."""
+    group: str
+    """Whom it shares with."""
+    trusted: bool
+    """Its word alone is enough."""
+    barred: bool
+    """Taken off by the operator."""
+
+
+class Rule(NamedTuple):
+    """Flows that a pattern matches are of an application."""
+
+    app: int
+    """AppID."""
+    pattern: bytes
+    """A regular expression over octets."""
+
+
+class Sample(NamedTuple):
+    """A flow's features, for a trainer of one's own."""
+
+    app: int
+    """The AppID it was reported for."""
+    source: int
+    """Who reported it: a number that means only "the same one"."""
+    weight: float
+    """Those of one AppID add up to 1."""
+    features: Tuple[float, ...]
+    """The features, in the order of the feature set."""
