@@ -110,8 +110,11 @@ impl Group {
     }
 }
 
+/// An event's fields: their names, and what they hold in words of Python.
+type Fields = Vec<(&'static str, String)>;
+
 /// One row a kind: its name, what it says, and its fields with their types.
-pub fn table() -> Vec<(&'static str, &'static str, Vec<(&'static str, String)>)> {
+pub fn table() -> Vec<(&'static str, &'static str, Fields)> {
     let row = |kind: &EventKind| {
         let fields = Group::of(*kind).iter().map(|group| (group.name(), group.annotation())).collect();
         (kind.name(), kind.help(), fields)
