@@ -93,6 +93,8 @@ pub const OPTIONS: &[OptionInfo] = options! {
     Backend result_renew_ms: Millis, "3600000", "how long an identical report is acknowledged without being told again";
     Backend max_results_per_gateway: Number(1, 10_000_000), "10000", "remote ends that one gateway has a word on";
     Backend max_features_per_gateway: Number(1, 1024), "64", "feature reports kept of a gateway, an application";
+    Backend max_feature_apps_per_gateway: Number(1, 65_536), "128", "applications whose feature reports of a gateway are kept";
+    Backend max_features: Number(1, 10_000_000), "65536", "feature reports kept of a group; past it those silent longest go";
     Backend max_gateways: Number(1, 1_000_000), "20000", "connections and gateways at the most";
     Backend max_connections_per_address: Number(1, 1_000_000), "256", "connections from one address at the most";
     Backend max_pending: Number(1, 10_000_000), "65536", "reports that may wait for the disk";

@@ -2,8 +2,9 @@
 //!
 //! **Tags** (SPEC R-15). A Hailpost gateway registers with a non-zero tag; a back end that echoes it is a Hailpost
 //! back end, and from then on every request has a tag that counts up by one for each kind and direction. The
-//! receiver takes exactly the next tag as new; any other is a repetition, answered again and not applied again.
-//! So a resent or delayed message can never undo a later one. Towards a peer without tags one request of a kind is
+//! receiver takes exactly the next tag as new; one of the last few that it took is a repetition, answered again and
+//! not applied again; any other it does not know, and does not answer.
+//! So a resent or delayed message can never undo a later one, and nothing is acknowledged that was not taken. Towards a peer without tags one request of a kind is
 //! outstanding at a time, and serials tell repeated syncs apart.
 //!
 //! **Epoch.** On datagrams the two ends also agree a 32-bit epoch at registration and put a CRC-32 over it behind
@@ -33,8 +34,11 @@ pub(super) struct Patience {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Novelty {
     New,
-    /// Seen before, or not yet due: answer it, do not apply it.
+    /// Seen before: answer it, do not apply it.
     Repeated,
+    /// A tag that was not taken before and is not the next: neither answer nor apply it. If it is early, it comes
+    /// again after the one before it.
+    Unexpected,
 }
 
 /// What became of a received datagram or frame.
@@ -62,8 +66,9 @@ pub(super) struct Association<C> {
     /// Whether the peer echoes tags.
     tagged: bool,
     epoch: Option<u32>,
-    next_tag: [u16; Kind::ALL.len()],
-    seen_tag: [u16; Kind::ALL.len()],
+    /// Requests of each kind made and admitted, by which tags are counted.
+    made: [u64; Kind::ALL.len()],
+    admitted: [u64; Kind::ALL.len()],
     next_serial: [u16; 2],
     seen_serial: [Option<u16>; 2],
     outstanding: Vec<Request<C>>,
@@ -80,8 +85,8 @@ impl<C> Association<C> {
             patience,
             tagged: false,
             epoch: None,
-            next_tag: [0; Kind::ALL.len()],
-            seen_tag: [0; Kind::ALL.len()],
+            made: [0; Kind::ALL.len()],
+            admitted: [0; Kind::ALL.len()],
             next_serial: [1; 2],
             seen_serial: [None; 2],
             outstanding: Vec::new(),
@@ -151,10 +156,9 @@ impl<C> Association<C> {
         cargo: C,
         build: impl FnOnce(&Encoder, u16, u16) -> Vec<u8>,
     ) -> Vec<u8> {
-        let tag = match self.tagged {
-            true => next(&mut self.next_tag[index(kind)]),
-            false => 0,
-        };
+        let made = &mut self.made[index(kind)];
+        *made += 1;
+        let tag = if self.tagged { tag_of(*made) } else { 0 };
         let serial = sync_index(kind).map_or(0, |at| {
             let serial = self.next_serial[at];
             self.next_serial[at] = serial.wrapping_add(1);
@@ -194,12 +198,17 @@ impl<C> Association<C> {
     pub fn admit(&mut self, message: &Message<'_>) -> Novelty {
         let (kind, _) = message.body.kind();
         if self.tagged {
-            let mut expected = self.seen_tag[index(kind)];
-            if next(&mut expected) != message.header.tag {
-                return Novelty::Repeated;
+            let (tag, admitted) = (message.header.tag, &mut self.admitted[index(kind)]);
+            if tag == tag_of(*admitted + 1) {
+                *admitted += 1;
+                return Novelty::New;
             }
-            self.seen_tag[index(kind)] = expected;
-            return Novelty::New;
+            // The peer has no more than a window of requests under way, so it cannot repeat what is further back.
+            let oldest = admitted.saturating_sub(WINDOW as u64) + 1;
+            return match (oldest..=*admitted).any(|number| tag_of(number) == tag) {
+                true => Novelty::Repeated,
+                false => Novelty::Unexpected,
+            };
         }
         let serial = match message.body {
             Body::ResultSync { serial, .. } | Body::RuleSync { serial, .. } => serial,
@@ -212,11 +221,6 @@ impl<C> Association<C> {
         }
         *seen = Some(serial);
         Novelty::New
-    }
-
-    /// Whether `tag` is one that was admitted, so that answering it again tells the truth.
-    pub fn was_admitted(&self, kind: Kind, tag: u16) -> bool {
-        !self.tagged || self.seen_tag[index(kind)].wrapping_sub(tag) < 0x8000
     }
 
     /// When the next request is to be sent again.
@@ -259,10 +263,9 @@ fn read(family: Family, octets: &[u8]) -> Opened<'_> {
     }
 }
 
-/// Tags count 1..=65535 and around: 0 means that there is none.
-fn next(tag: &mut u16) -> u16 {
-    *tag = tag.checked_add(1).unwrap_or(1);
-    *tag
+/// The tag of the first, second, … request: 1..=65535 and around. 0 means that there is none.
+fn tag_of(number: u64) -> u16 {
+    ((number - 1) % 65_535 + 1) as u16
 }
 
 fn index(kind: Kind) -> usize {
@@ -274,5 +277,53 @@ fn sync_index(kind: Kind) -> Option<usize> {
         Kind::ResultSync => Some(0),
         Kind::RuleSync => Some(1),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn association(transport: Transport) -> Association<()> {
+        let address = "192.0.2.1:7700".parse().unwrap();
+        let peer = Peer { transport, local: address, remote: address, key: None };
+        let patience = Patience { timeout: Duration::from_secs(5), sends: 3 };
+        let mut association = Association::new(Family::V4, &peer, address, patience);
+        association.extend(7);
+        association
+    }
+
+    fn admit(association: &mut Association<()>, tag: u16) -> Novelty {
+        let octets = association.encoder.message(tag, &Body::Deregister);
+        association.admit(&decode(Family::V4, &octets).unwrap())
+    }
+
+    #[test]
+    fn only_the_next_tag_is_new_and_only_the_last_few_are_repetitions() {
+        let mut association = association(Transport::Stream);
+        for tag in [0, 2, 3, 65_535, 40_000] {
+            assert_eq!(admit(&mut association, tag), Novelty::Unexpected, "{tag} before the first");
+        }
+        for tag in 1..=20 {
+            assert_eq!(admit(&mut association, tag), Novelty::New);
+        }
+        for tag in 13..=20 {
+            assert_eq!(admit(&mut association, tag), Novelty::Repeated, "{tag}");
+        }
+        for tag in [0, 1, 12, 22, 30, 65_535] {
+            assert_eq!(admit(&mut association, tag), Novelty::Unexpected, "{tag}");
+        }
+        assert_eq!(admit(&mut association, 21), Novelty::New);
+    }
+
+    #[test]
+    fn tags_go_around_without_zero() {
+        let mut association = association(Transport::Stream);
+        let ends = [(65_534, 65_534), (65_535, 65_535), (65_536, 1), (131_070, 65_535), (131_071, 1)];
+        assert!(ends.iter().all(|(number, tag)| tag_of(*number) == *tag));
+        association.admitted[index(Kind::Deregister)] = 65_535;
+        assert_eq!(admit(&mut association, 0), Novelty::Unexpected);
+        assert_eq!(admit(&mut association, 1), Novelty::New);
+        assert_eq!(admit(&mut association, 65_535), Novelty::Repeated);
     }
 }

@@ -53,6 +53,8 @@ fn backend_config(config: &Config) -> BackendConfig {
         max_results: config.count("max_results"),
         max_results_per_gateway: config.count("max_results_per_gateway"),
         max_features_per_gateway: config.number("max_features_per_gateway") as u16,
+        max_feature_apps_per_gateway: config.count("max_feature_apps_per_gateway"),
+        max_features: config.count("max_features"),
         max_gateways: config.count("max_gateways"),
         max_pending: config.count("max_pending"),
         open_group: config.non_empty("open_group").map(str::to_owned),

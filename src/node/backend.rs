@@ -7,18 +7,21 @@ use std::{
 
 use super::{Event, EventKind, Field, Node};
 use crate::{
-    gateway::{Backend, BackendConfig, BackendEvent, GatewayInfo, Open},
+    gateway::{Backend, BackendConfig, BackendEvent, GatewayInfo, Open, check_group},
     io::{Input, Output},
     recognize::model::{Outcome, Source, Trainer, TrainerConfig},
-    status::Fault,
+    status::{Fault, Status},
     store::Store,
     time::Time,
+    wire::AppId,
 };
 
 /// Work of training in one turn, in passes over a sample: about a millisecond.
 const TRAINING_BUDGET: usize = 1000;
 /// How long a store that failed is left alone.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+/// The trainers' seed, under this name in the store: what is held out must stay held out.
+const TRAIN_SEED: &str = "train_seed";
 
 /// A back end.
 pub struct BackendNode {
@@ -47,25 +50,83 @@ impl Trainers {
 }
 
 impl BackendNode {
-    /// A back end on what the store holds. With `train`, a secret seed, it trains rules on what gateways report.
+    /// A back end on what the store holds. With `train`, a secret seed, it trains rules on what gateways report; the
+    /// seed that the store holds from an earlier time stands over it.
     pub fn open(
         config: BackendConfig,
         open: Open,
         store: Box<dyn Store>,
         train: Option<u64>,
     ) -> Result<BackendNode, Fault> {
-        let backend = Backend::open(config, open, &*store)?;
-        let mut trainers = train.map(|seed| Trainers { seed, by_group: BTreeMap::new() });
-        if let Some(trainers) = &mut trainers {
+        let mut backend = Backend::open(config, open, &*store)?;
+        let mut trainers = None;
+        if let Some(seed) = train {
+            let kept = Backend::load_setting(&*store, TRAIN_SEED)?.and_then(|octets| octets.try_into().ok());
+            if kept.is_none() {
+                backend.keep_setting(TRAIN_SEED, &seed.to_be_bytes());
+            }
+            let seed = kept.map_or(seed, u64::from_be_bytes);
+            let trainers = trainers.insert(Trainers { seed, by_group: BTreeMap::new() });
+            // A model of another feature set is of no use to the trainer; gateways judge for themselves.
+            Backend::load_models(&*store, |group, app, words, lineage| {
+                let trainer = trainers.of(group);
+                if trainer.restore_models(lineage).is_err() {
+                    let _ = trainer.install(app, words);
+                }
+            })?;
             // A report that the trainer has no room for any more teaches nothing; it ages out of the store.
             Backend::load_features(&*store, |group, app, reporter, _, words| {
                 let _ = trainers.of(group).restore_report(app, Source(reporter), &words);
             })?;
-            for (group, app, words) in backend.all_parameters() {
-                let _ = trainers.of(group).install(app, words);
-            }
         }
         Ok(BackendNode { backend, store, events: VecDeque::new(), store_retry: None, trainers })
+    }
+
+    /// Puts parameters in use that were not trained here: shipped ones, or another trainer's. What trains here judges what
+    /// comes later against them, and can go back to those before. Answers with the ticket of the event that says that they
+    /// are durable; gateways are told then.
+    pub fn set_parameters(&mut self, group: &str, app: AppId, words: Vec<u32>) -> Result<u64, Fault> {
+        check_group(group)?;
+        if let Some(trainers) = &mut self.trainers
+            && trainers.of(group).install(app, &words).is_ok()
+        {
+            return self.tell_model(group, app);
+        }
+        // Not of our feature set: for gateways that recognise by other means.
+        self.backend.set_parameters(group, app, words)
+    }
+
+    /// Goes back to the parameters before those in use, and stops training that application until [`BackendNode::hold`]
+    /// lifts it. Answers as [`BackendNode::set_parameters`].
+    pub fn roll_back(&mut self, group: &str, app: AppId) -> Result<u64, Fault> {
+        let trainer = self.trainers.as_mut().and_then(|trainers| trainers.by_group.get_mut(group));
+        match trainer.and_then(|trainer| trainer.roll_back(app)) {
+            Some(_) => self.tell_model(group, app),
+            None => {
+                let detail = format!("application {app} has no earlier parameters in group {group}");
+                Err(Fault::new(Status::NotFound, detail))
+            }
+        }
+    }
+
+    /// Stops or resumes training of an application by itself. Answers with a ticket as the others do.
+    pub fn hold(&mut self, group: &str, app: AppId, held: bool) -> Result<u64, Fault> {
+        let trainer = self.trainers.as_mut().and_then(|trainers| trainers.by_group.get_mut(group));
+        match trainer.is_some_and(|trainer| trainer.hold(app, held)) {
+            true => self.tell_model(group, app),
+            false => {
+                let detail = format!("application {app} has no parameters in group {group}");
+                Err(Fault::new(Status::NotFound, detail))
+            }
+        }
+    }
+
+    /// Has the trainer's model stored, with those before it, and then told.
+    fn tell_model(&mut self, group: &str, app: AppId) -> Result<u64, Fault> {
+        let trainer = self.trainers.as_ref().and_then(|trainers| trainers.by_group.get(group));
+        let model = trainer.and_then(|trainer| Some((trainer.parameters(app)?, trainer.models_row(app)?)));
+        let (words, lineage) = model.ok_or_else(|| Fault::from(Status::NotFound))?;
+        self.backend.set_model(group, app, words, &lineage)
     }
 
     /// The samples that training an application in a group would use, for another trainer.
@@ -82,10 +143,13 @@ impl BackendNode {
             }
             let Some(outcome) = trainer.step(now, TRAINING_BUDGET) else { continue };
             let event = Event::new(EventKind::Trained).with_text(Field::Group, group.clone());
-            self.events.push_back(match outcome {
+            let mut warning = None;
+            let event = match outcome {
                 Outcome::Accepted { app, score, .. } => {
-                    if let Some(words) = trainer.parameters(app) {
-                        let _ = self.backend.set_parameters(group, app, words);
+                    if let (Some(words), Some(lineage)) = (trainer.parameters(app), trainer.models_row(app))
+                        && let Err(fault) = self.backend.set_model(group, app, words, &lineage)
+                    {
+                        warning = Some(Event::new(EventKind::Warning).with_text(Field::Text, fault.detail));
                     }
                     event
                         .with_app(app)
@@ -95,7 +159,9 @@ impl BackendNode {
                 Outcome::Refused { app, why, .. } => {
                     event.with_app(app).with_u64(Field::Accepted, 0).with_text(Field::Text, why.to_string())
                 }
-            });
+            };
+            self.events.push_back(event);
+            self.events.extend(warning);
         }
     }
 

@@ -68,6 +68,10 @@ numbered! {
         Flow = 12, "flow";
         /// A rule that came cannot be used and is left out: `app`, `text`.
         RuleRejected = 13, "rule_rejected";
+        /// A report was given up, which a plain back end never acknowledged: the fields of a record.
+        ReportDropped = 14, "report_dropped";
+        /// Reported features were given up, which a plain back end never acknowledged: `app`.
+        FeaturesDropped = 15, "features_dropped";
 
         /// A gateway registered: `gateway`, `name`, `group`, `key`.
         GatewayRegistered = 20, "gateway_registered";
@@ -162,12 +166,12 @@ impl EventKind {
             }
             EventKind::Refused => carried!(Reason Text),
             EventKind::Down | EventKind::StoreFailing => carried!(Status Text),
-            EventKind::Result | EventKind::Acknowledged => {
+            EventKind::Result | EventKind::Acknowledged | EventKind::ReportDropped => {
                 carried!(App LocalAddress LocalPort RemoteAddress RemotePort Protocol)
             }
             EventKind::Rules => carried!(Count),
             EventKind::Parameters => carried!(App Words),
-            EventKind::FeaturesAcknowledged => carried!(App),
+            EventKind::FeaturesAcknowledged | EventKind::FeaturesDropped => carried!(App),
             EventKind::Deregistered => carried!(ByBackend),
             EventKind::Flow => &[
                 (Field::App, false),

@@ -138,6 +138,8 @@ impl GatewayNode {
             }
             GatewayEvent::Acknowledged(record) => new(EventKind::Acknowledged).with_record(&record),
             GatewayEvent::FeaturesAcknowledged(app) => new(EventKind::FeaturesAcknowledged).with_app(app),
+            GatewayEvent::ReportDropped(record) => new(EventKind::ReportDropped).with_record(&record),
+            GatewayEvent::FeaturesDropped(app) => new(EventKind::FeaturesDropped).with_app(app),
             GatewayEvent::Writable => new(EventKind::Writable),
             GatewayEvent::Deregistered { by_backend } => {
                 new(EventKind::Deregistered).with_u64(Field::ByBackend, by_backend.into())

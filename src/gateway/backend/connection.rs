@@ -2,6 +2,10 @@
 
 use super::*;
 
+/// Longest body that is read before a registration. What is legal then has none; a report that comes too early has one
+/// of this length at the most, and is passed over.
+const STRANGER_BODY: usize = 64;
+
 impl Backend {
     pub(super) fn accepted(&mut self, now: Time, conn: Conn, remote: Remote) {
         if remote.transport == Transport::Datagram {
@@ -22,6 +26,7 @@ impl Backend {
         let peer = Peer::new(self.next_id, path, remote, now, now + self.config.patience);
         let at = self.free.pop().unwrap_or_else(|| {
             self.peers.push(None);
+            self.is_ready.push(false);
             self.peers.len() - 1
         });
         self.timers.insert((peer.timer, at));
@@ -40,23 +45,39 @@ impl Backend {
         if path.1.is_some() {
             return self.message(now, at, octets);
         }
+        self.stream(now, path, at, octets);
+    }
+
+    /// The next octets of a stream. A registration gives its peer another id, so the peer is known by its path.
+    fn stream(&mut self, now: Time, path: Path, at: usize, octets: &[u8]) {
+        let family = self.config.family;
         let Some(peer) = self.peers[at].as_mut() else { return };
-        let id = peer.id;
         let mut frames = std::mem::take(&mut peer.frames);
-        frames.push(octets);
-        let result = frames.drain(self.config.family, |message| {
-            self.message(now, at, message);
-            self.peers[at].as_ref().is_some_and(|peer| peer.id == id)
-        });
-        let Some(peer) = self.peers[at].as_mut().filter(|peer| peer.id == id) else { return };
+        let mut piece = octets;
+        loop {
+            let result = frames.next(family, &mut piece);
+            let Some(peer) = self.peers[at].as_mut().filter(|peer| peer.path == path) else { return };
+            let len = match &result {
+                Ok(Some(message)) => Some(message.len()),
+                Ok(None) => frames.announced(family),
+                Err(error) => return self.unframed(at, error),
+            };
+            if peer.session.is_none() && len.is_some_and(|len| len > family.header_len() + STRANGER_BODY) {
+                self.counters.strangers_too_long += 1;
+                let detail = format!("a message of {} octets before registration", len.unwrap_or_default());
+                return self.hang_up(at, Fault::new(Status::Malformed, detail));
+            }
+            let Ok(Some(message)) = result else { break };
+            peer.partial_since = None;
+            self.message(now, at, &message);
+        }
+        let Some(peer) = self.peers[at].as_mut() else { return };
         if frames.is_partial() {
             peer.partial_since.get_or_insert(now);
-        } else {
-            peer.partial_since = None;
         }
         peer.frames = frames;
-        if let Err(error) = result {
-            self.malformed(at, &error.to_string());
+        if peer.partial_since.is_some() {
+            self.rearm(now, at);
         }
     }
 
@@ -123,7 +144,8 @@ impl Backend {
             Opened::Malformed(error) if matches!(error.what, Malformed::UnknownId(_)) => {
                 return self.counters.unknown_ids += 1;
             }
-            Opened::Malformed(error) => return self.malformed(at, &error.to_string()),
+            // Its end is known, so what comes after it can be read (DECISIONS 6, R-22).
+            Opened::Malformed(_) => return self.counters.malformed += 1,
         };
         self.counters.messages += 1;
         peer.heard = now;
@@ -138,30 +160,35 @@ impl Backend {
         }
     }
 
-    /// A stream that cannot be read is closed; a datagram that cannot be read is dropped.
-    fn malformed(&mut self, at: usize, why: &str) {
+    /// A stream that can no longer be cut into messages.
+    fn unframed(&mut self, at: usize, error: &DecodeError) {
         self.counters.malformed += 1;
-        let Some(peer) = &self.peers[at] else { return };
-        if peer.path.1.is_none() {
-            self.outputs.push_back(Output::Close { conn: peer.path.0 });
-            self.lost(
-                at,
-                Fault::new(Status::Malformed, format!("the gateway sent what cannot be read: {why}")),
-            );
-        }
+        let detail = format!("the gateway sent what cannot be read: {error}");
+        self.hang_up(at, Fault::new(Status::Malformed, detail));
     }
 
-    /// Closes what is still open, without an event.
+    /// Ends a connection that is still open, and whose peer did not ask for it.
+    pub(super) fn hang_up(&mut self, at: usize, fault: Fault) {
+        self.close_stream(at);
+        self.lost(at, fault);
+    }
+
+    /// Ends a connection that is still open, without an event.
     pub(super) fn close(&mut self, at: usize) {
+        self.close_stream(at);
+        self.remove(at);
+    }
+
+    /// A listening datagram socket is not one peer's to close.
+    fn close_stream(&mut self, at: usize) {
         if let Some(peer) = &self.peers[at]
             && peer.path.1.is_none()
         {
             self.outputs.push_back(Output::Close { conn: peer.path.0 });
         }
-        self.remove(at);
     }
 
-    /// A gateway is gone; its connection is closed already or will be.
+    /// A gateway is gone, and its connection closed.
     pub(super) fn lost(&mut self, at: usize, fault: Fault) {
         if let Some(info) = self.peers[at].as_ref().and_then(|peer| self.info(peer)) {
             self.counters.gone += 1;

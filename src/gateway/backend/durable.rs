@@ -31,7 +31,19 @@ impl Backend {
                         self.outputs.push_back(Output::Event(BackendEvent::Features { gateway, app, words }));
                     }
                 }
-                Effect::Asked => self.outputs.push_back(Output::Event(BackendEvent::Durable(ticket))),
+                Effect::Rules(edit) => {
+                    self.rules_stored(&edit);
+                    self.outputs.push_back(Output::Event(BackendEvent::Durable(ticket)));
+                }
+                Effect::Model(group, app, words) => {
+                    self.groups[group].models.put(app, words);
+                    self.wake_group(group);
+                    self.outputs.push_back(Output::Event(BackendEvent::Durable(ticket)));
+                }
+                Effect::Enrolment(key, enrolment) => {
+                    self.enrolment_stored(key, enrolment);
+                    self.outputs.push_back(Output::Event(BackendEvent::Durable(ticket)));
+                }
             }
         }
     }
@@ -59,7 +71,7 @@ impl Backend {
         ticket
     }
 
-    fn submit(&mut self, ops: Vec<Op>) -> u64 {
+    pub(super) fn submit(&mut self, ops: Vec<Op>) -> u64 {
         self.ticket += 1;
         self.outputs.push_back(Output::Store(Batch { ticket: self.ticket, ops }));
         self.ticket

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::{Voter, rules::RuleBook};
+use super::{Voter, features::Features};
 use crate::{gateway::ResultKey, replica::Replica, wire::AppId};
 
 /// Gateways whose word on one remote end is remembered; past it the oldest word goes.
@@ -51,13 +51,6 @@ pub(super) struct Published {
     pub unix: u64,
 }
 
-/// The parameters that an application is recognised by.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Model {
-    pub version: u32,
-    pub words: Vec<u32>,
-}
-
 /// Bounds and rules of a group's results.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ResultPolicy {
@@ -81,8 +74,9 @@ pub(super) struct Group {
     /// What each voter has a word on, in the order of its first word.
     voters: HashMap<Voter, VecDeque<ResultKey>>,
     pub published: Replica<ResultKey, Published>,
-    pub rules: RuleBook,
-    pub models: Replica<AppId, Model>,
+    /// The parameters that applications are recognised by.
+    pub models: Replica<AppId, Vec<u32>>,
+    pub features: Features,
     /// Peers of the group that are registered now.
     pub members: Vec<usize>,
 }

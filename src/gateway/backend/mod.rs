@@ -7,19 +7,24 @@
 
 mod connection;
 mod durable;
+mod features;
 mod group;
+mod operator;
 mod peer;
 mod registration;
 mod rows;
 mod rules;
 mod session;
 mod state;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -37,12 +42,16 @@ use crate::{
     time::Time,
     wire::{
         AppId,
-        gateway::{Body, Encoder, Family, Kind, Malformed, Message, Outcome, Reason, Record, decode},
+        gateway::{
+            Body, DecodeError, Encoder, Family, Kind, Malformed, Message, Outcome, Reason, Record, decode,
+        },
     },
 };
+use features::{FeatureBounds, Slot};
 use group::{Group, ResultPolicy, Vote};
+pub(crate) use operator::check_group;
 use peer::{Cargo, Peer, Session};
-use rules::{RuleBook, RuleView};
+use rules::{RuleEdit, RuleRow, Rules};
 pub use state::Open;
 
 /// How a back end behaves.
@@ -68,8 +77,12 @@ pub struct BackendConfig {
     pub max_results: usize,
     /// Remote ends that one gateway has a word on; past it its oldest goes.
     pub max_results_per_gateway: usize,
-    /// Feature reports kept of one gateway for one application.
+    /// Feature reports kept of one gateway for one application; past it the oldest goes.
     pub max_features_per_gateway: u16,
+    /// Applications that feature reports of one gateway are kept of; past it those of the one reported longest ago go.
+    pub max_feature_apps_per_gateway: usize,
+    /// Feature reports kept of a group; past it those of the gateway and application reported longest ago go.
+    pub max_features: usize,
     /// Connections and gateways at the most.
     pub max_gateways: usize,
     /// Reports that wait for the disk at the most; past it they wait at the gateway.
@@ -94,6 +107,8 @@ impl Default for BackendConfig {
             max_results: 100_000,
             max_results_per_gateway: 10_000,
             max_features_per_gateway: 64,
+            max_feature_apps_per_gateway: 128,
+            max_features: 65_536,
             max_gateways: 20_000,
             max_pending: 65_536,
             open_group: None,
@@ -198,10 +213,12 @@ counters! {
         resent: "requests sent again",
         unanswered: "requests given up without an answer",
         silent: "connections closed because nothing whole came in time",
+        strangers_too_long: "connections closed because a message before registration was too long",
         probes: "datagram addresses probed",
         reports: "identification results received",
         features: "feature reports received",
         overloaded: "reports left unanswered because too many wait for the disk",
+        features_evicted: "feature reports dropped at a bound",
         results_evicted: "words of gateways dropped at a bound",
         results_expired: "words of gateways dropped because they were not renewed",
         results_sent: "records sent to gateways",
@@ -210,7 +227,7 @@ counters! {
 }
 
 /// Whose word a result is: the key, or for gateways that prove nothing the address.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 enum Voter {
     Key(KeyId),
     Address(IpAddr),
@@ -220,7 +237,9 @@ enum Voter {
 enum Effect {
     Vote { peer: u64, group: usize, key: ResultKey, vote: Vote, record: Record, tag: u16 },
     Features { peer: u64, app: AppId, words: Vec<u32>, tag: u16 },
-    Asked,
+    Rules(RuleEdit),
+    Model(usize, AppId, Vec<u32>),
+    Enrolment(KeyId, Option<Enrolment>),
 }
 
 impl Effect {
@@ -255,19 +274,22 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 pub struct Backend {
     config: BackendConfig,
     policy: ResultPolicy,
+    feature_bounds: FeatureBounds,
     rng: Seeded,
     cookie_key: u64,
     /// Unix time at the driver's origin, so that no clock is read again.
     unix_at_zero: u64,
     counters: BackendCounters,
     outputs: VecDeque<Output<BackendEvent>>,
-    registry: HashMap<KeyId, Enrolment>,
+    /// As the operator asked.
+    enrolments: HashMap<KeyId, Enrolment>,
+    /// As gateways are admitted: durable, or kept out.
+    admitted: HashMap<KeyId, Enrolment>,
     groups: Vec<Group>,
-    common: RuleBook,
-    /// For a group that does not exist.
-    no_rules: RuleBook,
-    /// The newest number of all rule books.
-    rules_head: u64,
+    /// As the operator asked.
+    rules_asked: Rules,
+    /// As they are durable, and told.
+    rules: Rules,
     peers: Vec<Option<Peer>>,
     free: Vec<usize>,
     by_path: HashMap<Path, usize>,
@@ -278,13 +300,14 @@ pub struct Backend {
     next_id: u64,
     /// One entry a peer, at or before its real deadline.
     timers: BTreeSet<(Time, usize)>,
-    /// Peers that may have something to be told.
+    /// Peers that may have something to be told, each once.
     ready: VecDeque<usize>,
+    /// Whether each place among the peers is in `ready`.
+    is_ready: Vec<bool>,
     ticket: u64,
     effects: VecDeque<(u64, Effect)>,
     /// How many words of a gateway on a remote end wait for the disk.
     waiting_words: HashMap<(usize, ResultKey, Voter), u32>,
-    feature_slots: HashMap<(usize, AppId, Voter), u16>,
     next_sweep: Time,
 }
 
@@ -294,9 +317,9 @@ impl Backend {
         self.peers.iter().flatten().filter_map(|peer| self.info(peer))
     }
 
-    /// Enrolled gateways, by key.
+    /// Enrolled gateways, by key, as the operator asked.
     pub fn enrolments(&self) -> impl Iterator<Item = (&KeyId, &Enrolment)> {
-        self.registry.iter()
+        self.enrolments.iter()
     }
 
     /// What each group holds; first what all share.
@@ -305,14 +328,14 @@ impl Backend {
             name: String::new(),
             gateways: self.by_id.len(),
             results: 0,
-            rules: self.common.rules().count(),
+            rules: self.rules.of(None).count(),
             models: 0,
         };
-        std::iter::once(common).chain(self.groups.iter().map(|group| GroupInfo {
+        std::iter::once(common).chain(self.groups.iter().enumerate().map(|(at, group)| GroupInfo {
             name: group.name.clone(),
             gateways: group.members.len(),
             results: group.results().count(),
-            rules: group.rules.rules().count(),
+            rules: self.rules.of(Some(at)).count(),
             models: group.models.len(),
         }))
     }
@@ -326,8 +349,13 @@ impl Backend {
     /// The rules that a group's gateways are told, in order: those of all groups and its own. One that is in both
     /// comes twice.
     pub fn rules(&self, group: &str) -> impl Iterator<Item = (AppId, &[u8])> {
-        let own = self.groups.iter().find(|known| known.name == group);
-        self.rule_view(own.map_or(&self.no_rules, |group| &group.rules)).rules()
+        self.rules.view(self.groups.iter().position(|known| known.name == group)).rules()
+    }
+
+    /// The parameters that a group's gateways are told for an application.
+    pub fn parameters(&self, group: &str, app: AppId) -> Option<&[u32]> {
+        let group = self.groups.iter().find(|known| known.name == group)?;
+        group.models.get(&app).map(|words| &words[..])
     }
 
     /// What was counted.
@@ -362,6 +390,7 @@ impl Backend {
     pub fn poll_output(&mut self, now: Time) -> Option<Output<BackendEvent>> {
         while self.outputs.is_empty() {
             let at = self.ready.pop_front()?;
+            self.is_ready[at] = false;
             self.tell(now, at);
         }
         self.outputs.pop_front()
@@ -381,18 +410,22 @@ impl Backend {
         })
     }
 
-    fn wake_group(&mut self, group: usize) {
-        self.ready.extend(self.groups[group].members.iter().copied());
+    fn wake(&mut self, at: usize) {
+        if !std::mem::replace(&mut self.is_ready[at], true) {
+            self.ready.push_back(at);
+        }
     }
 
-    fn rule_view<'a>(&'a self, group: &'a RuleBook) -> RuleView<'a> {
-        RuleView { common: &self.common, group, head: self.rules_head }
+    fn wake_group(&mut self, group: usize) {
+        let members = &self.groups[group].members;
+        self.ready
+            .extend(members.iter().copied().filter(|&at| !std::mem::replace(&mut self.is_ready[at], true)));
     }
 
     fn info(&self, peer: &Peer) -> Option<GatewayInfo> {
         let session = peer.session.as_ref()?;
         let key = peer.remote.key;
-        let name = match key.and_then(|key| self.registry.get(&key)) {
+        let name = match key.and_then(|key| self.admitted.get(&key)) {
             Some(enrolment) => enrolment.name.clone(),
             None => peer.remote.remote.to_string(),
         };

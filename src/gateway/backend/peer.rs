@@ -258,10 +258,10 @@ impl Session {
     }
 
     fn tell_model(&mut self, now: Time, group: &Group, told: &mut Told) -> bool {
-        let Some((revision, app, model)) = group.models.after(self.models).next() else { return false };
+        let Some((revision, app, words)) = group.models.after(self.models).next() else { return false };
         self.models = revision;
         let octets = self.association.request(now, Kind::Parameters, Cargo::Telling, |encoder, tag, _| {
-            encoder.words(tag, Kind::Parameters, app, &model.words)
+            encoder.words(tag, Kind::Parameters, app, words)
         });
         told.messages.push(octets);
         true

@@ -29,7 +29,10 @@ impl Backend {
             }
         };
         if let Some(old) = key.and_then(|key| self.by_key.get(&key).copied()).filter(|old| *old != at) {
-            self.lost(old, Fault::new(Status::Closed, "the gateway registered again on another connection"));
+            self.hang_up(
+                old,
+                Fault::new(Status::Closed, "the gateway registered again on another connection"),
+            );
         }
         self.leave_group(at);
         let Some(peer) = self.peers[at].as_mut() else { return };
@@ -45,7 +48,7 @@ impl Backend {
         session.tag = tag;
         session.number = number;
         session.results_until = self.groups[group].published.head();
-        session.rules_until = self.rules_head;
+        session.rules_until = self.rules.head();
         let outcome = Outcome { result: 0, reason: Reason(number) };
         let octets = session.association.message(tag, &Body::RegisterAnswer(outcome));
         if tag != 0 {
@@ -64,7 +67,7 @@ impl Backend {
             self.outputs.push_back(Output::Event(BackendEvent::Registered(info)));
         }
         self.rearm(now, at);
-        self.ready.push_back(at);
+        self.wake(at);
     }
 
     /// The group of a gateway, and whether its word alone counts.
@@ -73,7 +76,7 @@ impl Backend {
             let group = self.config.open_group.clone().ok_or(Reason::NOT_AUTHORISED)?;
             return Ok((self.group(&group), false));
         };
-        let enrolment = self.registry.get(&key).ok_or(Reason::NOT_AUTHORISED)?;
+        let enrolment = self.admitted.get(&key).ok_or(Reason::NOT_AUTHORISED)?;
         if enrolment.barred {
             return Err(Reason::BARRED);
         }

@@ -5,12 +5,13 @@
 //! | `gateway` | key id (32) | flags (1: trusted, 2: barred), group length, group, name |
 //! | `vote` | group length, group, remote address (16), port, protocol, voter length, voter | AppID, unix time |
 //! | `rule` | group length, group, AppID, pattern | order (8) |
-//! | `model` | group length, group, AppID, version (4) | words |
+//! | `model` | group length, group, AppID | number of words (2), words, what the trainer keeps |
+//! | `setting` | its name | as whoever keeps it likes |
 //! | `feature` | group length, group, AppID, voter length, voter, slot (2) | unix time, words |
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::{Enrolment, Voter};
+use super::{Enrolment, Voter, features::Slot};
 use crate::{
     gateway::ResultKey,
     io::KeyId,
@@ -23,6 +24,7 @@ pub(super) const VOTE: Table = Table("vote");
 pub(super) const RULE: Table = Table("rule");
 pub(super) const MODEL: Table = Table("model");
 pub(super) const FEATURE: Table = Table("feature");
+pub(super) const SETTING: Table = Table("setting");
 
 pub(super) fn put_gateway(key: KeyId, enrolment: &Enrolment) -> Op {
     let mut value = vec![u8::from(enrolment.trusted) | u8::from(enrolment.barred) << 1];
@@ -100,32 +102,36 @@ pub(super) fn read_rule(key: &[u8], value: &[u8]) -> Option<(String, AppId, Vec<
     Some((key.short_text()?, AppId(key.u32()?), key.0.to_vec(), Cursor(value).u64()?))
 }
 
-pub(super) fn put_model(group: &str, app: AppId, version: u32, words: &[u32]) -> Op {
-    Op::Put { table: MODEL, key: model_key(group, app, version), value: words_to_octets(words) }
+pub(super) fn put_model(group: &str, app: AppId, words: &[u32], lineage: &[u8]) -> Op {
+    debug_assert!(words.len() <= 0xffff, "only what can travel is kept");
+    let mut value = (words.len() as u16).to_be_bytes().to_vec();
+    value.extend_from_slice(&words_to_octets(words));
+    value.extend_from_slice(lineage);
+    Op::Put { table: MODEL, key: app_key(group, app), value }
 }
 
-pub(super) fn delete_model(group: &str, app: AppId, version: u32) -> Op {
-    Op::Delete { table: MODEL, key: model_key(group, app, version) }
+pub(super) fn read_model<'a>(key: &[u8], value: &'a [u8]) -> Option<(String, AppId, Vec<u32>, &'a [u8])> {
+    let (mut key, mut value) = (Cursor(key), Cursor(value));
+    let words = usize::from(value.u16()?);
+    let words = octets_to_words(value.take(4 * words)?);
+    Some((key.short_text()?, AppId(key.u32()?), words, value.0))
 }
 
-fn model_key(group: &str, app: AppId, version: u32) -> Vec<u8> {
-    let mut key = app_key(group, app);
-    key.extend_from_slice(&version.to_be_bytes());
-    key
-}
-
-pub(super) fn read_model(key: &[u8], value: &[u8]) -> Option<(String, AppId, u32, Vec<u32>)> {
-    let mut key = Cursor(key);
-    Some((key.short_text()?, AppId(key.u32()?), key.u32()?, octets_to_words(value)))
-}
-
-pub(super) fn put_feature(group: &str, app: AppId, voter: &Voter, slot: u16, unix: u64, words: &[u32]) -> Op {
-    let mut key = app_key(group, app);
-    push_voter(&mut key, voter);
-    key.extend_from_slice(&slot.to_be_bytes());
+pub(super) fn put_feature(group: &str, slot: &Slot, unix: u64, words: &[u32]) -> Op {
     let mut value = unix.to_be_bytes().to_vec();
     value.extend_from_slice(&words_to_octets(words));
-    Op::Put { table: FEATURE, key, value }
+    Op::Put { table: FEATURE, key: feature_key(group, slot), value }
+}
+
+pub(super) fn delete_feature(group: &str, slot: &Slot) -> Op {
+    Op::Delete { table: FEATURE, key: feature_key(group, slot) }
+}
+
+fn feature_key(group: &str, slot: &Slot) -> Vec<u8> {
+    let mut key = app_key(group, slot.app);
+    push_voter(&mut key, &slot.voter);
+    key.extend_from_slice(&slot.slot.to_be_bytes());
+    key
 }
 
 pub(super) fn read_feature(key: &[u8], value: &[u8]) -> Option<(String, AppId, Voter, u16, u64, Vec<u32>)> {

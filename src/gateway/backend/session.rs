@@ -28,7 +28,11 @@ impl Backend {
         if kind != Kind::Deregister && self.effects.len() >= self.config.max_pending {
             return self.counters.overloaded += 1;
         }
-        let is_repeated = session.association.admit(message) == Novelty::Repeated;
+        let novelty = session.association.admit(message);
+        if novelty == Novelty::Unexpected {
+            return self.counters.unexpected += 1;
+        }
+        let is_repeated = novelty == Novelty::Repeated;
         let is_tagged = session.association.is_tagged();
         // What waits for the disk is answered once it is there. A plain peer cannot tell two answers apart, so it must
         // not get one for each time it asked.
@@ -39,10 +43,7 @@ impl Backend {
         let Some(session) = self.peers[at].as_ref().and_then(|peer| peer.session.as_ref()) else { return };
         if is_repeated {
             self.counters.repeated += 1;
-            if session.association.was_admitted(kind, tag) {
-                self.acknowledge(id, kind, tag);
-            }
-            return;
+            return self.acknowledge(id, kind, tag);
         }
         match message.body {
             Body::Result(record) => self.reported(now, at, record, tag),
@@ -83,12 +84,12 @@ impl Backend {
         let unix = self.unix(now);
         let Some(peer) = self.peers[at].as_ref() else { return };
         let Some(session) = &peer.session else { return };
-        let slot = self.feature_slots.entry((session.group, app, session.voter)).or_default();
-        let group = &self.groups[session.group].name;
-        let op = rows::put_feature(group, app, &session.voter, *slot, unix, &words);
-        *slot = (*slot + 1) % self.config.max_features_per_gateway.max(1);
-        let id = peer.id;
-        self.persist(vec![op], Effect::Features { peer: id, app, words, tag });
+        let (id, group) = (peer.id, &mut self.groups[session.group]);
+        let (slot, gone) = group.features.take(app, session.voter, &self.feature_bounds);
+        self.counters.features_evicted += gone.len() as u64;
+        let mut ops: Vec<Op> = gone.iter().map(|slot| rows::delete_feature(&group.name, slot)).collect();
+        ops.push(rows::put_feature(&group.name, &slot, unix, &words));
+        self.persist(ops, Effect::Features { peer: id, app, words, tag });
     }
 
     pub(super) fn acknowledge(&mut self, id: u64, kind: Kind, tag: u16) {
@@ -110,7 +111,7 @@ impl Backend {
         if synced && let Some(info) = self.peers[at].as_ref().and_then(|peer| self.info(peer)) {
             self.outputs.push_back(Output::Event(BackendEvent::Synced(info)));
         }
-        self.ready.push_back(at);
+        self.wake(at);
     }
 
     /// Makes the next messages for one gateway.
@@ -120,7 +121,7 @@ impl Backend {
         let Some(session) = &mut peer.session else { return };
         let group = &self.groups[session.group];
         let mut sent = peer::Told::default();
-        let rules = RuleView { common: &self.common, group: &group.rules, head: self.rules_head };
+        let rules = self.rules.view(Some(session.group));
         session.tell(now, id, rules, group, &mut sent);
         self.counters.results_sent += sent.records;
         self.counters.rules_sent += sent.rules;

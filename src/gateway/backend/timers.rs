@@ -34,14 +34,10 @@ impl Backend {
             || peer.session.is_none() && peer.opened + self.config.patience <= now
         {
             self.counters.silent += 1;
-            self.outputs.push_back(Output::Close { conn });
-            return self.lost(at, Fault::new(Status::Timeout, "nothing whole came in time"));
+            return self.hang_up(at, Fault::new(Status::Timeout, "nothing whole came in time"));
         }
         if peer.session.is_some() && peer.heard + silence <= now {
-            if to.is_none() {
-                self.outputs.push_back(Output::Close { conn });
-            }
-            return self.lost(at, Fault::new(Status::Timeout, "three heartbeats were missed"));
+            return self.hang_up(at, Fault::new(Status::Timeout, "three heartbeats were missed"));
         }
         if let Some(session) = &mut peer.session {
             let outputs = &mut self.outputs;
@@ -57,10 +53,8 @@ impl Backend {
                     Cargo::Deregister => return self.left(at, true),
                     // A Hailpost gateway answers all it gets; a plain one may just not know the message.
                     Cargo::Telling if tagged => {
-                        if to.is_none() {
-                            self.outputs.push_back(Output::Close { conn });
-                        }
-                        return self.lost(at, Fault::new(Status::Timeout, "the gateway stopped answering"));
+                        return self
+                            .hang_up(at, Fault::new(Status::Timeout, "the gateway stopped answering"));
                     }
                     Cargo::Telling => self.answered(at, cargo),
                 }

@@ -68,18 +68,24 @@ impl Gateway {
             return self.message(now, octets);
         }
         let mut frames = std::mem::take(&mut line.frames);
-        frames.push(octets);
-        let result = frames.drain(self.config.family, |message| {
-            self.message(now, message);
-            self.line.as_ref().is_some_and(|line| line.conn == conn)
-        });
-        if let Some(line) = self.line.as_mut().filter(|line| line.conn == conn) {
-            line.frames = frames;
-            if let Err(error) = result {
-                self.counters.malformed += 1;
-                let detail = format!("the back end sent what cannot be read: {error}");
-                self.line_lost(now, Fault::new(Status::Malformed, detail));
+        let mut piece = octets;
+        let result = loop {
+            match frames.next(self.config.family, &mut piece) {
+                Ok(Some(message)) => self.message(now, &message),
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
             }
+            if self.line.as_ref().is_none_or(|line| line.conn != conn) {
+                return;
+            }
+        };
+        if let Some(line) = &mut self.line {
+            line.frames = frames;
+        }
+        if let Err(error) = result {
+            self.counters.malformed += 1;
+            let detail = format!("the back end sent what cannot be read: {error}");
+            self.line_lost(now, Fault::new(Status::Malformed, detail));
         }
     }
 
@@ -88,17 +94,11 @@ impl Gateway {
         let message = match line.association.open(octets) {
             Opened::Message(message) => message,
             Opened::Foreign => return self.counters.foreign += 1,
-            Opened::Malformed(error) => {
-                if matches!(error.what, Malformed::UnknownId(_)) {
-                    return self.counters.unknown_ids += 1;
-                }
-                self.counters.malformed += 1;
-                if line.association.transport() == Transport::Stream {
-                    let detail = format!("the back end sent what cannot be read: {error}");
-                    self.line_lost(now, Fault::new(Status::Malformed, detail));
-                }
-                return;
+            Opened::Malformed(error) if matches!(error.what, Malformed::UnknownId(_)) => {
+                return self.counters.unknown_ids += 1;
             }
+            // Its end is known, so what comes after it can be read (DECISIONS 6, R-22).
+            Opened::Malformed(_) => return self.counters.malformed += 1,
         };
         self.counters.messages += 1;
         match (line.state, message.body) {
@@ -167,11 +167,10 @@ impl Gateway {
         }
         let tag = message.header.tag;
         let novelty = line.association.admit(message);
-        if novelty == Novelty::Repeated {
-            self.counters.repeated += 1;
-            if !line.association.was_admitted(kind, tag) {
-                return;
-            }
+        match novelty {
+            Novelty::New => {}
+            Novelty::Repeated => self.counters.repeated += 1,
+            Novelty::Unexpected => return self.counters.unexpected += 1,
         }
         let answer = match message.body {
             Body::ResultSync { serial, .. } => Body::ResultSyncAnswer { serial, reserved: 0 },

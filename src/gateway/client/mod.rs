@@ -106,6 +106,11 @@ pub enum GatewayEvent {
     Acknowledged(Record),
     /// The back end acknowledged reported features.
     FeaturesAcknowledged(AppId),
+    /// A back end without tags did not acknowledge a report however often it was sent, and the report is given up. The
+    /// back end may have it, or may not know the message.
+    ReportDropped(Record),
+    /// The same of features.
+    FeaturesDropped(AppId),
     /// There is room for reports again.
     Writable,
     /// Off the back end's list: by our own wish, or by the operator's.
@@ -127,6 +132,7 @@ counters! {
         repeated: "requests received more than once",
         resent: "requests sent again",
         unanswered: "requests given up without an answer",
+        reports_dropped: "reports given up towards a back end without tags",
         heartbeats: "heartbeats sent",
         results_evicted: "results dropped because the table was full",
         results_expired: "results dropped because nobody renewed them",

@@ -72,25 +72,16 @@ impl Gateway {
         if sends > 1 && !line.association.is_tagged() {
             line.late.push(Late { kind, answers: sends - 1, until: now + self.config.timeout });
         }
-        self.finish(&report);
-        match report {
-            Report::Result(record) => {
-                self.outputs.push_back(Output::Event(GatewayEvent::Acknowledged(record)));
-            }
-            Report::Features(app, _) => {
-                self.outputs.push_back(Output::Event(GatewayEvent::FeaturesAcknowledged(app)));
-            }
+        let event = match &report {
+            Report::Result(record) => GatewayEvent::Acknowledged(*record),
+            Report::Features(app, _) => GatewayEvent::FeaturesAcknowledged(*app),
             Report::Leave => return self.left(),
-        }
-        if self.was_full && self.reports.len() < self.config.max_reports {
-            self.was_full = false;
-            self.outputs.push_back(Output::Event(GatewayEvent::Writable));
-        }
-        self.flush(now);
+        };
+        self.finish(now, &report, event);
     }
 
     /// A request had all its sends. Between Hailpost ends the link is no good then; a plain peer may just not know
-    /// the message, so the report is dropped and the link stays.
+    /// the message, so the report is dropped and the link stays. Its answer may yet come.
     pub(super) fn gave_up(&mut self, now: Time, report: Report) {
         if report == Report::Leave {
             return self.left();
@@ -98,8 +89,18 @@ impl Gateway {
         if self.line.as_ref().is_some_and(|line| line.association.is_tagged()) {
             return self.line_lost(now, Fault::new(Status::Timeout, "the back end stopped answering"));
         }
-        self.finish(&report);
-        self.flush(now);
+        if let Some(line) = &mut self.line {
+            let late =
+                Late { kind: report.kind(), answers: self.config.sends, until: now + self.config.timeout };
+            line.late.push(late);
+        }
+        let event = match &report {
+            Report::Features(app, _) => GatewayEvent::FeaturesDropped(*app),
+            Report::Result(record) => GatewayEvent::ReportDropped(*record),
+            Report::Leave => return,
+        };
+        self.counters.reports_dropped += 1;
+        self.finish(now, &report, event);
     }
 
     pub(super) fn send_request(&mut self, now: Time, report: Report) {
@@ -118,9 +119,16 @@ impl Gateway {
         self.send(conn, octets);
     }
 
-    fn finish(&mut self, report: &Report) {
+    /// A report's one end: the event, and the place in the queue for another.
+    fn finish(&mut self, now: Time, report: &Report, event: GatewayEvent) {
         if let Some(at) = self.reports.iter().position(|queued| queued == report) {
             self.reports.remove(at);
         }
+        self.outputs.push_back(Output::Event(event));
+        if self.was_full && self.reports.len() < self.config.max_reports {
+            self.was_full = false;
+            self.outputs.push_back(Output::Event(GatewayEvent::Writable));
+        }
+        self.flush(now);
     }
 }
