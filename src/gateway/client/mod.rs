@@ -250,6 +250,8 @@ impl Gateway {
                 line.state = GatewayState::Leaving;
                 self.send_request(now, Report::Leave);
             }
+            // Asked for twice: the answer is on its way.
+            Some(line) if line.state == GatewayState::Leaving => {}
             Some(_) => self.hang_up(),
             None => {
                 if let Some((conn, _)) = self.connecting.take() {
