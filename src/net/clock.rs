@@ -1,6 +1,8 @@
 //! The only clock, and the system's randomness.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
+#[cfg(feature = "backend")]
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::{
     rng::{Entropy, Seeded},
@@ -24,6 +26,7 @@ impl Clock {
 }
 
 /// Seconds since 1970. Read when a store is opened, never inside a turn.
+#[cfg(feature = "backend")]
 pub(super) fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
@@ -38,6 +41,7 @@ impl Entropy for SystemEntropy {
     }
 }
 
+#[cfg(any(feature = "gateway", feature = "backend"))]
 impl SystemEntropy {
     /// A source for jitter and tags.
     pub fn seeded(mut self) -> Seeded {

@@ -5,6 +5,7 @@ mod clock;
 mod driver;
 mod endpoint;
 pub mod happy_eyeballs;
+#[cfg(any(feature = "gateway", feature = "backend"))]
 mod open;
 pub mod resolver;
 mod stream;
@@ -18,5 +19,6 @@ pub use driver::{Loop, NodeId};
 pub use endpoint::{ClientSecurity, Limits, Listen, ListenTransport, Remote, ServerSecurity};
 #[cfg(feature = "backend")]
 pub use open::open_backend;
-pub use open::open_gateway;
+#[cfg(feature = "gateway")]
+pub use open::{HOME_RULES, open_gateway, open_recognition, open_recognizer};
 pub use stream::StreamCounters;

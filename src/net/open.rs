@@ -1,24 +1,33 @@
 //! Nodes as a configuration says: built, put on a loop, connected and listening.
 
-use std::{net::SocketAddr, path::Path};
+use std::net::SocketAddr;
+#[cfg(any(feature = "tls", feature = "backend"))]
+use std::path::Path;
 
+#[cfg(feature = "gateway")]
+use super::{ClientSecurity, Remote, resolver::Target};
+#[cfg(feature = "backend")]
+use super::{Listen, ListenTransport, ServerSecurity};
 use super::{
-    ClientSecurity, Listen, ListenTransport, Loop, NodeId, Remote, ServerSecurity,
+    Loop, NodeId,
     clock::SystemEntropy,
-    resolver::Target,
     url::{Host, Scheme, Url},
 };
 use crate::{
     config::Config,
-    gateway::{Gateway, GatewayConfig},
-    node::{GatewayNode, Recognition},
-    recognize,
     rng::Entropy,
     status::{Fault, Status},
     wire::gateway::Family,
 };
+#[cfg(feature = "gateway")]
+use crate::{
+    gateway::{Gateway, GatewayConfig},
+    node::{GatewayNode, Recognition, RecognizerNode},
+    recognize,
+};
 
 /// The rules that ship with the library.
+#[cfg(feature = "gateway")]
 pub const HOME_RULES: &str = include_str!("../../rules/home.toml");
 
 /// The protocol's name in TLS (DECISIONS 3).
@@ -26,6 +35,7 @@ pub const HOME_RULES: &str = include_str!("../../rules/home.toml");
 const ALPN: &str = "hail-gw/1";
 
 /// Makes a gateway and puts it on the loop. It connects in the next step.
+#[cfg(feature = "gateway")]
 pub fn open_gateway(net: &mut Loop, config: &Config) -> Result<NodeId, Fault> {
     let remote = match config.non_empty("backend") {
         Some(text) => Some(remote(config, text)?),
@@ -36,7 +46,16 @@ pub fn open_gateway(net: &mut Loop, config: &Config) -> Result<NodeId, Fault> {
     Ok(net.add(Box::new(GatewayNode::new(gateway, recognition)), remote))
 }
 
+/// Makes a recogniser that shares nothing, and puts it on the loop.
+#[cfg(feature = "gateway")]
+pub fn open_recognizer(net: &mut Loop, config: &Config) -> Result<NodeId, Fault> {
+    let recognition = open_recognition(config)?
+        .ok_or_else(|| wrong("rules", "a recogniser without rules recognises nothing: not `none`"))?;
+    Ok(net.add(Box::new(RecognizerNode::new(recognition)), None))
+}
+
 /// Makes what recognises flows, by the option `rules`; `None` when that says so.
+#[cfg(feature = "gateway")]
 pub fn open_recognition(config: &Config) -> Result<Option<Recognition>, Fault> {
     let file;
     let rules = match config.text("rules") {
@@ -85,6 +104,7 @@ pub fn open_backend(net: &mut Loop, config: &Config) -> Result<(NodeId, Vec<Sock
     }
 }
 
+#[cfg(feature = "gateway")]
 fn gateway_config(config: &Config) -> GatewayConfig {
     GatewayConfig {
         family: family(config),
@@ -127,6 +147,7 @@ fn family(config: &Config) -> Family {
     if config.number("family") == 4 { Family::V4 } else { Family::V6 }
 }
 
+#[cfg(feature = "gateway")]
 fn remote(config: &Config, text: &str) -> Result<Remote, Fault> {
     let url: Url = text.parse().map_err(|fault: Fault| wrong("backend", &fault.detail))?;
     url.check_peer().map_err(|fault| wrong("backend", &fault.detail))?;
@@ -163,7 +184,7 @@ fn listen(config: &Config, text: &str) -> Result<Listen, Fault> {
     Ok(Listen { address, transport, networks })
 }
 
-#[cfg(feature = "tls")]
+#[cfg(all(feature = "tls", feature = "gateway"))]
 fn client_security(config: &Config, url: &Url) -> Result<ClientSecurity, Fault> {
     use super::tls::{ServerTrust, client_config};
     let trust = match (url.pins.is_empty(), config.non_empty("ca_file")) {
@@ -203,7 +224,7 @@ fn identity(config: &Config) -> Result<Option<super::tls::Identity>, Fault> {
         .map_err(|fault| wrong("identity_file", &fault.detail))
 }
 
-#[cfg(not(feature = "tls"))]
+#[cfg(all(not(feature = "tls"), feature = "gateway"))]
 fn client_security(_: &Config, _: &Url) -> Result<ClientSecurity, Fault> {
     Err(Fault::new(Status::Unsupported, "backend: this build has no TLS: link one with the tls feature"))
 }

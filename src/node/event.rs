@@ -11,11 +11,11 @@ use crate::{
 };
 
 macro_rules! numbered {
-    ($(#[$doc:meta])* $type:ident { $($(#[$item:meta])* $name:ident = $number:literal, $text:literal;)+ }) => {
+    ($(#[$doc:meta])* $type:ident { $($(#[doc = $item:literal])* $name:ident = $number:literal, $text:literal;)+ }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         #[repr(u32)]
-        pub enum $type { $($(#[$item])* $name = $number,)+ }
+        pub enum $type { $($(#[doc = $item])* $name = $number,)+ }
 
         impl $type {
             /// All of them, in order of their numbers.
@@ -24,6 +24,11 @@ macro_rules! numbered {
             /// Its name in snake case, as JSON and Python write it.
             pub const fn name(self) -> &'static str {
                 match self { $($type::$name => $text),+ }
+            }
+
+            /// What it means, in one line, as the header and the documents say it.
+            pub const fn help(self) -> &'static str {
+                match self { $($type::$name => concat!($($item),*)),+ }
             }
 
             /// From its number in C.

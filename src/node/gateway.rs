@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use super::{
-    Event, EventKind, Field, Node,
+    Event, EventKind, Field, MAX_WAITING, Node,
     recognition::{Finding, Recognition},
+    too_many_wait,
 };
 use crate::{
     gateway::{Gateway, GatewayEvent},
@@ -56,6 +57,9 @@ impl GatewayNode {
     /// Takes in a frame as captured at `now`.
     pub fn feed(&mut self, now: Time, link: LinkType, frame: &[u8]) -> Result<(), Fault> {
         let recognition = self.recognition.as_mut().ok_or_else(no_rules)?;
+        if self.events.len() >= MAX_WAITING {
+            return Err(too_many_wait());
+        }
         let result = recognition.feed(now, link, frame);
         self.tell(now);
         result

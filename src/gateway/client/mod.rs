@@ -262,6 +262,18 @@ impl Gateway {
         }
     }
 
+    /// The network changed: a pause before the next try ends, and a live link shows by a heartbeat whether it still is.
+    /// One that left stays away.
+    pub fn network_changed(&mut self, now: Time) {
+        self.failures = 0;
+        if self.retry.is_some() {
+            self.join(now);
+        }
+        if let Some(line) = self.line.as_mut().filter(|line| line.state == GatewayState::Active) {
+            line.next = now;
+        }
+    }
+
     /// Changes the pause from one heartbeat to the next; holds from the next heartbeat on.
     pub fn set_heartbeat(&mut self, heartbeat: Duration) {
         self.config.heartbeat = heartbeat;

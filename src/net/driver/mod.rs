@@ -84,6 +84,7 @@ pub struct Loop {
     stream_counters: StreamCounters,
     scratch: Vec<u8>,
     plain: Vec<u8>,
+    was_interrupted: bool,
 }
 
 struct Slot {
@@ -128,6 +129,7 @@ impl Loop {
             stream_counters: StreamCounters::default(),
             scratch: vec![0; DATAGRAM_LEN],
             plain: Vec::new(),
+            was_interrupted: false,
         })
     }
 
@@ -178,6 +180,31 @@ impl Loop {
     /// One turn, without waiting.
     pub fn step(&mut self) -> Result<(), Fault> {
         self.turn(Some(Duration::ZERO))
+    }
+
+    /// The events that wait to be pulled.
+    pub fn events(&self) -> impl ExactSizeIterator<Item = &(NodeId, Event)> {
+        self.events.iter()
+    }
+
+    /// Whether a signal ended the last wait.
+    pub fn was_interrupted(&self) -> bool {
+        self.was_interrupted
+    }
+
+    /// Another network is there: names are looked up anew, and gateways try again without their pauses.
+    pub fn network_changed(&mut self) {
+        self.names = NameFiles::default();
+        #[cfg(feature = "gateway")]
+        for at in 0..self.slots.len() {
+            let now = self.clock.now();
+            let Some(slot) = &mut self.slots[at] else { continue };
+            let node: &mut dyn Any = &mut *slot.node;
+            if let Some(node) = node.downcast_mut::<crate::node::GatewayNode>() {
+                node.gateway_mut().network_changed(now);
+                self.touch(at);
+            }
+        }
     }
 
     /// The next event, and the node that it came from.
@@ -285,10 +312,11 @@ impl Loop {
     }
 
     fn turn(&mut self, timeout: Option<Duration>) -> Result<(), Fault> {
-        if let Err(error) = self.poll.poll(&mut self.kernel, timeout)
-            && error.kind() != io::ErrorKind::Interrupted
-        {
-            return Err(fault("waiting for events", &error));
+        self.was_interrupted = false;
+        match self.poll.poll(&mut self.kernel, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.was_interrupted = true,
+            Err(error) => return Err(fault("waiting for events", &error)),
         }
         self.take_kernel_events();
         self.fire_timers();
