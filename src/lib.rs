@@ -3,6 +3,8 @@
 pub mod codec;
 pub mod config;
 mod counters;
+#[cfg(feature = "ffi")]
+mod ffi;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 pub mod io;

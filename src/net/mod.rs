@@ -22,5 +22,5 @@ pub use endpoint::{ClientSecurity, DriverCounters, Limits, Listen, ListenTranspo
 #[cfg(feature = "backend")]
 pub use open_backend::open_backend;
 #[cfg(feature = "gateway")]
-pub use open_gateway::{HOME_RULES, open_gateway, open_recognition};
+pub use open_gateway::{HOME_RULES, open_gateway, open_recognition, open_recognizer};
 pub use stream::StreamCounters;

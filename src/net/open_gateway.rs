@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config::Config,
     gateway::{Gateway, GatewayConfig},
-    node::{GatewayNode, Recognition},
+    node::{GatewayNode, Recognition, RecognizerNode},
     recognize,
     rng::Entropy,
     status::{Fault, Status},
@@ -34,6 +34,13 @@ pub fn open_gateway(net: &mut Loop, config: &Config) -> Result<NodeId, Fault> {
     let recognition = open_recognition(config)?;
     let gateway = Gateway::new(gateway_config(config), net.now(), SystemEntropy.seeded());
     Ok(net.add(Box::new(GatewayNode::new(gateway, recognition)), remote))
+}
+
+/// Makes a recogniser that shares nothing, and puts it on the loop.
+pub fn open_recognizer(net: &mut Loop, config: &Config) -> Result<NodeId, Fault> {
+    let recognition = open_recognition(config)?
+        .ok_or_else(|| wrong("rules", "a recogniser without rules recognises nothing: not `none`"))?;
+    Ok(net.add(Box::new(RecognizerNode::new(recognition)), None))
 }
 
 /// Makes what recognises flows, by the option `rules`; `None` when that says so.
@@ -125,7 +132,7 @@ pub(super) fn identity(config: &Config) -> Result<Option<super::tls::Identity>, 
         .map_err(|fault| wrong("identity_file", &fault.detail))
 }
 
-#[cfg(not(feature = "tls"))]
+#[cfg(all(not(feature = "tls"), feature = "gateway"))]
 fn client_security(_: &Config, _: &Url) -> Result<ClientSecurity, Fault> {
     Err(Fault::new(Status::Unsupported, "backend: this build has no TLS: link one with the tls feature"))
 }

@@ -127,6 +127,7 @@ impl Stream {
     }
 
     /// Reads what there is, at most a portion, and appends the plain octets to `into`.
+    #[cfg_attr(not(feature = "tls"), allow(unused_variables))]
     pub fn read(
         &mut self,
         scratch: &mut [u8],
@@ -176,6 +177,7 @@ impl Stream {
     }
 
     /// Whether all is written.
+    #[cfg_attr(not(feature = "tls"), allow(unused_variables))]
     fn write_queued(&mut self, counters: &mut StreamCounters) -> Result<bool, Fault> {
         #[cfg(feature = "tls")]
         if let Some(session) = &mut self.tls {

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use super::{
-    Event, EventKind, Field, Node,
+    Event, EventKind, Field, MAX_WAITING, Node,
     recognition::{Finding, Recognition},
+    too_many_wait,
 };
 use crate::{
     gateway::{Gateway, GatewayEvent},
@@ -68,6 +69,9 @@ impl GatewayNode {
         frame: &[u8],
     ) -> Result<(), Fault> {
         let recognition = self.recognition.as_mut().ok_or_else(no_rules)?;
+        if self.events.len() >= MAX_WAITING {
+            return Err(too_many_wait());
+        }
         let result = recognition.feed(captured, link, frame);
         self.tell(now);
         result

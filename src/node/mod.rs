@@ -9,6 +9,8 @@ mod event;
 mod gateway;
 #[cfg(feature = "gateway")]
 mod recognition;
+#[cfg(feature = "gateway")]
+mod recognizer;
 
 use std::any::Any;
 
@@ -18,7 +20,9 @@ pub use event::{Event, EventKind, Field, Value};
 #[cfg(feature = "gateway")]
 pub use gateway::{GatewayNode, flow_event};
 #[cfg(feature = "gateway")]
-pub use recognition::{Recognition, feature_set};
+pub use recognition::Recognition;
+#[cfg(feature = "gateway")]
+pub use recognizer::RecognizerNode;
 
 use crate::{
     io::{Input, Output},
@@ -41,4 +45,23 @@ pub trait Node: Any + Send {
 
     /// When [`Input::Deadline`] is wanted.
     fn deadline(&self) -> Option<Time>;
+}
+
+/// The features that gateways measure, and what a model must have been trained on.
+#[cfg(feature = "recognize")]
+pub fn feature_set() -> crate::recognize::model::FeatureSet {
+    use crate::recognize::{FEATURE_COUNT, FEATURE_SET, model::FeatureSet};
+    FeatureSet::new(FEATURE_SET, FEATURE_COUNT).expect("the recogniser's own features are a set")
+}
+
+/// Events about flows that wait in a node; past it no frame is taken.
+#[cfg(feature = "gateway")]
+const MAX_WAITING: usize = 65_536;
+
+#[cfg(feature = "gateway")]
+fn too_many_wait() -> crate::status::Fault {
+    crate::status::Fault::new(
+        crate::status::Status::Full,
+        "too many events wait: step the loop, pull them, and feed the frame again",
+    )
 }

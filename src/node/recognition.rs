@@ -3,13 +3,14 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use super::feature_set;
 use crate::{
     config::Network,
     gateway::ResultKey,
     recognize::{
-        Config, FEATURE_COUNT, FEATURE_SET, FlowFeatures, FlowModel, How, Limits, Recognizer, Rule, RuleSet,
-        RulesFile, Stage, Transport, Verdict,
-        model::{FeatureSet, History, HistoryConfig, Model, ModelSet, ModelSetConfig, report_to_words},
+        Config, FlowFeatures, FlowModel, How, Limits, Recognizer, Rule, RuleSet, RulesFile, Stage, Transport,
+        Verdict,
+        model::{History, HistoryConfig, Model, ModelSet, ModelSetConfig, report_to_words},
     },
     replica::Replica,
     status::{Fault, Status},
@@ -21,11 +22,6 @@ use crate::{
 const TELL_AGAIN: Duration = Duration::from_secs(6 * 3600);
 /// Results told lately that are remembered.
 const MAX_TOLD: usize = 16_384;
-
-/// The features that gateways measure, and what a model must have been trained on.
-pub fn feature_set() -> FeatureSet {
-    FeatureSet::new(FEATURE_SET, FEATURE_COUNT).expect("the recogniser's own features are a set")
-}
 
 /// What recognition has to say.
 pub(super) enum Finding {

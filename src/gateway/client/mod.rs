@@ -291,8 +291,8 @@ impl Gateway {
                 }
             }
             Input::Deadline => self.tick(now),
-            Input::NetworkChanged if self.retry.is_some() => self.join(now),
-            Input::Accepted { .. } | Input::Stored { .. } | Input::NetworkChanged => {}
+            Input::NetworkChanged => self.network_changed(now),
+            Input::Accepted { .. } | Input::Stored { .. } => {}
         }
     }
 
@@ -312,6 +312,17 @@ impl Gateway {
             (None, None) => self.retry,
         };
         live.into_iter().chain(self.knowledge.next_expiry()).min()
+    }
+
+    /// A pause before the next try ends, and a live link shows by a heartbeat whether it still is. One that left stays away.
+    fn network_changed(&mut self, now: Time) {
+        self.failures = 0;
+        if self.retry.is_some() {
+            self.join(now);
+        }
+        if let Some(line) = self.line.as_mut().filter(|line| line.state == GatewayState::Active) {
+            line.next = now;
+        }
     }
 
     fn tick(&mut self, now: Time) {

@@ -85,6 +85,7 @@ pub struct Loop {
     stream_counters: StreamCounters,
     scratch: Vec<u8>,
     plain: Vec<u8>,
+    was_interrupted: bool,
 }
 
 struct Slot {
@@ -130,6 +131,7 @@ impl Loop {
             stream_counters: StreamCounters::default(),
             scratch: vec![0; DATAGRAM_LEN],
             plain: Vec::new(),
+            was_interrupted: false,
         })
     }
 
@@ -187,6 +189,16 @@ impl Loop {
         self.turn(Some(Duration::ZERO))
     }
 
+    /// The events that wait to be pulled.
+    pub fn events(&self) -> impl ExactSizeIterator<Item = &(NodeId, Event)> {
+        self.events.iter()
+    }
+
+    /// Whether a signal ended the last wait.
+    pub fn was_interrupted(&self) -> bool {
+        self.was_interrupted
+    }
+
     /// The next event, and the node that it came from.
     pub fn next_event(&mut self) -> Option<(NodeId, Event)> {
         self.events.pop_front()
@@ -194,6 +206,7 @@ impl Loop {
 
     /// The network is another, or back: names are looked up afresh, and nodes try again without waiting.
     pub fn network_changed(&mut self) {
+        self.names = NameFiles::default();
         self.resolver.network_changed(self.clock.now());
         for at in 0..self.slots.len() {
             self.tell(at, Input::NetworkChanged);
@@ -300,10 +313,11 @@ impl Loop {
     }
 
     fn turn(&mut self, timeout: Option<Duration>) -> Result<(), Fault> {
-        if let Err(error) = self.poll.poll(&mut self.kernel, timeout)
-            && error.kind() != io::ErrorKind::Interrupted
-        {
-            return Err(fault("waiting for events", &error));
+        self.was_interrupted = false;
+        match self.poll.poll(&mut self.kernel, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.was_interrupted = true,
+            Err(error) => return Err(fault("waiting for events", &error)),
         }
         self.take_kernel_events();
         self.fire_timers();

@@ -172,6 +172,18 @@ pub fn key_id_of(certificate: &CertificateDer<'_>) -> Result<KeyId, Fault> {
     Ok(KeyId(Sha256::digest(&*parsed.subject_public_key_info()).into()))
 }
 
+/// The name of the key in the first certificate of a PEM text.
+///
+/// # Errors
+/// `Config` when there is none, or it is not an X.509 version 3 certificate.
+pub fn key_id_of_pem(text: &str) -> Result<KeyId, Fault> {
+    let certificates = certificates_of(text)?;
+    let first = certificates
+        .first()
+        .ok_or_else(|| config("there is no certificate (BEGIN CERTIFICATE) in the PEM text"))?;
+    key_id_of(first)
+}
+
 /// Every certificate of a PEM text, in order.
 pub(super) fn certificates_of(text: &str) -> Result<Vec<CertificateDer<'static>>, Fault> {
     let sections = sections(text)?.into_iter().filter(|section| section.tag() == "CERTIFICATE");

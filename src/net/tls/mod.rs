@@ -16,7 +16,7 @@ mod testing;
 mod verify;
 
 pub use config::{ServerTrust, client_config, server_config};
-pub use keys::{Identity, key_id_of};
+pub use keys::{Identity, key_id_of, key_id_of_pem};
 pub use session::{ReadStop, Session, WriteStop};
 pub use verify::CLIENT_CERTIFICATE_LIMIT;
 
