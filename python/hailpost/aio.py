@@ -9,15 +9,17 @@ Work is done while somebody iterates, by the event loop itself: no thread is sta
 from __future__ import annotations
 
 import asyncio
+import collections.abc
 import time
 import weakref
-from collections.abc import AsyncIterator
 from typing import Optional, Union
 
 from . import Backend, Event, Gateway, Loop
 
+__all__ = ["events", "next_event"]
 
-async def events(source: Union[Backend, Gateway], timeout: Optional[float] = None) -> AsyncIterator[Event]:
+
+async def events(source: Union[Backend, Gateway], timeout: Optional[float] = None) -> collections.abc.AsyncIterator[Event]:
     """The events of an object, until there was none for `timeout` seconds; without a timeout, until it is closed."""
     pump = _Pump.of(source.loop)
     with pump:
