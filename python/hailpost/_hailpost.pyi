@@ -68,9 +68,9 @@ class Loop:
     def network_changed(self) -> None:
         """The network is another, or back: names are looked up afresh, and gateways try again without waiting."""
     def next_event(self, timeout: float | None = None) -> tuple[Backend | Gateway, Event] | None:
-        """The next event of any object on the loop. None when there was none for timeout seconds."""
+        """The next event of any object on the loop, as (object, event). None when there was none for timeout seconds."""
     def events(self, timeout: float | None = None) -> EventIterator[tuple[Backend | Gateway, Event]]:
-        """The events of all objects on the loop, until there was none for timeout seconds."""
+        """The events of all objects on the loop, as (object, event), until there was none for timeout seconds."""
     def counters(self) -> dict[str, int]:
         """What the loop counted, by name."""
 
@@ -244,7 +244,7 @@ class Gateway:
     ) -> Self: ...
     @property
     def state(self) -> Literal["down", "connecting", "registering", "active", "leaving"]:
-        """Where the association stands."""
+        """Where the association stands: down, connecting, registering, active or leaving."""
     def report(self, app_id: int, local: tuple[str, int], remote: tuple[str, int], protocol: int = 1) -> None:
         """Queues an identification: `remote`, a pair of address and port, is an end of the application.
 
