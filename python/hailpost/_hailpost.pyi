@@ -1,7 +1,7 @@
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Any, Final, Generic, Literal, TypeVar, final
+from typing import Any, Final, Generic, TypeVar, final
 from typing_extensions import Self, TypeAlias
 
 from ._events import Event, Flow
@@ -103,7 +103,7 @@ class Backend:
 
     `listen` is one URL or several: tls://, tcp:// or udp://, where port 0 takes a free one. `identity` is an Identity
     or the path of a file with one; tls:// needs it. `store` is the file that keeps everything; without it all is in
-    memory. The other options are those of `hailpost serve`, by the same names.
+    memory. The other options have the names that configuration files use.
     """
 
     def __new__(
@@ -213,8 +213,8 @@ class Gateway:
     """A gateway: registers with a backend, keeps the link, learns results and rules, reports what it recognised.
 
     `backend` is a URL such as tls://backend.example:7700?pin=HEX. `identity` is an Identity or the path of a file with
-    one. `rules` is "home" (those that ship), "none", or the path of a TOML file. The other options are those of
-    `hailpost gateway`, by the same names. It registers while somebody waits for its events.
+    one. `rules` is "home" (those that ship), "none", or the path of a TOML file. The other options have the
+    names that configuration files use. It registers while somebody waits for its events.
     """
 
     def __new__(
@@ -243,7 +243,7 @@ class Gateway:
         max_flows: int | None = None,
     ) -> Self: ...
     @property
-    def state(self) -> Literal["down", "connecting", "registering", "active", "leaving"]:
+    def state(self) -> str:
         """Where the association stands: down, connecting, registering, active or leaving."""
     def report(self, app_id: int, local: tuple[str, int], remote: tuple[str, int], protocol: int = 1) -> None:
         """Queues an identification: `remote`, a pair of address and port, is an end of the application.

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import pytest
 from house import House
@@ -38,6 +39,11 @@ def shared() -> Path:
     """The specification's directory beside the project, or where `HAILPOST_SHARED` says."""
     path = Path(os.environ.get("HAILPOST_SHARED", ROOT.parent / "shared"))
     if not path.is_dir():
-        sys.__stderr__.write(f"SKIPPED: no {path} (set HAILPOST_SHARED)\n")
-        pytest.skip(f"no {path}")
+        skip(f"no {path} (set HAILPOST_SHARED)")
     return path
+
+
+def skip(why: str) -> NoReturn:
+    """Skips a test, loudly: past what pytest captures."""
+    print(f"SKIPPED: {why}", file=sys.__stderr__)
+    pytest.skip(why)

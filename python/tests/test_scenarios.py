@@ -230,6 +230,7 @@ def test_a_backend_that_is_killed_loses_nothing_that_it_acknowledged(tmp_path: P
         process.stdout.close()
         kept = set(acknowledged)
         process, again = start(url.split("?")[0], "")
+        assert process.stdout is not None
         try:
             assert again == url
             # It comes back by itself, and tells what was not acknowledged.
