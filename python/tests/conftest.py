@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -28,9 +27,9 @@ def _limit() -> Iterator[None]:
 
 
 @pytest.fixture(params=["tls", "tcp", "udp"])
-def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
+def house(request: pytest.FixtureRequest) -> Iterator[House]:
     """A backend on each transport in turn."""
-    with House(request.param, tmp_path) as house:
+    with House(request.param) as house:
         yield house
 
 
@@ -44,6 +43,5 @@ def shared() -> Path:
 
 
 def skip(why: str) -> NoReturn:
-    """Skips a test, loudly: past what pytest captures."""
-    print(f"SKIPPED: {why}", file=sys.__stderr__)
+    """Skips a test. That is said at the end of the run (`-rs`)."""
     pytest.skip(why)

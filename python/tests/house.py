@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable, TypeVar, Union
 
@@ -21,7 +20,7 @@ SSH = ("192.168.1.2", 40000), ("203.0.113.9", 22)
 class House:
     """A loop with a backend on it."""
 
-    def __init__(self, scheme: str, directory: Path, **options: Any) -> None:
+    def __init__(self, scheme: str, **options: Any) -> None:
         self.loop = hailpost.Loop()
         self.scheme = scheme
         self.seen: list[tuple[Node, hailpost.Event]] = []

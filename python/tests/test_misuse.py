@@ -157,8 +157,8 @@ def test_timeouts_must_make_sense() -> None:
         assert list(backend.events(timeout=0)) == []
 
 
-def test_what_is_closed_says_so(tmp_path: Path) -> None:
-    with House("tcp", tmp_path) as house:
+def test_what_is_closed_says_so() -> None:
+    with House("tcp") as house:
         gateway = house.registered()
         iterator = gateway.events()
         gateway.close()
@@ -172,8 +172,8 @@ def test_what_is_closed_says_so(tmp_path: Path) -> None:
         house.registered("another")
 
 
-def test_what_nobody_holds_is_taken_off(tmp_path: Path) -> None:
-    with House("tcp", tmp_path) as house:
+def test_what_nobody_holds_is_taken_off() -> None:
+    with House("tcp") as house:
         gateway = hailpost.Gateway(house.backend.urls[0], rules="none", loop=house.loop)
         house.until(gateway, hailpost.Synced)
         house.seen.clear()

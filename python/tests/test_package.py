@@ -118,10 +118,10 @@ def test_events_match_compare_hash_and_pickle() -> None:
 
 
 def test_logs_say_what_happens_and_no_address_name_or_key(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "hailpost")
-    with House("tls", tmp_path) as house:
+    with House("tls") as house:
         identity = hailpost.Identity.generate("livingroom")
         gateway = house.registered("livingroom", identity=identity)
         gateway.report(22, *SSH)
@@ -137,9 +137,9 @@ def test_logs_say_what_happens_and_no_address_name_or_key(
         assert secret not in logged
 
 
-def test_a_bare_transport_is_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bare_transport_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
     _log._warned.clear()
     for _ in range(2):
-        with House("udp", tmp_path) as house:
+        with House("udp") as house:
             house.gateway()
     assert sum("udp:// protects nothing" in record.getMessage() for record in caplog.records) == 1

@@ -72,7 +72,7 @@ def test_a_capture_that_is_cut_gives_what_stood_before(tmp_path: Path) -> None:
 
 def test_what_one_gateway_recognises_the_others_learn(tmp_path: Path) -> None:
     path = capture.write(tmp_path / "ssh.pcap", capture.ssh(CLIENT, SERVER))
-    with House("tls", tmp_path) as house:
+    with House("tls") as house:
         one, other = house.registered("one", rules="home"), house.registered("other", rules="home")
         assert one.feed_pcap(path) == 7
         flow = house.until(one, hailpost.Flow)
@@ -122,9 +122,9 @@ def feature_words(generator: random.Random, centre: float) -> list[int]:
     return [hailpost.FEATURE_SET << 16, *struct.unpack(f">{len(features)}I", struct.pack(f">{len(features)}f", *features))]
 
 
-def test_a_trainer_of_ones_own(tmp_path: Path) -> None:
+def test_a_trainer_of_ones_own() -> None:
     generator = random.Random(7)
-    with House("tls", tmp_path, max_features_per_gateway=64) as house:
+    with House("tls", max_features_per_gateway=64) as house:
         gateways = [house.registered(f"gateway {number}") for number in range(3)]
         for gateway in gateways:
             for _ in range(24):

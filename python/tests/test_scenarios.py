@@ -96,16 +96,16 @@ def test_a_gateway_leaves_and_comes_back(house: House) -> None:
     house.until(gateway, hailpost.Registered)
 
 
-def test_the_backend_takes_off_a_gateway_that_proved_nothing(tmp_path: Path) -> None:
+def test_the_backend_takes_off_a_gateway_that_proved_nothing() -> None:
     for scheme in ("tcp", "udp"):
-        with House(scheme, tmp_path) as house:
+        with House(scheme) as house:
             gateway = house.registered()
             house.backend.disconnect(house.backend.gateways()[0].id)
             assert house.until(gateway, hailpost.Deregistered).by_backend is True
 
 
-def test_the_backend_bars_a_gateway_and_allows_it_again(tmp_path: Path) -> None:
-    with House("tls", tmp_path) as house:
+def test_the_backend_bars_a_gateway_and_allows_it_again() -> None:
+    with House("tls") as house:
         identity = hailpost.Identity.generate("one")
         gateway = house.registered(identity=identity)
         house.backend.deregister(identity.key_id)
@@ -126,8 +126,8 @@ def test_the_backend_bars_a_gateway_and_allows_it_again(tmp_path: Path) -> None:
         assert house.backend.enrolments() == []
 
 
-def test_a_stranger_is_refused_and_learns_nothing(tmp_path: Path) -> None:
-    with House("tls", tmp_path) as house:
+def test_a_stranger_is_refused_and_learns_nothing() -> None:
+    with House("tls") as house:
         house.backend.set_rule(1, "secret")
         stranger = house.gateway("stranger", enrol=False)
         refused = house.until(stranger, hailpost.Refused)
@@ -135,12 +135,12 @@ def test_a_stranger_is_refused_and_learns_nothing(tmp_path: Path) -> None:
         told = house.until(house.backend, hailpost.GatewayRefused)
         assert told.key is not None and len(told.key) == 64
         assert stranger.rules() == []
-    with House("tcp", tmp_path, open_group=None) as house:
+    with House("tcp", open_group=None) as house:
         house.until(house.gateway(), hailpost.Refused)
 
 
-def test_a_wrong_pin_is_noticed(tmp_path: Path) -> None:
-    with House("tls", tmp_path) as house:
+def test_a_wrong_pin_is_noticed() -> None:
+    with House("tls") as house:
         url = house.backend.urls[0].replace("pin=", "pin=" + "0" * 64 + "&pin=").rsplit("&", 1)[0]
         identity = hailpost.Identity.generate("one")
         house.backend.enrol(identity.key_id, "one", "home")
@@ -152,7 +152,7 @@ def test_a_wrong_pin_is_noticed(tmp_path: Path) -> None:
             assert gateway.state == "down"
 
 
-def test_nobody_there_is_said_and_tried_again(tmp_path: Path) -> None:
+def test_nobody_there_is_said_and_tried_again() -> None:
     with hailpost.Gateway("tcp://127.0.0.1:1", rules="none", backoff_ms=10) as gateway:
         for _ in range(2):
             event = gateway.next_event(PATIENCE)
@@ -167,8 +167,8 @@ def test_a_name_that_does_not_resolve_is_said() -> None:
         assert isinstance(event.error, (hailpost.ResolveError, hailpost.TimeoutError))
 
 
-def test_full_then_writable(tmp_path: Path) -> None:
-    with House("tcp", tmp_path) as house:
+def test_full_then_writable() -> None:
+    with House("tcp") as house:
         gateway = house.gateway(max_reports=2)
         local, (host, port) = SSH
         gateway.report(1, local, (host, port))

@@ -70,8 +70,8 @@ def test_a_signal_handler_runs_during_a_wait() -> None:
         assert backend.next_event(0) is None
 
 
-def test_another_thread_runs_and_calls_while_one_waits(tmp_path: Path) -> None:
-    with House("tcp", tmp_path) as house:
+def test_another_thread_runs_and_calls_while_one_waits() -> None:
+    with House("tcp") as house:
         gateway = house.registered()
         events: list[hailpost.Event] = []
         waits = threading.Event()
@@ -98,8 +98,8 @@ def test_another_thread_runs_and_calls_while_one_waits(tmp_path: Path) -> None:
         assert not thread.is_alive()
 
 
-def test_each_of_two_threads_gets_its_own_events(tmp_path: Path) -> None:
-    with House("tcp", tmp_path) as house:
+def test_each_of_two_threads_gets_its_own_events() -> None:
+    with House("tcp") as house:
         one, other = house.registered("one"), house.registered("other")
         house.loop.step()
         got: dict[str, set[int]] = {"one": set(), "other": set()}
@@ -125,8 +125,8 @@ def test_each_of_two_threads_gets_its_own_events(tmp_path: Path) -> None:
         assert got["one"] == got["other"] == set(range(1, count + 1))
 
 
-def test_many_threads_on_one_backend_do_no_harm(tmp_path: Path) -> None:
-    with House("tcp", tmp_path) as house:
+def test_many_threads_on_one_backend_do_no_harm() -> None:
+    with House("tcp") as house:
         backend = house.backend
 
         def work(number: int) -> None:
@@ -143,8 +143,8 @@ def test_many_threads_on_one_backend_do_no_harm(tmp_path: Path) -> None:
         assert len(backend.rules()) == 400
 
 
-def test_a_loop_of_ones_own_can_do_the_waiting(tmp_path: Path) -> None:
-    with House("tls", tmp_path) as house:
+def test_a_loop_of_ones_own_can_do_the_waiting() -> None:
+    with House("tls") as house:
         gateway = house.gateway()
         poll = select.poll()
         poll.register(house.loop, select.POLLIN)
