@@ -42,7 +42,13 @@ test-rust:
 
 test-c:
 
-test-python:
+# The extension is built with the profile and the target directory of the other tests, into the environment of `setup`.
+test-python: setup
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/maturin develop --profile $(PROFILE) --quiet
+	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/mypy --package hailpost
+	$(VENV)/bin/mypy python/examples python/tests
+	cd python && ../$(VENV)/bin/python -m mypy.stubtest hailpost --mypy-config-file ../pyproject.toml
 
 ## The library
 

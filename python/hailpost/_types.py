@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Tuple
+import typing
+from typing import Optional, Tuple
+
+__all__ = ["Address", "Enrolment", "GatewayInfo", "GroupInfo", "Record", "Rule", "Sample"]
 
 
-class Address(NamedTuple):
+class Address(typing.NamedTuple):
     """An IP address and a port."""
 
     host: str
     port: int
 
 
-class Record(NamedTuple):
+class Record(typing.NamedTuple):
     """Flows to a remote end are of an application."""
 
     app: int
@@ -25,7 +28,7 @@ class Record(NamedTuple):
     """1 TCP, 2 UDP."""
 
 
-class GatewayInfo(NamedTuple):
+class GatewayInfo(typing.NamedTuple):
     """A gateway that is, or was, registered."""
 
     id: int
@@ -38,7 +41,7 @@ class GatewayInfo(NamedTuple):
     """The key that it proved, as `Identity.key_id`."""
 
 
-class GroupInfo(NamedTuple):
+class GroupInfo(typing.NamedTuple):
     """What a group holds."""
 
     name: str
@@ -53,7 +56,7 @@ class GroupInfo(NamedTuple):
     """Applications with trained parameters."""
 
 
-class Enrolment(NamedTuple):
+class Enrolment(typing.NamedTuple):
     """An enrolled gateway."""
 
     key: str
@@ -68,7 +71,7 @@ class Enrolment(NamedTuple):
     """Taken off by the operator."""
 
 
-class Rule(NamedTuple):
+class Rule(typing.NamedTuple):
     """Flows that a pattern matches are of an application."""
 
     app: int
@@ -77,7 +80,7 @@ class Rule(NamedTuple):
     """A regular expression over octets."""
 
 
-class Sample(NamedTuple):
+class Sample(typing.NamedTuple):
     """A flow's features, for a trainer of one's own."""
 
     app: int

@@ -3,21 +3,32 @@
     async for event in hailpost.aio.events(backend):
         ...
 
-Work is done while somebody iterates, by the event loop itself: no thread is started.
+Work is done by the event loop itself, while somebody iterates over events of the same hailpost loop, or inside attach():
+no thread is started.
 """
 
 from __future__ import annotations
 
 import asyncio
+import collections.abc
+import contextlib
 import time
 import weakref
-from collections.abc import AsyncIterator
 from typing import Optional, Union
 
 from . import Backend, Event, Gateway, Loop
 
+__all__ = ["attach", "events", "next_event"]
 
-async def events(source: Union[Backend, Gateway], timeout: Optional[float] = None) -> AsyncIterator[Event]:
+
+@contextlib.contextmanager
+def attach(source: Union[Backend, Gateway, Loop]) -> collections.abc.Iterator[None]:
+    """Keeps the work of a loop going, also while nobody iterates. Call it where an asyncio event loop runs."""
+    with _Pump.of(source if isinstance(source, Loop) else source.loop):
+        yield
+
+
+async def events(source: Union[Backend, Gateway], timeout: Optional[float] = None) -> collections.abc.AsyncIterator[Event]:
     """The events of an object, until there was none for `timeout` seconds; without a timeout, until it is closed."""
     pump = _Pump.of(source.loop)
     with pump:
@@ -73,6 +84,7 @@ class _Pump:
         self.users += 1
         if self.users == 1:
             self.host.add_reader(self.net.fileno(), self.step)
+            self.plan()
 
     def __exit__(self, *_: object) -> None:
         self.users -= 1

@@ -314,3 +314,41 @@ impl Event {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_stand_once_in_a_kind_and_those_that_belong_together_come_together() {
+        for kind in EventKind::ALL {
+            let fields: Vec<Field> = kind.fields().iter().map(|(field, _)| *field).collect();
+            for (at, field) in fields.iter().enumerate() {
+                assert!(!fields[..at].contains(field), "{kind:?} has {field:?} twice");
+            }
+            let all_or_none = |group: &[Field]| {
+                let held = group.iter().filter(|field| fields.contains(field)).count();
+                assert!(held == 0 || held == group.len(), "{kind:?} has some of {group:?}");
+            };
+            all_or_none(&[
+                Field::LocalAddress,
+                Field::LocalPort,
+                Field::RemoteAddress,
+                Field::RemotePort,
+                Field::Protocol,
+            ]);
+            if fields.contains(&Field::Gateway) {
+                all_or_none(&[Field::Gateway, Field::Name, Field::Group, Field::Key]);
+            }
+            assert!(!fields.contains(&Field::Status) || fields.contains(&Field::Text), "{kind:?}");
+            assert!(!kind.help().is_empty() && !kind.help().starts_with(' '), "{kind:?}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "add it to EventKind::fields")]
+    #[cfg(debug_assertions)]
+    fn a_field_that_the_table_does_not_have_is_a_bug() {
+        let _ = Event::new(EventKind::Synced).with_u64(Field::Count, 1);
+    }
+}

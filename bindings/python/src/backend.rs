@@ -35,7 +35,7 @@ use crate::{
 ///
 /// `listen` is one URL or several: tls://, tcp:// or udp://, where port 0 takes a free one. `identity` is an Identity or
 /// the path of a file with one; tls:// needs it. `store` is the file that keeps everything; without it all is in memory.
-/// The other options are those of `hailpost serve`, by the same names.
+/// The other options have the names that configuration files use.
 #[pyclass(frozen, module = "hailpost", weakref)]
 pub struct Backend {
     handle: Handle,

@@ -32,8 +32,8 @@ const FRAMES_AT_ONCE: usize = 1024;
 /// A gateway: registers with a backend, keeps the link, learns results and rules, reports what it recognised.
 ///
 /// `backend` is a URL such as tls://backend.example:7700?pin=HEX. `identity` is an Identity or the path of a file with one.
-/// `rules` is "home" (those that ship), "none", or the path of a TOML file. The other options are those of
-/// `hailpost gateway`, by the same names. It registers while somebody waits for its events.
+/// `rules` is "home" (those that ship), "none", or the path of a TOML file. The other options have the
+/// names that configuration files use. It registers while somebody waits for its events.
 #[pyclass(frozen, module = "hailpost", weakref)]
 pub struct Gateway {
     handle: Handle,

@@ -23,7 +23,7 @@ use pyo3::{
 use crate::{
     errors::OrRaise,
     events, runtime,
-    shared::{Brought, Shared, State, Want},
+    shared::{Brought, Shared, State, Want, caught},
 };
 
 /// An object's place on a loop. Dropped, it is taken off.
@@ -88,7 +88,7 @@ impl Handle {
         }
         let known = self.shared.objects(|objects| objects.remove(&self.id));
         drop(known);
-        py.detach(|| self.shared.remove(self.id)).or_raise(py)
+        py.detach(|| caught(|| self.shared.remove(self.id))).or_raise(py)
     }
 
     pub fn is_closed(&self) -> bool {
@@ -109,7 +109,7 @@ impl Drop for Handle {
             let known = self.shared.objects(|objects| objects.remove(&self.id));
             drop(known);
             // Nobody is left to be told.
-            let _ = self.shared.remove(self.id);
+            let _ = caught(|| self.shared.remove(self.id));
         }
     }
 }

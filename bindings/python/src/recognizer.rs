@@ -19,6 +19,7 @@ use crate::{
     errors::{OrRaise, raised},
     events,
     gateway::open_capture,
+    shared::caught,
     values::{self, Counters},
 };
 
@@ -180,7 +181,8 @@ impl Recognizer {
         py: Python<'_>,
         call: impl FnOnce(&mut Named) -> Result<T, Fault> + Send,
     ) -> PyResult<T> {
-        py.detach(|| call(&mut *self.engine.lock().map_err(|_| Fault::from(Status::Panic))?)).or_raise(py)
+        let locked = || self.engine.lock().map_err(|_| Fault::from(Status::Panic));
+        py.detach(|| caught(|| call(&mut *locked()?))).or_raise(py)
     }
 }
 

@@ -99,7 +99,7 @@ impl Shared {
         py: Python<'_>,
         call: impl FnOnce(&mut State) -> Result<T, Fault> + Send,
     ) -> PyResult<T> {
-        py.detach(|| call(&mut *self.lock()?)).or_raise(py)
+        py.detach(|| caught(|| call(&mut *self.lock()?))).or_raise(py)
     }
 
     /// As [`Shared::with`], for what the loop has to act on: who waits on the descriptor is woken.
@@ -120,7 +120,7 @@ impl Shared {
         let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            let brought = py.detach(|| self.attend(want, left)).or_raise(py)?;
+            let brought = py.detach(|| caught(|| self.attend(want, left))).or_raise(py)?;
             // What was brought is handed over first; the interpreter looks at signals right after.
             let Brought::Nothing = brought else { return Ok(brought) };
             py.check_signals()?;
@@ -255,6 +255,11 @@ impl State {
         }
         Ok(None)
     }
+}
+
+/// A panic is our bug: it ends here, and with it the use of the loop, whose lock it poisons.
+pub fn caught<T>(call: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).unwrap_or_else(|_| Err(broken()))
 }
 
 fn broken() -> Fault {

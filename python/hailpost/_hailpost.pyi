@@ -1,0 +1,324 @@
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from types import TracebackType
+from typing import Any, Final, Generic, TypeVar, final
+from typing_extensions import Self, TypeAlias
+
+from ._events import Event, Flow
+from ._types import Address, Enrolment, GatewayInfo, GroupInfo, Record, Rule, Sample
+
+_StrPath: TypeAlias = str | PathLike[str]
+_T = TypeVar("_T", covariant=True)
+
+__all__ = [
+    "CODECS",
+    "EVENTS",
+    "FEATURE_COUNT",
+    "FEATURE_SET",
+    "OPTIONS",
+    "STATUSES",
+    "__version__",
+    "Backend",
+    "EventIterator",
+    "Gateway",
+    "Identity",
+    "Loop",
+    "Recognizer",
+    "decode",
+    "encode",
+]
+
+__version__: Final[str]
+STATUSES: Final[list[tuple[str, int, str, str, str]]]
+EVENTS: Final[list[tuple[str, str, list[tuple[str, str]]]]]
+OPTIONS: Final[list[tuple[str, str, str, str, str]]]
+CODECS: Final[list[str]]
+FEATURE_SET: Final[int]
+FEATURE_COUNT: Final[int]
+
+def decode(kind: str, octets: bytes) -> dict[str, Any]:
+    """One message as a dictionary. MalformedError says at which octet and why."""
+
+def encode(kind: str, message: Mapping[str, Any]) -> bytes:
+    """The octets of such a dictionary. InvalidError says which member is wrong, and what is wanted there."""
+
+@final
+class EventIterator(Generic[_T]):
+    """Events one after the other."""
+
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> _T: ...
+
+@final
+class Loop:
+    """A loop that several objects share: one descriptor, one timeout, one step for all of them.
+
+    Work is done while somebody waits: in next_event() or events() of the loop or of an object on it, or in step().
+    """
+
+    def __new__(cls) -> Self: ...
+    def fileno(self) -> int:
+        """The one descriptor to wait on: readable when step() has something to do."""
+    def timeout(self) -> float | None:
+        """How many seconds to wait at most before step(); None for as long as it takes."""
+    def step(self) -> None:
+        """Does what there is to do, without waiting."""
+    def wake(self) -> None:
+        """Makes the descriptor readable: whoever waits does a step."""
+    def network_changed(self) -> None:
+        """The network is another, or back: names are looked up afresh, and gateways try again without waiting."""
+    def next_event(self, timeout: float | None = None) -> tuple[Backend | Gateway, Event] | None:
+        """The next event of any object on the loop, as (object, event). None when there was none for timeout seconds."""
+    def events(self, timeout: float | None = None) -> EventIterator[tuple[Backend | Gateway, Event]]:
+        """The events of all objects on the loop, as (object, event), until there was none for timeout seconds."""
+    def counters(self) -> dict[str, int]:
+        """What the loop counted, by name."""
+
+@final
+class Identity:
+    """A private key with its certificate: who a gateway or a backend is. Others know it by its key_id."""
+
+    @staticmethod
+    def generate(name: str) -> Identity:
+        """A new key (ECDSA P-256) with a self-signed certificate that does not expire."""
+    @staticmethod
+    def load(path: _StrPath) -> Identity:
+        """Reads a PEM file, which nobody but its owner may be able to read."""
+    @staticmethod
+    def from_pem(pem: str) -> Identity:
+        """Reads PEM text."""
+    def save(self, path: _StrPath) -> None:
+        """Writes a new file (mode 0600). One that is there is never overwritten."""
+    def to_pem(self) -> str:
+        """Key and certificate as PEM text: a secret."""
+    def certificate_pem(self) -> str:
+        """The certificate as PEM text: public."""
+    @property
+    def key_id(self) -> str:
+        """What others enrol or pin: SHA-256 over the public key, in hexadecimal digits."""
+
+@final
+class Backend:
+    """A backend: admits gateways, keeps what they report, brings every gateway of a group to the same state, trains.
+
+    `listen` is one URL or several: tls://, tcp:// or udp://, where port 0 takes a free one. `identity` is an Identity
+    or the path of a file with one; tls:// needs it. `store` is the file that keeps everything; without it all is in
+    memory. The other options have the names that configuration files use.
+    """
+
+    def __new__(
+        cls,
+        listen: str | Sequence[str] | None = None,
+        *,
+        identity: Identity | _StrPath | None = None,
+        loop: Loop | None = None,
+        family: int | None = None,
+        heartbeat_ms: int | None = None,
+        timeout_ms: int | None = None,
+        sends: int | None = None,
+        identity_file: _StrPath | None = None,
+        identity_pem: bytes | str | None = None,
+        max_results: int | None = None,
+        result_ttl_ms: int | None = None,
+        store: _StrPath | None = None,
+        allow_networks: str | Sequence[str] | None = None,
+        open_group: str | None = None,
+        agreement: int | None = None,
+        patience_ms: int | None = None,
+        result_renew_ms: int | None = None,
+        max_results_per_gateway: int | None = None,
+        max_features_per_gateway: int | None = None,
+        max_gateways: int | None = None,
+        max_connections_per_address: int | None = None,
+        max_pending: int | None = None,
+        probe_addresses: bool | None = None,
+        train: bool | None = None,
+    ) -> Self: ...
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """The addresses that it listens on, in the order of `listen`."""
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """What a gateway connects to, in the order of `listen`: with its port, and for tls:// with the pin of its key."""
+    def set_rule(self, app_id: int, pattern: bytes | str, group: str | None = None) -> int:
+        """Adds a rule for one group, or for all: flows that the pattern matches are of the application.
+
+        Returns a ticket: Durable(ticket) says that it is on the disk. PatternError says what is wrong with the pattern.
+        """
+    def remove_rule(self, app_id: int, pattern: bytes | str | None = None, group: str | None = None) -> int:
+        """Removes one pattern of an application, or all of them. Returns a ticket."""
+    def enrol(self, key_id: str, name: str, group: str, trusted: bool = False) -> int:
+        """Enrols a gateway by its key, or changes its enrolment; whether it is barred stays as it is.
+
+        The word of a `trusted` one alone is enough for others to be told. Returns a ticket.
+        """
+    def revoke(self, key_id: str) -> int:
+        """Forgets a gateway's key: its registration ends at once. Returns a ticket."""
+    def deregister(self, key_id: str) -> int:
+        """Takes a gateway off and bars it until allow(). Returns a ticket."""
+    def disconnect(self, gateway_id: int) -> None:
+        """Takes off a gateway that proved no key, by the id of its registration. It may register again."""
+    def allow(self, key_id: str) -> int:
+        """Lets a gateway that was taken off register again. Returns a ticket."""
+    def gateways(self) -> list[GatewayInfo]:
+        """The gateways that are registered now."""
+    def enrolments(self) -> list[Enrolment]:
+        """The gateways that are enrolled."""
+    def groups(self) -> list[GroupInfo]:
+        """What each group holds; first, under the empty name, what all share."""
+    def results(self, group: str) -> list[Record]:
+        """The results that a group's gateways are told, oldest first."""
+    def rules(self, group: str | None = None) -> list[Rule]:
+        """The rules that a group's gateways are told, in order: those of all groups, then its own.
+
+        Without a group: those of all.
+        """
+    def counters(self) -> dict[str, int]:
+        """What was counted, by name."""
+    def set_parameters(self, group: str, app_id: int, words: Sequence[int]) -> int:
+        """Sets the parameters that a group's gateways recognise an application by, unjudged. Returns a ticket."""
+    def parameters(self, group: str, app_id: int) -> tuple[int, ...] | None:
+        """The parameters that hold for an application in a group; None when there are none."""
+    def samples(self, group: str, app_id: int) -> list[Sample]:
+        """What a trainer of one's own may learn an application from: features of it and of others, weighed.
+
+        What judges a model is not among them.
+        """
+    def offer(self, group: str, app_id: int, words: Sequence[int]) -> None:
+        """Hands in a model that a trainer of one's own made, in words as docs/training.md lays them out.
+
+        It is judged as one trained here: Trained says how that ended, and if it was accepted gateways are told.
+        """
+    def next_event(self, timeout: float | None = None) -> Event | None:
+        """The next event; None when there was none for timeout seconds, or when it was closed."""
+    def events(self, timeout: float | None = None) -> EventIterator[Event]:
+        """The events, until there was none for timeout seconds; without a timeout, until it is closed."""
+    def fileno(self) -> int:
+        """The descriptor of its loop."""
+    @property
+    def loop(self) -> Loop:
+        """The loop that it is on."""
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+    def close(self) -> None:
+        """Closes its connections and its store; what was asked of the store is written before."""
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+@final
+class Gateway:
+    """A gateway: registers with a backend, keeps the link, learns results and rules, reports what it recognised.
+
+    `backend` is a URL such as tls://backend.example:7700?pin=HEX. `identity` is an Identity or the path of a file with
+    one. `rules` is "home" (those that ship), "none", or the path of a TOML file. The other options have the
+    names that configuration files use. It registers while somebody waits for its events.
+    """
+
+    def __new__(
+        cls,
+        backend: str,
+        *,
+        identity: Identity | _StrPath | None = None,
+        loop: Loop | None = None,
+        family: int | None = None,
+        heartbeat_ms: int | None = None,
+        timeout_ms: int | None = None,
+        sends: int | None = None,
+        identity_file: _StrPath | None = None,
+        identity_pem: bytes | str | None = None,
+        max_results: int | None = None,
+        result_ttl_ms: int | None = None,
+        ca_file: _StrPath | None = None,
+        backoff_ms: int | None = None,
+        backoff_max_ms: int | None = None,
+        barred_retry_ms: int | None = None,
+        max_rule_octets: int | None = None,
+        max_reports: int | None = None,
+        extensions: bool | None = None,
+        rules: _StrPath | None = None,
+        inside: str | Sequence[str] | None = None,
+        max_flows: int | None = None,
+    ) -> Self: ...
+    @property
+    def state(self) -> str:
+        """Where the association stands: down, connecting, registering, active or leaving."""
+    def report(self, app_id: int, local: tuple[str, int], remote: tuple[str, int], protocol: int = 1) -> None:
+        """Queues an identification: `remote`, a pair of address and port, is an end of the application.
+
+        It is kept over lost links until Acknowledged says that it is durable at the backend. FullError at the bound:
+        Writable says when there is room again.
+        """
+    def report_features(self, app_id: int, words: Sequence[int]) -> None:
+        """Queues features of a flow for the backend's trainer: words as docs/training.md lays them out."""
+    def feed(self, link_type: int, frame: bytes, time: float | None = None) -> None:
+        """Takes in a frame. `link_type` is that of pcap files: 1 for Ethernet, 101 for bare IP.
+
+        `time`, in seconds of any epoch, is when it was captured; without it that is now. MalformedError when it is no IP
+        packet; nothing else changes.
+        """
+    def feed_pcap(self, path: _StrPath) -> int:
+        """Takes in a capture file (pcap or pcapng) and ends its flows. Returns how many frames it had.
+
+        Those that are not IP are passed over. MalformedError for a file that is damaged or cut; what stood before counts.
+        """
+    def leave(self) -> None:
+        """Leaves the backend in order and stays away until join()."""
+    def join(self) -> None:
+        """Registers now, without waiting for the pause: after leave(), or after the operator allowed it again."""
+    @property
+    def pending(self) -> int:
+        """Reports that wait for their acknowledgement."""
+    def results(self) -> list[Record]:
+        """The results that the backend told of, oldest first."""
+    def rules(self) -> list[Rule]:
+        """The rules that the backend told of, in order."""
+    def counters(self) -> dict[str, int]:
+        """What was counted, by name; what recognition counted has `recognition_` before it."""
+    def next_event(self, timeout: float | None = None) -> Event | None:
+        """The next event; None when there was none for timeout seconds, or when it was closed."""
+    def events(self, timeout: float | None = None) -> EventIterator[Event]:
+        """The events, until there was none for timeout seconds; without a timeout, until it is closed."""
+    def fileno(self) -> int:
+        """The descriptor of its loop."""
+    @property
+    def loop(self) -> Loop:
+        """The loop that it is on."""
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+    def close(self) -> None:
+        """Closes the link without a word; leave() says one."""
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+@final
+class Recognizer:
+    """Tells the flows in a sequence of frames apart and names their applications, without a backend.
+
+    `rules` is "home" (those that ship) or the path of a TOML file.
+    """
+
+    def __new__(cls, rules: _StrPath | None = None, *, max_flows: int = 65536) -> Self: ...
+    def feed(self, link_type: int, frame: bytes, time: float | None = None) -> list[Flow]:
+        """Takes in a frame; returns the flows that ended.
+
+        `time` is in seconds of any epoch and must not go back; without it the frame is of the last one's time.
+        MalformedError when it is no IP packet.
+        """
+    def feed_pcap(self, path: _StrPath) -> list[Flow]:
+        """Takes in a capture file (pcap or pcapng); returns its flows. Frames that are not IP are passed over.
+
+        MalformedError for a file that is damaged or cut; its `flows` are those of what stood before.
+        """
+    def finish(self) -> list[Flow]:
+        """Ends every flow; returns them."""
+    @property
+    def names(self) -> dict[int, str]:
+        """Applications by number, as the rules name them."""
+    def counters(self) -> dict[str, int]:
+        """What was counted, by name."""

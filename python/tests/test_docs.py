@@ -1,0 +1,61 @@
+"""What the pages show runs, and is typed."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import capture
+import hailpost
+import pytest
+from conftest import ROOT, skip
+
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 10), reason="the pages use match")
+
+
+def blocks(page: Path) -> list[tuple[int, str]]:
+    """The Python blocks of a page, with the lines that they begin on."""
+    text = page.read_text()
+    found = re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [(text.count("\n", 0, block.start(1)), block.group(1)) for block in found]
+
+
+def run(page: Path, source: list[tuple[int, str]], scope: dict[str, object]) -> None:
+    for line, block in source:
+        exec(compile("\n" * line + block, str(page), "exec"), scope)
+
+
+def test_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = ROOT / "docs" / "python.md"
+    found = blocks(page)
+    assert len(found) == 9
+    scope: dict[str, object] = {"__name__": "page"}
+    run(page, found, scope)
+    said = capsys.readouterr().out
+    assert "living room is there, in group home" in said
+    assert "living room saw application 7 at 203.0.113.9" in said
+    assert "PATTERN Retry.NEVER" in said
+    client, server = ("192.168.1.2", 40000), ("203.0.113.9", 22)
+    path = capture.write(tmp_path / "ssh.pcap", capture.ssh(client, server))
+    assert scope["flows_of"](path) == [("ssh", "rule", server)]  # type: ignore[operator]
+
+
+def test_the_python_page_names_every_event(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "python.md").read_text()
+    for kind in hailpost._events.BY_KIND.values():
+        fields = ", ".join(kind.__match_args__)  # type: ignore[attr-defined]
+        assert f"{kind.__name__}({fields})" in text, kind
+
+
+def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = ROOT / "README.md"
+    found = blocks(page) if page.exists() else []
+    if not found:
+        skip("README.md has no Python block")
+    monkeypatch.chdir(tmp_path)
+    hailpost.Identity.generate("backend").save("backend.pem")
+    # A free port, and no patience for what does not come.
+    quick = [(line, re.sub(r"timeout=\d+", "timeout=0.1", block.replace(":7700", ":0"))) for line, block in found]
+    run(page, quick, {"__name__": "page"})
