@@ -377,6 +377,24 @@ fn silence_ends_a_flow() {
 }
 
 #[test]
+fn a_connection_outlives_silence_but_not_its_end() {
+    let mut run = Run::new(Config::default());
+    run.feed(&ENDS.udp(true, b"x"));
+    run.feed(&ENDS.tcp(true, 0, ACK, b"x"));
+    run.recognizer.expire(run.now + Duration::from_secs(600));
+    assert_eq!(run.recognizer.open_flows(), 1);
+    run.now += Duration::from_secs(600);
+    // A reset ends it, unless its ends go on.
+    run.feed(&ENDS.tcp(true, 1, 4, b""));
+    run.feed(&ENDS.tcp(false, 1, ACK, b"goes on"));
+    run.recognizer.expire(run.now + Duration::from_secs(6));
+    assert_eq!(run.recognizer.open_flows(), 1);
+    run.feed(&ENDS.tcp(true, 1, 4, b""));
+    run.recognizer.expire(run.now + Duration::from_secs(6));
+    assert_eq!(run.recognizer.open_flows(), 0);
+}
+
+#[test]
 fn verdicts_that_nobody_polls_are_bounded() {
     let mut recognizer = Recognizer::new(rules(), Config { max_verdicts: 5, ..Config::default() });
     for port in 0..20 {

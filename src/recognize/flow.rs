@@ -221,6 +221,13 @@ impl Flow {
 
 const CHUNK: usize = 64;
 
+/// A list through the flows of one transport.
+#[derive(Debug, Clone, Copy)]
+struct Order {
+    newest: u32,
+    oldest: u32,
+}
+
 /// What makes the table's order unpredictable.
 struct Seed {
     own: u64,
@@ -233,15 +240,15 @@ impl fmt::Debug for Seed {
     }
 }
 
-/// The open flows, the one heard of last first. Not larger than told at its making.
+/// The open flows, TCP and UDP each in the order they were heard of.
 #[derive(Debug)]
 pub(crate) struct FlowTable {
     index: HashTable<u32>,
     chunks: Vec<Box<[Flow]>>,
     free: Vec<u32>,
     used: usize,
-    newest: u32,
-    oldest: u32,
+    /// UDP, then TCP.
+    orders: [Order; 2],
     seed: Seed,
 }
 
@@ -252,8 +259,7 @@ impl FlowTable {
             chunks: Vec::new(),
             free: Vec::new(),
             used: 0,
-            newest: NO_FLOW,
-            oldest: NO_FLOW,
+            orders: [Order { newest: NO_FLOW, oldest: NO_FLOW }; 2],
             seed: Seed { own: seed, shared: SharedSeed::from_u64(seed) },
         }
     }
@@ -310,7 +316,7 @@ impl FlowTable {
         let flow = self.flow_mut(at);
         let moved = flow.last.as_micros() >> 20 != now.as_micros() >> 20;
         flow.last = flow.last.max(now);
-        if moved && self.newest != at {
+        if moved && self.order(at).newest != at {
             self.unlink(at);
             self.link(at);
         }
@@ -319,20 +325,27 @@ impl FlowTable {
     /// Puts a flow first in the order of leaving.
     pub(crate) fn retire(&mut self, at: u32) {
         self.unlink(at);
-        let oldest = self.oldest;
+        let oldest = self.order(at).oldest;
         let flow = self.flow_mut(at);
         flow.older = NO_FLOW;
         flow.newer = oldest;
         match oldest {
-            NO_FLOW => self.newest = at,
+            NO_FLOW => self.order(at).newest = at,
             oldest => self.flow_mut(oldest).older = at,
         }
-        self.oldest = at;
+        self.order(at).oldest = at;
     }
 
-    /// The flow that was silent longest.
+    /// The flow of a transport that was silent longest, or is closed.
+    pub(crate) fn oldest_of(&self, tcp: bool) -> Option<u32> {
+        let oldest = self.orders[usize::from(tcp)].oldest;
+        (oldest != NO_FLOW).then_some(oldest)
+    }
+
+    /// The flow to end when there is no room: a closed one, or the one that was silent longest.
     pub(crate) fn oldest(&self) -> Option<u32> {
-        (self.oldest != NO_FLOW).then_some(self.oldest)
+        let both = [true, false].into_iter().filter_map(|tcp| self.oldest_of(tcp));
+        both.min_by_key(|at| (!self.flow(*at).closed, self.flow(*at).last))
     }
 
     pub(crate) fn flow(&self, at: u32) -> &Flow {
@@ -345,11 +358,13 @@ impl FlowTable {
 
     /// Every open flow.
     pub(crate) fn for_each(&mut self, mut act: impl FnMut(&mut Flow)) {
-        let mut at = self.newest;
-        while at != NO_FLOW {
-            let flow = self.flow_mut(at);
-            act(flow);
-            at = flow.older;
+        for order in self.orders {
+            let mut at = order.newest;
+            while at != NO_FLOW {
+                let flow = self.flow_mut(at);
+                act(flow);
+                at = flow.older;
+            }
         }
     }
 
@@ -362,26 +377,31 @@ impl FlowTable {
             + self.free.capacity() * 4
     }
 
+    fn order(&mut self, at: u32) -> &mut Order {
+        let tcp = self.flow(at).key.tcp;
+        &mut self.orders[usize::from(tcp)]
+    }
+
     fn link(&mut self, at: u32) {
-        let newest = self.newest;
+        let newest = self.order(at).newest;
         let flow = self.flow_mut(at);
         flow.newer = NO_FLOW;
         flow.older = newest;
         match newest {
-            NO_FLOW => self.oldest = at,
+            NO_FLOW => self.order(at).oldest = at,
             newest => self.flow_mut(newest).newer = at,
         }
-        self.newest = at;
+        self.order(at).newest = at;
     }
 
     fn unlink(&mut self, at: u32) {
         let (newer, older) = (self.flow(at).newer, self.flow(at).older);
         match newer {
-            NO_FLOW => self.newest = older,
+            NO_FLOW => self.order(at).newest = older,
             newer => self.flow_mut(newer).older = older,
         }
         match older {
-            NO_FLOW => self.oldest = newer,
+            NO_FLOW => self.order(at).oldest = newer,
             older => self.flow_mut(older).newer = newer,
         }
     }

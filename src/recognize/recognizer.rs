@@ -26,8 +26,10 @@ use crate::{
 pub struct Config {
     /// Open flows; past it the one silent longest is ended.
     pub max_flows: usize,
-    /// A flow silent for so long is ended.
+    /// A UDP flow silent for so long is ended.
     pub idle: Duration,
+    /// A TCP connection silent for so long is ended; one that was closed, after 5 s.
+    pub idle_tcp: Duration,
     /// Octets of each direction of a TCP stream that are looked at.
     pub tcp_window: u16,
     /// Octets of a datagram that are looked at.
@@ -52,6 +54,7 @@ impl Default for Config {
         Config {
             max_flows: 65_536,
             idle: Duration::from_secs(180),
+            idle_tcp: Duration::from_secs(3600),
             tcp_window: 4096,
             udp_window: 1500,
             max_packets: 20,
@@ -227,11 +230,9 @@ impl Recognizer {
 
     /// When [`Recognizer::expire`] will have something to do, if no frame comes before.
     pub fn deadline(&self) -> Option<Time> {
-        let flow = self.table.oldest().map(|at| {
-            let flow = self.table.flow(at);
-            flow.last + self.patience(flow)
-        });
-        flow.into_iter().chain(self.fragments.deadline()).min()
+        let flows = [true, false].into_iter().filter_map(|tcp| self.table.oldest_of(tcp));
+        let flows = flows.map(|at| self.table.flow(at).last + self.patience(self.table.flow(at)));
+        flows.chain(self.fragments.deadline()).min()
     }
 
     /// Says that no more frames come: what is open is ended as verdicts are polled.
@@ -321,6 +322,13 @@ impl Recognizer {
         let flow = self.table.flow_mut(at);
         flow.packets = flow.packets.saturating_add(packets);
         flow.octets += u64::from(octets);
+        if flow.closed
+            && segment.payload_len > 0
+            && flow.directions.iter().any(|direction| !direction.finished)
+        {
+            // The reset was not meant, or not from an end.
+            flow.closed = false;
+        }
         if !flow.closed {
             self.table.touch(at, now);
         }
@@ -441,20 +449,26 @@ impl Recognizer {
     }
 
     fn end_idle(&mut self, most: usize) {
-        for _ in 0..most {
-            let Some(at) = self.table.oldest() else {
-                return;
-            };
-            let flow = self.table.flow(at);
-            if self.now.since(flow.last) < self.patience(flow) {
-                return;
+        for tcp in [true, false] {
+            for _ in 0..most {
+                let Some(at) = self.table.oldest_of(tcp) else {
+                    break;
+                };
+                let flow = self.table.flow(at);
+                if self.now.since(flow.last) < self.patience(flow) {
+                    break;
+                }
+                self.end(at);
             }
-            self.end(at);
         }
     }
 
     fn patience(&self, flow: &Flow) -> Duration {
-        if flow.closed { LINGER.min(self.config.idle) } else { self.config.idle }
+        match (flow.key.tcp, flow.closed) {
+            (true, true) => LINGER.min(self.config.idle_tcp),
+            (true, false) => self.config.idle_tcp,
+            (false, _) => self.config.idle,
+        }
     }
 
     fn give(&mut self, at: u32, stage: Stage) {
