@@ -75,7 +75,8 @@ impl Desk {
     /// Outputs, the store, outputs again.
     pub fn drain(&mut self) {
         self.pull();
-        if self.commits && self.node.flush(self.now) {
+        // What had to go for something is deleted once that is durable.
+        while self.commits && self.node.flush(self.now) {
             self.pull();
         }
     }

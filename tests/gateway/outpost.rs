@@ -152,7 +152,9 @@ impl Outpost {
             self.pass(SECOND.min(end.since(self.now)));
             for octets in self.raw() {
                 match decode(self.family, &octets).map(|message| (message.body, message.header.tag)) {
-                    Ok((Body::Heartbeat, tag)) if self.conn.is_some() => self.say(tag, &Body::HeartbeatAnswer),
+                    Ok((Body::Heartbeat, tag)) if self.conn.is_some() => {
+                        self.say(tag, &Body::HeartbeatAnswer)
+                    }
                     _ => rest.push(octets),
                 }
             }
