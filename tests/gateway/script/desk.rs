@@ -14,7 +14,7 @@ use hailpost::{
 
 use super::*;
 
-const LISTENER: Conn = Conn(900_000);
+pub const LISTENER: Conn = Conn(900_000);
 
 /// The back end, its clock, and what it said to whom.
 pub struct Desk {
@@ -234,6 +234,11 @@ impl Desk {
                 }
             }
         }
+    }
+
+    /// Takes all that was sent to anyone, and says how many octets that were.
+    pub fn sent_octets(&mut self) -> usize {
+        self.heard.drain().flat_map(|(_, sent)| sent).map(|octets| octets.len()).sum()
     }
 
     /// How many events of a kind there were since this was last asked.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hailpost::{
     gateway::{Gateway, GatewayConfig, GatewayCounters, GatewayState},
     io::{Conn, Input, Output, Peer, Transport},
-    node::{Event, EventKind, GatewayNode, Node},
+    node::{Event, EventKind, GatewayNode, Node, Recognition},
     rng::Seeded,
     time::Time,
     wire::gateway::{Body, Family, decode},
@@ -36,8 +36,13 @@ pub fn plain(family: Family) -> GatewayConfig {
 impl Outpost {
     /// A gateway that is about to connect.
     pub fn new(config: GatewayConfig, transport: Transport) -> Outpost {
+        Outpost::with(config, transport, None)
+    }
+
+    /// The same, which may recognise flows.
+    pub fn with(config: GatewayConfig, transport: Transport, recognition: Option<Recognition>) -> Outpost {
         let family = config.family;
-        let node = GatewayNode::new(Gateway::new(config, Time::ZERO, Seeded::new(3)), None);
+        let node = GatewayNode::new(Gateway::new(config, Time::ZERO, Seeded::new(3)), recognition);
         let mut outpost = Outpost {
             node,
             now: Time::ZERO,
