@@ -4,8 +4,9 @@ use std::{
     any::Any,
     env,
     fmt::Debug,
+    io::{self, Write as _},
     panic::{AssertUnwindSafe, catch_unwind},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::Trace;
@@ -29,21 +30,23 @@ pub trait Scenario {
 }
 
 /// Runs a scenario under `HAILPOST_SEEDS` seeds, or `default` of them, or only under `HAILPOST_SEED`. Panics at the
-/// first failure, having printed the fewest steps that still fail, and how to see it again.
+/// first failure, having printed the fewest steps that still fail, and how to see it again. `HAILPOST_COSTS` prints what
+/// each seed cost.
 pub fn check(name: &str, default: u64, scenario: &impl Scenario) {
     let seeds = match number("HAILPOST_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("HAILPOST_SEEDS").unwrap_or(default),
     };
-    let count = seeds.end - seeds.start;
-    let begun = Instant::now();
-    for seed in seeds {
+    let costs = Costs::default();
+    let costs = seeds.fold(costs, |mut costs, seed| {
+        let begun = Instant::now();
         if let Err(problem) = attempt(scenario, seed, &scenario.plan(seed), &Trace::off()) {
             explain(name, scenario, seed, &problem);
         }
-    }
-    let mean = begun.elapsed().as_secs_f64() * 1000.0 / count as f64;
-    println!("{name}: {count} seeds, {mean:.2} ms each");
+        costs.add(seed, begun.elapsed());
+        costs
+    });
+    costs.tell(name);
 }
 
 /// The first seed within `limit` under which a scenario with a planted defect fails, and how.
@@ -55,6 +58,41 @@ pub fn caught(name: &str, limit: u64, scenario: &impl Scenario) -> (u64, String)
         }
     }
     panic!("{name}: no seed below {limit} notices the defect");
+}
+
+/// What seeds cost, in time.
+#[derive(Default)]
+struct Costs {
+    count: u32,
+    all: Duration,
+    dearest: (Duration, u64),
+}
+
+impl Costs {
+    fn add(&mut self, seed: u64, cost: Duration) {
+        self.count += 1;
+        self.all += cost;
+        self.dearest = self.dearest.max((cost, seed));
+        if env::var_os("HAILPOST_COSTS").is_some() {
+            println!("seed {seed}: {:.2} ms", millis(cost));
+        }
+    }
+
+    /// One line that is seen even when the test passes.
+    fn tell(&self, name: &str) {
+        let (dearest, seed) = self.dearest;
+        let (count, seconds) = (self.count, self.all.as_secs_f64());
+        let mean = millis(self.all / count.max(1));
+        let line = format!(
+            "{name}: {count} seeds in {seconds:.1} s, {mean:.2} ms each, the dearest {:.2} ms (seed {seed})",
+            millis(dearest)
+        );
+        let _ = writeln!(io::stdout(), "{line}");
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
 }
 
 fn explain<S: Scenario>(name: &str, scenario: &S, seed: u64, problem: &str) -> ! {

@@ -41,6 +41,8 @@ fn gateway(run: &Run, at: usize) -> Result<(), String> {
     let name = GROUPS[member.group];
     let life = run.world.life(run.gateways[at]);
 
+    run.ledger.check_ends(at, life)?;
+
     let published: BTreeMap<ResultKey, AppId> = backend.results(name).collect();
     let held: BTreeMap<ResultKey, AppId> = gateway.results().collect();
     for (key, app) in &published {

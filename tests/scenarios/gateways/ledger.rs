@@ -19,6 +19,14 @@ struct Sent {
     key: ResultKey,
     app: AppId,
     is_acknowledged: bool,
+    /// Given up, towards a back end that it took for a plain one.
+    is_dropped: bool,
+}
+
+impl Sent {
+    fn is_ended(&self) -> bool {
+        self.is_acknowledged || self.is_dropped
+    }
 }
 
 /// Something that the operator asked for.
@@ -104,7 +112,7 @@ impl Ledger {
     }
 
     pub fn sent(&mut self, gateway: usize, life: u32, key: ResultKey, app: AppId) {
-        self.sent[gateway].push(Sent { life, key, app, is_acknowledged: false });
+        self.sent[gateway].push(Sent { life, key, app, is_acknowledged: false, is_dropped: false });
     }
 
     pub fn asked(&mut self, ticket: u64, change: Change) {
@@ -119,6 +127,14 @@ impl Ledger {
     /// Whether the gateway itself found this out in this life.
     pub fn found(&self, gateway: usize, life: u32, key: &ResultKey, app: AppId) -> bool {
         self.sent[gateway].iter().any(|sent| sent.life == life && sent.key == *key && sent.app == app)
+    }
+
+    /// Each report that a gateway took in this life has come to an end.
+    pub fn check_ends(&self, gateway: usize, life: u32) -> Result<(), String> {
+        match self.sent[gateway].iter().find(|sent| sent.life == life && !sent.is_ended()) {
+            Some(sent) => Err(format!("the report of {:?} has no end", sent.key)),
+            None => Ok(()),
+        }
     }
 
     pub fn is_barred(&self, gateway: usize) -> bool {
@@ -140,14 +156,17 @@ impl Ledger {
     ) -> Result<(), String> {
         let app = || AppId(event.u64(Field::App).unwrap_or_default() as u32);
         match event.kind() {
-            EventKind::Acknowledged => {
+            kind @ (EventKind::Acknowledged | EventKind::ReportDropped) => {
                 let (key, app) = (key(event), app());
-                let waits = self.sent[gateway].iter_mut().find(|sent| {
-                    !sent.is_acknowledged && (sent.life, sent.key, sent.app) == (life, key, app)
-                });
-                waits
-                    .ok_or(format!("gateway {gateway}: {key:?} is acknowledged and was not reported"))?
-                    .is_acknowledged = true;
+                let waits = self.sent[gateway]
+                    .iter_mut()
+                    .find(|sent| !sent.is_ended() && (sent.life, sent.key, sent.app) == (life, key, app));
+                let waits =
+                    waits.ok_or(format!("gateway {gateway}: {key:?} ends, {kind:?}, and does not wait"))?;
+                match kind {
+                    EventKind::Acknowledged => waits.is_acknowledged = true,
+                    _ => waits.is_dropped = true,
+                }
             }
             EventKind::FeaturesAcknowledged => {
                 self.features.insert((gateway, app().0));

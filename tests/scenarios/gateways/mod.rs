@@ -35,7 +35,7 @@ impl Scenario for Gateways {
 
 #[test]
 fn gateways_of_a_group_end_with_the_same() {
-    check("gateways_of_a_group_end_with_the_same", 300, &Gateways { defect: None });
+    check("gateways_of_a_group_end_with_the_same", 5000, &Gateways { defect: None });
 }
 
 fn backend(node: &dyn Node) -> &Backend {
