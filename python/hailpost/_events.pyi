@@ -34,7 +34,7 @@ class Synced(Event):
 
 @dataclass(frozen=True)
 class Result(Event):
-    """The back end told of a result."""
+    """The back end told of a result. An app of 0 takes an earlier one back."""
 
     record: Record
 
@@ -49,6 +49,7 @@ class Parameters(Event):
     """A trained rule came."""
 
     app: int
+    words: tuple[int, ...]
 
 @dataclass(frozen=True)
 class Acknowledged(Event):
@@ -91,6 +92,18 @@ class RuleRejected(Event):
 
     app: int
     text: str
+
+@dataclass(frozen=True)
+class ReportDropped(Event):
+    """A report was given up, which a plain back end never acknowledged."""
+
+    record: Record
+
+@dataclass(frozen=True)
+class FeaturesDropped(Event):
+    """Reported features were given up, which a plain back end never acknowledged."""
+
+    app: int
 
 @dataclass(frozen=True)
 class GatewayRegistered(Event):
@@ -189,6 +202,8 @@ __all__ = [
     "FeaturesAcknowledged",
     "Flow",
     "RuleRejected",
+    "ReportDropped",
+    "FeaturesDropped",
     "GatewayRegistered",
     "GatewaySynced",
     "GatewayRefused",

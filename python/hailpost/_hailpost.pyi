@@ -128,6 +128,8 @@ class Backend:
         result_renew_ms: int | None = None,
         max_results_per_gateway: int | None = None,
         max_features_per_gateway: int | None = None,
+        max_feature_apps_per_gateway: int | None = None,
+        max_features: int | None = None,
         max_gateways: int | None = None,
         max_connections_per_address: int | None = None,
         max_pending: int | None = None,

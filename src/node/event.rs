@@ -54,7 +54,7 @@ numbered! {
         Result = 5, "result";
         /// The set of rules changed: `count` rules hold.
         Rules = 6, "rules";
-        /// A trained rule came: `app`, `words`. `words`.
+        /// A trained rule came: `app`, `words`.
         Parameters = 7, "parameters";
         /// A report is durable at the back end: the fields of a record.
         Acknowledged = 8, "acknowledged";
