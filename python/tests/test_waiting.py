@@ -43,8 +43,8 @@ def test_ctrl_c_ends_a_wait(how: str) -> None:
     try:
         assert process.stdout.readline() == "waiting\n"
         process.send_signal(signal.SIGINT)
-        # Promptly: a second and no more than people notice.
-        assert process.wait(timeout=1 if how == "private" else PATIENCE) == 42
+        # A tenth of a second, on a machine that has nothing else to do.
+        assert process.wait(timeout=5) == 42
         assert process.stdout.read() == "interrupted\n"
     finally:
         process.kill()
