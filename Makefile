@@ -14,8 +14,23 @@ FUZZ_SECONDS ?= 1800
 # `dist` is what ships; `dev` is what tests use, so that they build once.
 PROFILE  ?= dev
 TARGET   := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+# A smaller build, such as FEATURES=gateway,tls; all of it when empty.
+FEATURES ?=
+SELECT   := $(if $(FEATURES),--lib --no-default-features --features $(FEATURES),)
+SELECT   := $(if $(FEATURES),$(SELECT) --features ffi,)
 
-.PHONY: all demo test setup lint test-rust test-c test-python lib install bench soak clean
+SONAME   := libhailpost.so.$(SOMAJOR)
+SHARED   := $(BUILD)/libhailpost.so.$(VERSION)
+ARCHIVE  := $(TARGET)/libhailpost.a
+PROGRAM  := $(TARGET)/hailpost
+MAP      := include/hailpost.map
+# What rustc names for the static library (--print native-static-libs).
+LIBS     := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
+STRIP    := $(if $(filter dev,$(PROFILE)),no,yes)
+STAGE    := $(CURDIR)/$(BUILD)/stage
+export PREFIX DESTDIR VERSION SOMAJOR LIBS STRIP
+
+.PHONY: all demo test setup lint test-rust test-c test-python lib install sizes bench soak clean
 
 all: lib
 
@@ -40,7 +55,10 @@ lint:
 test-rust:
 	$(CARGO) test
 
-test-c:
+# Against an installed tree, built only from what pkg-config says.
+test-c: lib
+	@$(MAKE) -s install PREFIX=$(STAGE) DESTDIR= >/dev/null
+	@CC="$(CC)" ctests/run.sh $(STAGE) $(BUILD)/ctests
 
 # What `maturin develop` does, without its environment, for which cargo would build pyo3 again.
 test-python: setup
@@ -55,9 +73,15 @@ test-python: setup
 ## The library
 
 lib:
-	$(CARGO) build --profile $(PROFILE)
+	$(CARGO) build --profile $(PROFILE) $(SELECT)
+	@CC="$(CC)" scripts/link.sh $(ARCHIVE) $(SHARED) $(SONAME) $(MAP) "$(LIBS)"
 
-install:
+install: lib
+	@scripts/install.sh $(SHARED) $(ARCHIVE) $(PROGRAM)
+
+# The stripped library by build profile. Slow: each is a build of its own.
+sizes:
+	@nice scripts/sizes.sh
 
 bench:
 

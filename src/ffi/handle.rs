@@ -44,6 +44,18 @@ pub(super) unsafe fn output<T>(pointer: *mut T, name: &str) -> Result<Out<T>, Fa
     }
 }
 
+/// Where a fixed number of octets goes.
+///
+/// # Safety
+/// NULL, or room for `N` octets for as long as the call takes.
+pub(super) unsafe fn output_array<const N: usize>(
+    pointer: *mut u8,
+    name: &str,
+) -> Result<Out<[u8; N]>, Fault> {
+    // SAFETY: the caller's promise.
+    unsafe { output(pointer.cast(), name) }
+}
+
 /// Room for a result.
 pub(super) struct Out<T>(*mut T);
 

@@ -5,7 +5,7 @@ use std::ffi::c_char;
 #[cfg(feature = "tls")]
 use super::{
     codec::detailed,
-    handle::{output, slice, text},
+    handle::{output, output_array, slice, text},
 };
 use super::{codec::hail_buffer, status::hail_status, supported};
 
@@ -19,7 +19,7 @@ use super::{codec::hail_buffer, status::hail_status, supported};
 pub unsafe extern "C" fn hail_identity_generate(
     name: *const c_char,
     pem: *mut *mut hail_buffer,
-    key_id: *mut [u8; 32],
+    key_id: *mut u8,
     detail: *mut *mut hail_buffer,
 ) -> hail_status {
     supported!(
@@ -27,7 +27,7 @@ pub unsafe extern "C" fn hail_identity_generate(
         // SAFETY: the contract.
         unsafe {
             detailed(detail, || {
-                let (pem, key_id) = (output(pem, "pem")?, output(key_id, "key_id")?);
+                let (pem, key_id) = (output(pem, "pem")?, output_array(key_id, "key_id")?);
                 let identity = crate::net::tls::Identity::generate(text(name, "name")?)?;
                 key_id.write(identity.key_id().0);
                 pem.write(hail_buffer::give(identity.to_pem().into_bytes()));
@@ -46,7 +46,7 @@ pub unsafe extern "C" fn hail_identity_generate(
 pub unsafe extern "C" fn hail_identity_key_id(
     pem: *const u8,
     size: usize,
-    key_id: *mut [u8; 32],
+    key_id: *mut u8,
     detail: *mut *mut hail_buffer,
 ) -> hail_status {
     supported!(
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn hail_identity_key_id(
         // SAFETY: the contract.
         unsafe {
             detailed(detail, || {
-                let out = output(key_id, "key_id")?;
+                let out = output_array(key_id, "key_id")?;
                 let pem = std::str::from_utf8(slice(pem, size, "pem")?)
                     .map_err(|_| super::handle::invalid("pem is not UTF-8"))?;
                 out.write(crate::net::tls::key_id_of_pem(pem)?.0);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    handle::{Out, invalid, output, text},
+    handle::{Out, invalid, output, output_array, text},
     status::hail_status,
 };
 use crate::{
@@ -46,11 +46,11 @@ pub struct hail_record {
 ///
 /// HAIL_ERR_INVALID: it is no address; host names are not looked up.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn hail_address_parse(address: *const c_char, octets: *mut [u8; 16]) -> hail_status {
+pub unsafe extern "C" fn hail_address_parse(address: *const c_char, octets: *mut u8) -> hail_status {
     // SAFETY: the contract.
     let parse = || {
         // SAFETY: the contract.
-        let out = unsafe { output(octets, "octets") }?;
+        let out = unsafe { output_array(octets, "octets") }?;
         // SAFETY: the contract.
         let address = unsafe { text(address, "address") }?;
         out.write(to_octets(address.parse().map_err(|_| invalid("address"))?));

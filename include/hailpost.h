@@ -1,0 +1,830 @@
+/*
+ * Hailpost: the C interface. Read this once; it holds for every function.
+ *
+ * One loop. A hail_loop owns sockets and timers; everything else is made on a loop. A turn is: wait on hail_loop_fd()
+ * for at most hail_loop_timeout_ms(), call hail_loop_step(), pull events with hail_loop_next_event() until it gives
+ * NULL. Nothing blocks, name resolution included, and there is nothing else to call. The descriptor works with poll,
+ * select and epoll. hail_loop_run() is the same for a program that has no loop of its own. A step that stopped on its
+ * work budget leaves a timeout of 0.
+ *
+ * Threads. A loop and what was made on it belong to one thread at a time; different loops need no lock. Only
+ * hail_loop_wake() may be called from any thread, as long as the loop is not freed meanwhile. The library starts no
+ * thread, and touches no signal, environment variable, stdout or stderr. After fork() the child may use nothing that
+ * the parent made: calls answer HAIL_ERR_INVALID, and a free in the child gives nothing back.
+ *
+ * Callbacks (the log) run only inside a hail_ call, on the calling thread, with no lock held. A call into the same loop
+ * from there answers HAIL_ERR_REENTRANT, save hail_loop_wake() and hail_loop_detail(); a free from there takes effect
+ * when the outer call returns. A callback must return: it may not throw or longjmp.
+ *
+ * Failure. Functions answer HAIL_OK (0) or a negative HAIL_ERR_...; those that answer something else say what they give
+ * on failure. A call that fails writes none of its outputs and leaves the object as it was; hail_loop_detail() tells
+ * what failed, on what, and what to do, without secrets. From -90 down a status is fatal: after it only _free is of
+ * use. NULL where an object, text or output is wanted, text that is not UTF-8, a wrong size or a number out of range
+ * answers HAIL_ERR_INVALID. What fails later, by itself, is always an event.
+ *
+ * Memory. Free what you were given with the function of its type; NULL may always be freed. What you pass is copied.
+ * Objects may be freed in any order, the loop before or after what was made on it. An event, and what it points to,
+ * lives until the next hail_loop_next_event(), hail_loop_step() or hail_loop_run() on its loop, or until the loop is
+ * freed. Text is UTF-8 and ends in NUL; octets are a pointer and a size, and NULL is good for size 0. Addresses are 16
+ * octets in network order, IPv4 as ::ffff:a.b.c.d; ports and all other numbers are in the machine's order.
+ *
+ * Structs that may grow begin with their size: set it to sizeof before the call. Durations end in _ms. The header is the
+ * same for every build profile: what a build leaves out answers HAIL_ERR_UNSUPPORTED. Numbers are never used again
+ * for another meaning; new statuses, event kinds and fields may appear, so let a switch have a default.
+ *
+ * A panic is a bug of ours: it is caught at the edge, answers HAIL_ERR_PANIC, and its loop is of no more use.
+ *
+ * SPDX-License-Identifier: MIT OR Apache-2.0
+ * Generated from the source: see tests/header.rs.
+ */
+
+#ifndef HAILPOST_H
+#define HAILPOST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define HAIL_OK 0 /**< done. */
+#define HAIL_ERR_INVALID (-1) /**< an argument is not valid. Retry: never. */
+#define HAIL_ERR_REENTRANT (-2) /**< the loop was called from its own callback: return first. Retry: never. */
+#define HAIL_ERR_UNSUPPORTED (-3) /**< this build leaves that out: link a fuller profile. Retry: never. */
+#define HAIL_ERR_CONFIG (-4) /**< the configuration has an error: the detail names it. Retry: after a change. */
+#define HAIL_ERR_NOT_FOUND (-5) /**< there is nothing by that name. Retry: never. */
+#define HAIL_ERR_STATE (-6) /**< the object is not in a state for that. Retry: later. */
+#define HAIL_ERR_IO (-20) /**< the system refused an operation: the detail names it. Retry: later. */
+#define HAIL_ERR_RESOLVE (-21) /**< the host name could not be resolved. Retry: later. */
+#define HAIL_ERR_CONNECT (-22) /**< the peer could not be reached. Retry: later. */
+#define HAIL_ERR_CLOSED (-23) /**< the connection was closed. Retry: later. */
+#define HAIL_ERR_TIMEOUT (-24) /**< there was no answer in time. Retry: later. */
+#define HAIL_ERR_TLS (-25) /**< the TLS handshake failed. Retry: after a change. */
+#define HAIL_ERR_IDENTITY (-26) /**< the peer's key is not the trusted one: check the pin or CA. Retry: after a change. */
+#define HAIL_ERR_LISTEN (-27) /**< the address cannot be listened on. Retry: after a change. */
+#define HAIL_ERR_FULL (-40) /**< a bound is reached: wait for the writable event. Retry: later. */
+#define HAIL_ERR_STORE (-41) /**< the store failed: nothing was acknowledged. Retry: later. */
+#define HAIL_ERR_STORE_CORRUPT (-42) /**< the store is damaged: it was set aside. Retry: after a change. */
+#define HAIL_ERR_STORE_VERSION (-43) /**< the store is of a newer version: upgrade first. Retry: after a change. */
+#define HAIL_ERR_STORE_LOCKED (-44) /**< the store is in use by another process. Retry: later. */
+#define HAIL_ERR_MALFORMED (-60) /**< the message is malformed: the detail names the octet. Retry: never. */
+#define HAIL_ERR_REFUSED (-61) /**< the peer refused: the detail has its reason. Retry: after a change. */
+#define HAIL_ERR_BARRED (-62) /**< barred by the operator: it must be allowed again. Retry: after a change. */
+#define HAIL_ERR_PATTERN (-63) /**< the rule's pattern cannot be used: the detail says why. Retry: never. */
+#define HAIL_ERR_WORDS (-64) /**< the words cannot be used: the detail says why. Retry: never. */
+#define HAIL_ERR_PANIC (-90) /**< a bug in the library: free the loop and report it. Retry: never. */
+#define HAIL_ERR_NOMEM (-91) /**< out of memory. Retry: later. */
+
+#define HAIL_EVENT_REGISTERED 1 /**< This gateway registered. */
+#define HAIL_EVENT_REFUSED 2 /**< The back end refused this gateway: reason, text. */
+#define HAIL_EVENT_DOWN 3 /**< The link is lost, or could not be made; it is tried again: status, text. */
+#define HAIL_EVENT_SYNCED 4 /**< All that the back end held at registration is here. */
+#define HAIL_EVENT_RESULT 5 /**< The back end told of a result: the fields of a record. */
+#define HAIL_EVENT_RULES 6 /**< The set of rules changed: count rules hold. */
+#define HAIL_EVENT_PARAMETERS 7 /**< A trained rule came: app. */
+#define HAIL_EVENT_ACKNOWLEDGED 8 /**< A report is durable at the back end: the fields of a record. */
+#define HAIL_EVENT_WRITABLE 9 /**< There is room for reports again. */
+#define HAIL_EVENT_DEREGISTERED 10 /**< Off the back end's list: by_backend. */
+#define HAIL_EVENT_FEATURES_ACKNOWLEDGED 11 /**< Reported features are durable at the back end: app. */
+#define HAIL_EVENT_FLOW 12 /**< A flow was recognised, or ended without: five-tuple, app, how, packets, octets. */
+#define HAIL_EVENT_RULE_REJECTED 13 /**< A rule that came cannot be used and is left out: app, text. */
+#define HAIL_EVENT_GATEWAY_REGISTERED 20 /**< A gateway registered: gateway, name, group, key. */
+#define HAIL_EVENT_GATEWAY_SYNCED 21 /**< A gateway acknowledged its first sync. */
+#define HAIL_EVENT_GATEWAY_REFUSED 22 /**< Somebody was refused: key, reason, text. */
+#define HAIL_EVENT_GATEWAY_GONE 23 /**< A gateway is gone: status, text. */
+#define HAIL_EVENT_GATEWAY_DEREGISTERED 24 /**< A gateway left, or was taken off: by_backend. */
+#define HAIL_EVENT_IDENTIFIED 25 /**< A gateway's identification is durable: gateway and the fields of a record. */
+#define HAIL_EVENT_FEATURES 26 /**< A gateway's features are durable: gateway, app, words. */
+#define HAIL_EVENT_DURABLE 27 /**< What was asked for up to ticket is durable. */
+#define HAIL_EVENT_TRAINED 28 /**< Training ended: group, app, accepted, text. */
+#define HAIL_EVENT_STORE_FAILING 29 /**< The store fails: status, text. Nothing is acknowledged until it works again. */
+#define HAIL_EVENT_STORE_RECOVERED 30 /**< The store works again. */
+#define HAIL_EVENT_WARNING 90 /**< Something to know that is no failure: text. */
+
+#define HAIL_FIELD_STATUS 1 /**< A Status as a number (two's complement). */
+#define HAIL_FIELD_TEXT 2 /**< A line for people. */
+#define HAIL_FIELD_REASON 3 /**< A Reason. */
+#define HAIL_FIELD_COUNT 4 /**< How many. */
+#define HAIL_FIELD_APP 5 /**< AppID. */
+#define HAIL_FIELD_LOCAL_ADDRESS 6 /**< Address of the end inside, as text. */
+#define HAIL_FIELD_LOCAL_PORT 7 /**< Its port. */
+#define HAIL_FIELD_REMOTE_ADDRESS 8 /**< Address of the end outside, as text. */
+#define HAIL_FIELD_REMOTE_PORT 9 /**< Its port. */
+#define HAIL_FIELD_PROTOCOL 10 /**< SPEC R-07: 1 TCP, 2 UDP. */
+#define HAIL_FIELD_BY_BACKEND 11 /**< 1 when the back end or its operator did it. */
+#define HAIL_FIELD_GATEWAY 12 /**< Names a gateway's registration. */
+#define HAIL_FIELD_NAME 13 /**< A name that people gave. */
+#define HAIL_FIELD_GROUP 14 /**< A group. */
+#define HAIL_FIELD_KEY 15 /**< A key id: 32 octets. */
+#define HAIL_FIELD_WORDS 16 /**< 32-bit words, big-endian. */
+#define HAIL_FIELD_TICKET 17 /**< A ticket. */
+#define HAIL_FIELD_ACCEPTED 18 /**< 1 when it was taken. */
+#define HAIL_FIELD_HOW 19 /**< rule, model, shared or none. */
+#define HAIL_FIELD_PACKETS 20 /**< Packets seen. */
+#define HAIL_FIELD_OCTETS 21 /**< Octets seen, as on the wire. */
+#define HAIL_FIELD_APP_NAME 22 /**< Names an application for people. */
+
+/**
+ * The same call fails again, always.
+ */
+#define HAIL_RETRY_NEVER 0
+
+/**
+ * The same call may succeed later; what retries by itself does so.
+ */
+#define HAIL_RETRY_LATER 1
+
+/**
+ * Only after the configuration, the enrolment or a file was changed.
+ */
+#define HAIL_RETRY_AFTER_CONFIG 2
+
+/**
+ * Nothing is logged.
+ */
+#define HAIL_LOG_OFF 0
+
+/**
+ * A bug, or a loss.
+ */
+#define HAIL_LOG_ERROR 1
+
+/**
+ * Something does not work, and is tried again or left out.
+ */
+#define HAIL_LOG_WARNING 2
+
+/**
+ * Objects and links come and go.
+ */
+#define HAIL_LOG_INFO 3
+
+/**
+ * Each result, rule and flow.
+ */
+#define HAIL_LOG_DEBUG 4
+
+/**
+ * The options of a gateway and a recogniser.
+ */
+#define HAIL_ROLE_GATEWAY 1
+
+/**
+ * The options of a back end.
+ */
+#define HAIL_ROLE_BACKEND 2
+
+/**
+ * TCP, in a record.
+ */
+#define HAIL_PROTOCOL_TCP 1
+
+/**
+ * UDP, in a record.
+ */
+#define HAIL_PROTOCOL_UDP 2
+
+/**
+ * Not connected; tries again by itself unless it left.
+ */
+#define HAIL_GATEWAY_DOWN 1
+
+/**
+ * Waits for the connection.
+ */
+#define HAIL_GATEWAY_CONNECTING 2
+
+/**
+ * Waits for the answer to its registration.
+ */
+#define HAIL_GATEWAY_REGISTERING 3
+
+/**
+ * Registered.
+ */
+#define HAIL_GATEWAY_ACTIVE 4
+
+/**
+ * Waits for the answer to its deregistration.
+ */
+#define HAIL_GATEWAY_LEAVING 5
+
+/**
+ * Ethernet frames, for hail_gateway_feed() and hail_recognizer_feed(). The numbers are those of capture files
+ * (LINKTYPE_...): 0 BSD loopback, 101 and 228 and 229 raw IP, 113 and 276 Linux cooked.
+ */
+#define HAIL_LINK_ETHERNET 1
+
+/**
+ * Packets that begin with their IP header.
+ */
+#define HAIL_LINK_RAW 101
+
+/**
+ * The word of this gateway alone is enough, where others must agree.
+ */
+#define HAIL_ENROL_TRUSTED 1
+
+/**
+ * A back end's end of the gateway protocol, with its store and its training.
+ */
+typedef struct hail_backend hail_backend;
+
+/**
+ * Octets that the library gave. They are wiped when they are freed, since they may be a key.
+ */
+typedef struct hail_buffer hail_buffer;
+
+/**
+ * A set of options, each with a name and a default: docs/options.md has them all. It belongs to no loop, and may be
+ * freed once an object was made of it.
+ */
+typedef struct hail_config hail_config;
+
+/**
+ * Something that happened: a kind, and fields. It lives until the next hail_loop_next_event(), hail_loop_step() or
+ * hail_loop_run() on its loop, or until the loop is freed, and so does all that it points to.
+ */
+typedef struct hail_event hail_event;
+
+/**
+ * A gateway's end of the gateway protocol, and its recognition of flows.
+ */
+typedef struct hail_gateway hail_gateway;
+
+/**
+ * Owns sockets and timers. All else is made on one.
+ */
+typedef struct hail_loop hail_loop;
+
+/**
+ * Names the applications of flows, for a program that shares nothing.
+ */
+typedef struct hail_recognizer hail_recognizer;
+
+/**
+ * What became of a call: HAIL_OK, or one of HAIL_ERR_..., all of which are negative. -1 to -19 the caller, -20 to -39
+ * I/O and TLS, -40 to -59 queues and storage, -60 to -79 the protocol, -80 to -89 channels, from -90 fatal.
+ */
+typedef int32_t hail_status;
+
+/**
+ * Takes a line of the log. `user` is what was given with the callback; `level` is a HAIL_LOG_...; `text` lives for the
+ * length of the call, is one line and has no line end.
+ */
+typedef void (*hail_log_fn)(void *user, int32_t level, const char *text);
+
+/**
+ * What an application's flows look like from outside: `struct hail_record record = { sizeof record };`, then the rest.
+ */
+typedef struct hail_record {
+    /**
+     * sizeof(struct hail_record). Later versions may add fields behind; octets that a version does not know must be 0.
+     */
+    uint32_t size;
+    /**
+     * AppID: what the application is called on the wire.
+     */
+    uint32_t app;
+    /**
+     * The end inside, 16 octets in network order, IPv4 as ::ffff:a.b.c.d.
+     */
+    uint8_t local_address[16];
+    /**
+     * The end outside.
+     */
+    uint8_t remote_address[16];
+    /**
+     * Port of the end inside.
+     */
+    uint16_t local_port;
+    /**
+     * Port of the end outside.
+     */
+    uint16_t remote_port;
+    /**
+     * HAIL_PROTOCOL_TCP or HAIL_PROTOCOL_UDP.
+     */
+    uint8_t protocol;
+    /**
+     * 0.
+     */
+    uint8_t reserved[3];
+} hail_record;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The library's version, such as "0.1.0". Static.
+ */
+const char *hail_version(void);
+
+/**
+ * One line for people about a status: what it means and what to do. Static. For a number that is no status, "unknown
+ * status".
+ */
+const char *hail_status_text(hail_status status);
+
+/**
+ * Whether trying again can help: a HAIL_RETRY_..., or HAIL_ERR_INVALID for a number that is no status.
+ */
+int32_t hail_status_retry(hail_status status);
+
+/**
+ * The octets of a buffer, with a NUL behind them that the size does not count; NULL for NULL.
+ */
+const uint8_t *hail_buffer_data(const struct hail_buffer *buffer);
+
+/**
+ * How many octets a buffer has; 0 for NULL.
+ */
+size_t hail_buffer_size(const struct hail_buffer *buffer);
+
+/**
+ * Frees a buffer.
+ */
+void hail_buffer_free(struct hail_buffer *buffer);
+
+/**
+ * A message as JSON. `kind` is "gateway" (IPv4 headers) or "gateway6" (IPv6); the forms are in docs/json.md.
+ *
+ * HAIL_ERR_MALFORMED: it cannot be read; `detail`, unless NULL, gets a buffer with the octet and the reason.
+ * HAIL_ERR_NOT_FOUND: there is no such kind. No other output is written on failure.
+ */
+hail_status hail_decode(const char *kind,
+                        const uint8_t *octets,
+                        size_t size,
+                        struct hail_buffer **json,
+                        struct hail_buffer **detail);
+
+/**
+ * The octets of a message that is JSON: the way back, to the same octets.
+ *
+ * HAIL_ERR_INVALID: it is no such JSON; `detail`, unless NULL, gets a buffer with the member and what is wanted there.
+ * HAIL_ERR_NOT_FOUND: there is no such kind. No other output is written on failure.
+ */
+hail_status hail_encode(const char *kind,
+                        const char *json,
+                        struct hail_buffer **octets,
+                        struct hail_buffer **detail);
+
+/**
+ * Makes a configuration in which every option has its default.
+ */
+hail_status hail_config_new(struct hail_config **config);
+
+/**
+ * Frees a configuration.
+ */
+void hail_config_free(struct hail_config *config);
+
+/**
+ * Sets an option from text: numbers in decimal, switches as "true" and "false", lists with commas.
+ *
+ * HAIL_ERR_CONFIG: there is no such option, or its value cannot be used; hail_config_detail() says why.
+ */
+hail_status hail_config_set(struct hail_config *config, const char *name, const char *value);
+
+/**
+ * Sets an option from octets, for secrets, which are never shown again. Text options take UTF-8.
+ *
+ * HAIL_ERR_CONFIG: as hail_config_set().
+ */
+hail_status hail_config_set_bytes(struct hail_config *config,
+                                  const char *name,
+                                  const uint8_t *value,
+                                  size_t size);
+
+/**
+ * Every option that a role (HAIL_ROLE_...) understands with what holds, as TOML; secrets only as set or not set.
+ */
+hail_status hail_config_dump(const struct hail_config *config,
+                             int32_t role,
+                             struct hail_buffer **toml);
+
+/**
+ * What failed last on this configuration. Empty when nothing did yet; valid until the next failure.
+ */
+const char *hail_config_detail(const struct hail_config *config);
+
+/**
+ * Makes a loop.
+ *
+ * HAIL_ERR_IO: the system has no descriptors left.
+ */
+hail_status hail_loop_new(struct hail_loop **loop);
+
+/**
+ * Frees a loop: its sockets are closed, its events are gone. What was made on it may be freed before or after; calls
+ * on it then answer HAIL_ERR_INVALID.
+ */
+void hail_loop_free(struct hail_loop *loop);
+
+/**
+ * The descriptor to wait on, for reading: one for the loop's whole life. A negative status on failure.
+ */
+int32_t hail_loop_fd(const struct hail_loop *loop);
+
+/**
+ * How long to wait at most, in milliseconds; -1 for as long as it takes; 0 when there is something to do, and on
+ * failure, which the step after it then tells of.
+ */
+int32_t hail_loop_timeout_ms(const struct hail_loop *loop);
+
+/**
+ * One turn, without waiting: reads and writes what the sockets allow, lets due timers fire, commits the stores once.
+ * Events of it are pulled with hail_loop_next_event().
+ *
+ * HAIL_ERR_IO: the system refuses to say what is ready. HAIL_ERR_PANIC: free the loop.
+ */
+hail_status hail_loop_step(struct hail_loop *loop);
+
+/**
+ * Turns the loop until an event waits to be pulled, hail_loop_wake() is called or a signal comes: HAIL_OK; or until
+ * `limit_ms` milliseconds are over: HAIL_ERR_TIMEOUT. A limit of -1 is none.
+ */
+hail_status hail_loop_run(struct hail_loop *loop,
+                          int32_t limit_ms);
+
+/**
+ * Ends a wait on the loop's descriptor and hail_loop_run(), now or the next one. From any thread, from a callback, and
+ * from a signal handler.
+ */
+hail_status hail_loop_wake(const struct hail_loop *loop);
+
+/**
+ * The next event, or NULL when none is left. The one before it is gone.
+ */
+const struct hail_event *hail_loop_next_event(struct hail_loop *loop);
+
+/**
+ * What failed last on this loop or on what was made on it: what, on what, and what to do. It holds no secret. Empty
+ * when nothing failed yet; valid until the next failure.
+ */
+const char *hail_loop_detail(const struct hail_loop *loop);
+
+/**
+ * Says that the device has another network now: pauses before a new try end at once, live links are tried, and names
+ * are looked up anew.
+ */
+hail_status hail_loop_network_changed(struct hail_loop *loop);
+
+/**
+ * Sends log lines up to `level` (a HAIL_LOG_...) to a callback, which must stay good until it is replaced or the loop
+ * is freed. NULL, or HAIL_LOG_OFF, stops them. Lines hold no secret and no address.
+ */
+hail_status hail_loop_set_log(struct hail_loop *loop,
+                              int32_t level,
+                              hail_log_fn callback,
+                              void *user);
+
+/**
+ * Puts an address that is text ("192.0.2.1", "2001:db8::1") into the 16 octets of a record.
+ *
+ * HAIL_ERR_INVALID: it is no address; host names are not looked up.
+ */
+hail_status hail_address_parse(const char *address, uint8_t *octets);
+
+/**
+ * What happened: a HAIL_EVENT_...; 0 for NULL.
+ */
+uint32_t hail_event_kind(const struct hail_event *event);
+
+/**
+ * The name of a kind of event in snake case, such as "registered". Static; empty for a number that is no kind.
+ */
+const char *hail_event_name(uint32_t kind);
+
+/**
+ * The object that it happened to, to be compared with the pointers you hold; NULL once that object was freed.
+ */
+const void *hail_event_source(const struct hail_event *event);
+
+/**
+ * The `user` that was given when that object was made.
+ */
+void *hail_event_user(const struct hail_event *event);
+
+/**
+ * 1 when the event carries this field (a HAIL_FIELD_...), else 0.
+ */
+int32_t hail_event_has(const struct hail_event *event, uint32_t field);
+
+/**
+ * A field that is a number; 0 when the event has none such. HAIL_FIELD_STATUS is a hail_status: cast it.
+ */
+uint64_t hail_event_u64(const struct hail_event *event, uint32_t field);
+
+/**
+ * A field that is text; NULL when the event has none such.
+ */
+const char *hail_event_text(const struct hail_event *event, uint32_t field);
+
+/**
+ * A field that is octets, their number in `size`; NULL, and `size` left alone, when the event has none such.
+ */
+const uint8_t *hail_event_bytes(const struct hail_event *event, uint32_t field, size_t *size);
+
+/**
+ * The two ends, protocol and application of an event about a flow or result (HAIL_EVENT_RESULT, _ACKNOWLEDGED,
+ * _IDENTIFIED, _FLOW) as a record, whose `size` you set. An application that is not known is 0.
+ *
+ * HAIL_ERR_NOT_FOUND: the event is of another kind.
+ */
+hail_status hail_event_record(const struct hail_event *event,
+                              struct hail_record *record);
+
+/**
+ * Makes a gateway on a loop. It registers from the next step on and stays registered by itself; HAIL_EVENT_REGISTERED,
+ * _REFUSED and _DOWN tell how that goes. `user` comes back with each of its events.
+ *
+ * HAIL_ERR_CONFIG: the option `backend` is missing, or one cannot be used. HAIL_ERR_PATTERN: the rules file.
+ */
+hail_status hail_gateway_new(struct hail_loop *loop,
+                             const struct hail_config *config,
+                             void *user,
+                             struct hail_gateway **gateway);
+
+/**
+ * Frees a gateway: its connection is closed without a word (hail_gateway_leave() says one), its events are gone.
+ */
+void hail_gateway_free(struct hail_gateway *gateway);
+
+/**
+ * Where it stands: a HAIL_GATEWAY_..., or a negative status on failure.
+ */
+int32_t hail_gateway_state(const struct hail_gateway *gateway);
+
+/**
+ * Tells the back end which application is at a remote end. The report is kept, over lost links, until
+ * HAIL_EVENT_ACKNOWLEDGED says that it is durable there.
+ *
+ * HAIL_ERR_FULL: `max_reports` wait already; HAIL_EVENT_WRITABLE says when there is room.
+ * HAIL_ERR_UNSUPPORTED: an IPv6 flow with `family` = 4.
+ */
+hail_status hail_gateway_report(struct hail_gateway *gateway, const struct hail_record *record);
+
+/**
+ * Tells the back end the features of a flow of an application that is unlike those before it: at most 256 words.
+ *
+ * HAIL_ERR_WORDS: there are more. HAIL_ERR_FULL: as hail_gateway_report().
+ */
+hail_status hail_gateway_report_features(struct hail_gateway *gateway,
+                                         uint32_t app,
+                                         const uint32_t *words,
+                                         size_t count);
+
+/**
+ * What others recognised at a remote end: 16 octets of address, port, HAIL_PROTOCOL_....
+ *
+ * HAIL_ERR_NOT_FOUND: nothing is known about it.
+ */
+hail_status hail_gateway_result(const struct hail_gateway *gateway,
+                                const uint8_t *address,
+                                uint16_t port,
+                                uint8_t protocol,
+                                uint32_t *app);
+
+/**
+ * Reports that wait for their acknowledgement, in `count`: once it is 0, all that was reported is durable.
+ */
+hail_status hail_gateway_pending(const struct hail_gateway *gateway, size_t *count);
+
+/**
+ * Leaves the back end in order, and stays away until hail_gateway_join(). HAIL_EVENT_DEREGISTERED says that it is done.
+ */
+hail_status hail_gateway_leave(struct hail_gateway *gateway);
+
+/**
+ * Registers now, without waiting for a pause: after leaving, or when the operator has allowed the gateway again.
+ */
+hail_status hail_gateway_join(struct hail_gateway *gateway);
+
+/**
+ * Changes the pause between heartbeats, at least 1 ms; holds from the next heartbeat on.
+ */
+hail_status hail_gateway_set_heartbeat_ms(struct hail_gateway *gateway, uint32_t heartbeat_ms);
+
+/**
+ * Feeds a captured frame to recognition. `link_type` is a LINKTYPE_ number such as HAIL_LINK_ETHERNET; `time_us` is 0
+ * for now, or microseconds of any clock of yours that the frames of this gateway keep to. What is recognised is told to
+ * the back end, and to you by HAIL_EVENT_FLOW.
+ *
+ * HAIL_ERR_MALFORMED: it is no IP packet; it is counted and otherwise ignored. HAIL_ERR_STATE: `rules` is none.
+ * HAIL_ERR_FULL: too many events wait: step the loop, pull them, and feed it again.
+ */
+hail_status hail_gateway_feed(struct hail_gateway *gateway,
+                              uint32_t link_type,
+                              uint64_t time_us,
+                              const uint8_t *frame,
+                              size_t size);
+
+/**
+ * Ends every flow, for a capture that is over: each tells its last event.
+ *
+ * HAIL_ERR_STATE: `rules` is none.
+ */
+hail_status hail_gateway_finish(struct hail_gateway *gateway);
+
+/**
+ * A counter by name, such as "resent", or "recognize.flows" for those of recognition: docs/counters.md has them all.
+ *
+ * HAIL_ERR_NOT_FOUND: there is none by that name.
+ */
+hail_status hail_gateway_counter(const struct hail_gateway *gateway,
+                                 const char *name,
+                                 uint64_t *value);
+
+/**
+ * Makes a recogniser on a loop, by the options `rules`, `inside` and `max_flows`.
+ *
+ * HAIL_ERR_CONFIG: an option cannot be used, or `rules` is none. HAIL_ERR_PATTERN: the rules file.
+ */
+hail_status hail_recognizer_new(struct hail_loop *loop,
+                                const struct hail_config *config,
+                                void *user,
+                                struct hail_recognizer **recognizer);
+
+/**
+ * Frees a recogniser.
+ */
+void hail_recognizer_free(struct hail_recognizer *recognizer);
+
+/**
+ * Feeds a captured frame, as hail_gateway_feed(). A flow tells its HAIL_EVENT_FLOW when it ends.
+ *
+ * HAIL_ERR_MALFORMED: it is no IP packet; it is counted and otherwise ignored. HAIL_ERR_FULL: too many events wait:
+ * step the loop, pull them, and feed it again.
+ */
+hail_status hail_recognizer_feed(struct hail_recognizer *recognizer,
+                                 uint32_t link_type,
+                                 uint64_t time_us,
+                                 const uint8_t *frame,
+                                 size_t size);
+
+/**
+ * Ends every flow, for a capture that is over: each tells its HAIL_EVENT_FLOW.
+ */
+hail_status hail_recognizer_finish(struct hail_recognizer *recognizer);
+
+/**
+ * A counter by name, such as "flows": docs/counters.md has them all.
+ *
+ * HAIL_ERR_NOT_FOUND: there is none by that name.
+ */
+hail_status hail_recognizer_counter(const struct hail_recognizer *recognizer,
+                                    const char *name,
+                                    uint64_t *value);
+
+/**
+ * Makes a back end on a loop: opens its store and listens. `user` comes back with each of its events.
+ *
+ * HAIL_ERR_CONFIG: an option cannot be used. HAIL_ERR_LISTEN: an address is taken. HAIL_ERR_STORE, _CORRUPT, _VERSION,
+ * _LOCKED: the store's file.
+ */
+hail_status hail_backend_new(struct hail_loop *loop,
+                             const struct hail_config *config,
+                             void *user,
+                             struct hail_backend **backend);
+
+/**
+ * Frees a back end: its sockets are closed, its events are gone, and what was not yet told to be durable may be lost.
+ */
+void hail_backend_free(struct hail_backend *backend);
+
+/**
+ * Where it listens: address and port, in the order of the option `listen`, from 0. The text lives as long as the
+ * back end.
+ *
+ * HAIL_ERR_NOT_FOUND: it listens on fewer.
+ */
+hail_status hail_backend_address(const struct hail_backend *backend,
+                                 size_t index,
+                                 const char **address,
+                                 uint16_t *port);
+
+/**
+ * Enrols a gateway by its key (32 octets, as hail_identity_generate() gives them), or changes its enrolment. `name` is
+ * for people, at most 255 octets; `group` is whom it shares with, at most 64; `flags` is 0 or HAIL_ENROL_TRUSTED.
+ * `ticket`, unless NULL, gets a number: the HAIL_EVENT_DURABLE with this ticket or a later one says that it is kept.
+ *
+ * HAIL_ERR_INVALID: name, group or flags.
+ */
+hail_status hail_backend_enrol(struct hail_backend *backend,
+                               const uint8_t *key_id,
+                               const char *name,
+                               const char *group,
+                               uint32_t flags,
+                               uint64_t *ticket);
+
+/**
+ * Takes a gateway's enrolment back: its registration ends at once. `ticket` as hail_backend_enrol().
+ *
+ * HAIL_ERR_NOT_FOUND: no gateway is enrolled with this key.
+ */
+hail_status hail_backend_revoke(struct hail_backend *backend, const uint8_t *key_id, uint64_t *ticket);
+
+/**
+ * Takes a gateway off and bars it until hail_backend_allow(). `ticket` as hail_backend_enrol().
+ *
+ * HAIL_ERR_NOT_FOUND: no gateway is enrolled with this key.
+ */
+hail_status hail_backend_deregister(struct hail_backend *backend, const uint8_t *key_id, uint64_t *ticket);
+
+/**
+ * Lets a gateway that was taken off register again. `ticket` as hail_backend_enrol().
+ *
+ * HAIL_ERR_NOT_FOUND: no gateway is enrolled with this key.
+ */
+hail_status hail_backend_allow(struct hail_backend *backend, const uint8_t *key_id, uint64_t *ticket);
+
+/**
+ * Takes off a gateway that proved no key, by the HAIL_FIELD_GATEWAY of its events. It may register again.
+ *
+ * HAIL_ERR_NOT_FOUND: it is not registered now.
+ */
+hail_status hail_backend_disconnect(struct hail_backend *backend, uint64_t gateway);
+
+/**
+ * Adds a rule: a regex over octets by which gateways recognise an application; for one group, or for all when `group`
+ * is NULL. `ticket` as hail_backend_enrol().
+ *
+ * HAIL_ERR_PATTERN: it is empty, over 1023 octets, or holds a NUL (write \x00). Whether it can be compiled each gateway
+ * finds for itself: HAIL_EVENT_RULE_REJECTED.
+ */
+hail_status hail_backend_set_rule(struct hail_backend *backend,
+                                  const char *group,
+                                  uint32_t app,
+                                  const uint8_t *pattern,
+                                  size_t size,
+                                  uint64_t *ticket);
+
+/**
+ * Removes a rule of a group, or of all when `group` is NULL; a NULL `pattern` removes every rule of the application.
+ * `ticket` as hail_backend_enrol().
+ *
+ * HAIL_ERR_NOT_FOUND: there is no such rule.
+ */
+hail_status hail_backend_remove_rule(struct hail_backend *backend,
+                                     const char *group,
+                                     uint32_t app,
+                                     const uint8_t *pattern,
+                                     size_t size,
+                                     uint64_t *ticket);
+
+/**
+ * Sets the parameters, 1 to 256 words, of a trained rule by which a group's gateways recognise an application. `ticket`
+ * as hail_backend_enrol().
+ *
+ * HAIL_ERR_WORDS: there are none, or too many.
+ */
+hail_status hail_backend_set_parameters(struct hail_backend *backend,
+                                        const char *group,
+                                        uint32_t app,
+                                        const uint32_t *words,
+                                        size_t count,
+                                        uint64_t *ticket);
+
+/**
+ * The gateways that are registered now, as the HAIL_FIELD_GATEWAY of their events: up to `capacity` of them in
+ * `gateways`, and how many there are in `count`, which may be more. A `capacity` of 0 only counts.
+ */
+hail_status hail_backend_gateways(const struct hail_backend *backend,
+                                  uint64_t *gateways,
+                                  size_t capacity,
+                                  size_t *count);
+
+/**
+ * A counter by name, such as "registrations": docs/counters.md has them all.
+ *
+ * HAIL_ERR_NOT_FOUND: there is none by that name.
+ */
+hail_status hail_backend_counter(const struct hail_backend *backend, const char *name, uint64_t *value);
+
+/**
+ * Makes a private key and a self-signed certificate that never expires: PEM text for the option `identity_pem`, or to be
+ * written to a file of mode 0600 for `identity_file`. `name` has 1 to 64 characters; a host name or address is also
+ * what the certificate vouches for. `key_id` gets 32 octets: what a back end enrols, and what a gateway pins.
+ *
+ * HAIL_ERR_INVALID: the name; `detail`, unless NULL, says why.
+ */
+hail_status hail_identity_generate(const char *name,
+                                   struct hail_buffer **pem,
+                                   uint8_t *key_id,
+                                   struct hail_buffer **detail);
+
+/**
+ * The 32 octets that name the key of a certificate: SHA-256 over its SubjectPublicKeyInfo. The first certificate of the
+ * PEM text counts; a private key may stand beside it.
+ *
+ * HAIL_ERR_CONFIG: there is no certificate that can be read; `detail`, unless NULL, says why.
+ */
+hail_status hail_identity_key_id(const uint8_t *pem,
+                                 size_t size,
+                                 uint8_t *key_id,
+                                 struct hail_buffer **detail);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* HAILPOST_H */

@@ -1,0 +1,211 @@
+//! The header, the symbol map and the tables of the documents are made from the source. This test fails when one of
+//! them differs, and with HAILPOST_BLESS=1 writes it anew.
+#![cfg(all(feature = "ffi", feature = "gateway", feature = "backend"))]
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use hailpost::{
+    config::{OPTIONS, OptionKind, Role},
+    gateway::{BackendCounters, GatewayCounters},
+    node::{EventKind, Field},
+    recognize,
+    status::{Retry, Status},
+};
+
+/// Modules of the C face, in the order in which the header has them.
+const MODULES: [&str; 11] = [
+    "status",
+    "log",
+    "codec",
+    "config",
+    "event_loop",
+    "record",
+    "event",
+    "gateway",
+    "recognizer",
+    "backend",
+    "identity",
+];
+
+fn root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Holds a file against what it should be, or writes it.
+fn settle(path: &str, wanted: &str) {
+    let file = root(path);
+    if std::env::var_os("HAILPOST_BLESS").is_some() {
+        return fs::write(file, wanted).unwrap();
+    }
+    let found = fs::read_to_string(file).unwrap_or_default();
+    let differs = found.lines().zip(wanted.lines()).position(|(a, b)| a != b);
+    let line = differs.unwrap_or(found.lines().count().min(wanted.lines().count())) + 1;
+    assert!(
+        found == wanted,
+        "{path} differs from the source at line {line}: HAILPOST_BLESS=1 cargo test --test header"
+    );
+}
+
+/// A document comment as plain text: ``[`crate::status::Status`]`` is `Status`.
+fn plain(help: &str) -> String {
+    let mut text = String::new();
+    let mut rest = help.trim();
+    while let Some((before, after)) = rest.split_once("[`") {
+        let (link, after) = after.split_once("`]").expect("a link ends");
+        text += before;
+        text += link.rsplit("::").next().expect("a path has an end");
+        rest = after;
+    }
+    (text + rest).replace('`', "")
+}
+
+fn define(out: &mut String, help: &str, name: &str, number: impl std::fmt::Display) {
+    writeln!(out, "#define {name} {number} /**< {} */", plain(help)).unwrap();
+}
+
+fn defines() -> String {
+    let mut out = String::new();
+    for status in Status::ALL {
+        let retry = match (status, status.retry()) {
+            (Status::Ok, _) => "",
+            (_, Retry::Never) => " Retry: never.",
+            (_, Retry::Later) => " Retry: later.",
+            (_, Retry::AfterConfig) => " Retry: after a change.",
+        };
+        let number = if *status == Status::Ok { "0".to_owned() } else { format!("({})", status.number()) };
+        define(&mut out, &format!("{}.{retry}", status.text()), status.constant(), number);
+    }
+    out.push('\n');
+    for kind in EventKind::ALL {
+        define(&mut out, kind.help(), &constant("EVENT", kind.name()), *kind as u32);
+    }
+    out.push('\n');
+    for field in Field::ALL {
+        define(&mut out, field.help(), &constant("FIELD", field.name()), *field as u32);
+    }
+    out.trim_end().to_owned()
+}
+
+fn constant(class: &str, name: &str) -> String {
+    format!("HAIL_{class}_{}", name.to_uppercase())
+}
+
+/// The header, from one source file after the other: cbindgen has an order of its own among kinds of items only.
+fn header() -> String {
+    let contract = fs::read_to_string(root("src/ffi/contract.txt")).unwrap();
+    let comment: String =
+        contract.lines().map(|line| format!(" * {line}").trim_end().to_owned() + "\n").collect();
+    let mut config = cbindgen::Config::from_file(root("cbindgen.toml")).unwrap();
+    config.header = Some(format!(
+        "/*\n{comment} *\n * SPDX-License-Identifier: MIT OR Apache-2.0\n * Generated from the source: see tests/header.rs.\n */"
+    ));
+    config.after_includes = Some(format!("\n{}", defines()));
+    let builder = cbindgen::Builder::new().with_config(config);
+    let sources = MODULES.iter().map(|module| root(&format!("src/ffi/{module}.rs")));
+    let bindings = sources.fold(builder, |builder, source| builder.with_src(source)).generate().unwrap();
+    let mut text = Vec::new();
+    bindings.write(&mut text);
+    String::from_utf8(text).unwrap()
+}
+
+/// The functions that a header declares.
+fn functions(header: &str) -> Vec<&str> {
+    let mut names: Vec<&str> = header
+        .lines()
+        .filter(|line| !line.starts_with([' ', '*', '/', '#']) && !line.starts_with("typedef"))
+        .filter_map(|line| line.split_once('('))
+        .filter_map(|(before, _)| before.rsplit([' ', '*']).next())
+        .filter(|name| name.starts_with("hail_"))
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn the_header_is_that_of_the_source() {
+    let header = header();
+    settle("include/hailpost.h", &header);
+    for kind in EventKind::ALL {
+        let line = format!("#define {} {} /**< ", constant("EVENT", kind.name()), *kind as u32);
+        assert!(header.contains(&line), "{line}");
+    }
+    for field in Field::ALL {
+        assert!(header.contains(&format!(
+            "#define {} {} /**< ",
+            constant("FIELD", field.name()),
+            *field as u32
+        )));
+    }
+    for status in Status::ALL.iter().skip(1) {
+        assert!(header.contains(&format!("#define {} ({}) /**< ", status.constant(), status.number())));
+    }
+    for wrong in ["[`", "Option<", "crate::"] {
+        assert!(!header.contains(wrong), "{wrong:?}");
+    }
+}
+
+#[test]
+fn the_map_lists_what_the_header_declares() {
+    let header = header();
+    let names = functions(&header);
+    // The source is asked too, so that a function which cbindgen passes over is noticed.
+    let mut exported = 0;
+    for entry in fs::read_dir(root("src/ffi")).unwrap() {
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+        exported += text.matches("#[unsafe(no_mangle)]").count();
+    }
+    assert_eq!(names.len(), exported);
+    assert!(names.len() < 120, "STYLE section 3");
+    let list: String = names.iter().map(|name| format!("        {name};\n")).collect();
+    settle("include/hailpost.map", &format!("HAIL_0.1 {{\n    global:\n{list}    local:\n        *;\n}};\n"));
+}
+
+#[test]
+fn the_tables_of_the_documents_are_those_of_the_source() {
+    let mut text = "# Options\n\nEvery option of `hail_config_set`, of Python's keyword arguments, of the program and of a TOML \
+         file. Made from the table in `src/config.rs`.\n"
+        .to_owned();
+    for (role, title) in [
+        (Role::Any, "Of both ends"),
+        (Role::Gateway, "Of a gateway and a recogniser"),
+        (Role::Backend, "Of a back end"),
+    ] {
+        write!(text, "\n## {title}\n\n| option | takes | default | |\n| --- | --- | --- | --- |\n").unwrap();
+        for option in OPTIONS.iter().filter(|option| option.role == role) {
+            let takes = match option.kind {
+                OptionKind::Millis => "milliseconds".to_owned(),
+                OptionKind::Number(from, to) => format!("{from} to {to}"),
+                OptionKind::Switch => "true or false".to_owned(),
+                OptionKind::Text => "text".to_owned(),
+                OptionKind::Path => "path".to_owned(),
+                OptionKind::Urls => "URLs".to_owned(),
+                OptionKind::Networks => "networks".to_owned(),
+                OptionKind::Secret => "octets, never shown".to_owned(),
+            };
+            let default = option.default.replace(',', ", ");
+            let default = if default.is_empty() { default } else { format!("`{default}`") };
+            writeln!(text, "| `{}` | {takes} | {default} | {} |", option.name, option.help).unwrap();
+        }
+    }
+    settle("docs/options.md", &text);
+
+    let mut text = "# Counters\n\nWhat `hail_gateway_counter`, `hail_recognizer_counter` and `hail_backend_counter` know by \
+         name. A gateway's recognition has the prefix `recognize.`. Made from the source.\n"
+        .to_owned();
+    let lists: [(&str, Vec<_>); 3] = [
+        ("gateway", GatewayCounters::default().list().collect()),
+        ("recogniser", recognize::Counters::default().list().collect()),
+        ("back end", BackendCounters::default().list().collect()),
+    ];
+    for (title, list) in lists {
+        write!(text, "\n## Of a {title}\n\n| counter | counts |\n| --- | --- |\n").unwrap();
+        for (name, help, _) in list {
+            writeln!(text, "| `{name}` | {help} |").unwrap();
+        }
+    }
+    settle("docs/counters.md", &text);
+}
