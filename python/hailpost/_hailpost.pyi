@@ -265,6 +265,7 @@ class Gateway:
         """Takes in a capture file (pcap or pcapng) and ends its flows. Returns how many frames it had.
 
         Those that are not IP are passed over. MalformedError for a file that is damaged or cut; what stood before counts.
+        FullError when more than 65,536 events wait: feed() a larger one frame by frame, and read the events in between.
         """
     def leave(self) -> None:
         """Leaves the backend in order and stays away until join()."""

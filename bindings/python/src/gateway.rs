@@ -153,7 +153,8 @@ impl Gateway {
     }
 
     /// Takes in a capture file (pcap or pcapng) and ends its flows. Returns how many frames it had; those that are not IP
-    /// are passed over. MalformedError for a file that is damaged or cut; what stood before counts.
+    /// are passed over. MalformedError for a file that is damaged or cut; what stood before counts. FullError when more than
+    /// 65,536 events wait: feed() a larger one frame by frame, and read the events in between.
     fn feed_pcap(&self, py: Python<'_>, path: &Bound<'_, PyAny>) -> PyResult<u64> {
         let path = values::path(path)?;
         let mut reader = py.detach(|| open_capture(&path)).or_raise(py)?;
