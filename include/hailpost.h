@@ -76,15 +76,17 @@
 #define HAIL_EVENT_REFUSED 2 /**< The back end refused this gateway: reason, text. */
 #define HAIL_EVENT_DOWN 3 /**< The link is lost, or could not be made; it is tried again: status, text. */
 #define HAIL_EVENT_SYNCED 4 /**< All that the back end held at registration is here. */
-#define HAIL_EVENT_RESULT 5 /**< The back end told of a result: the fields of a record. */
+#define HAIL_EVENT_RESULT 5 /**< The back end told of a result: the fields of a record. app 0 takes an earlier one back. */
 #define HAIL_EVENT_RULES 6 /**< The set of rules changed: count rules hold. */
-#define HAIL_EVENT_PARAMETERS 7 /**< A trained rule came: app. */
+#define HAIL_EVENT_PARAMETERS 7 /**< A trained rule came: app, words. */
 #define HAIL_EVENT_ACKNOWLEDGED 8 /**< A report is durable at the back end: the fields of a record. */
 #define HAIL_EVENT_WRITABLE 9 /**< There is room for reports again. */
 #define HAIL_EVENT_DEREGISTERED 10 /**< Off the back end's list: by_backend. */
 #define HAIL_EVENT_FEATURES_ACKNOWLEDGED 11 /**< Reported features are durable at the back end: app. */
 #define HAIL_EVENT_FLOW 12 /**< A flow was recognised, or ended without: five-tuple, app, how, packets, octets. */
 #define HAIL_EVENT_RULE_REJECTED 13 /**< A rule that came cannot be used and is left out: app, text. */
+#define HAIL_EVENT_REPORT_DROPPED 14 /**< A report was given up, which a plain back end never acknowledged: the fields of a record. */
+#define HAIL_EVENT_FEATURES_DROPPED 15 /**< Reported features were given up, which a plain back end never acknowledged: app. */
 #define HAIL_EVENT_GATEWAY_REGISTERED 20 /**< A gateway registered: gateway, name, group, key. */
 #define HAIL_EVENT_GATEWAY_SYNCED 21 /**< A gateway acknowledged its first sync. */
 #define HAIL_EVENT_GATEWAY_REFUSED 22 /**< Somebody was refused: key, reason, text. */
