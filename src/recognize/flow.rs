@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
-use foldhash::{SharedSeed, fast::FoldHasher};
+use foldhash::{SharedSeed, quality::FoldHasher};
 use hashbrown::HashTable;
 
 use super::{AppId, automaton::StateId, condition::Side, features::FlowFeatures};
@@ -234,6 +234,21 @@ struct Seed {
     shared: SharedSeed,
 }
 
+impl Seed {
+    /// Any number will do. Foldhash multiplies with what it is seeded with, so zeros and regular bits are spread first.
+    fn new(seed: u64) -> Seed {
+        Seed { own: spread(seed), shared: SharedSeed::from_u64(spread(!seed)) }
+    }
+}
+
+/// The output function of SplitMix64.
+fn spread(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
 impl fmt::Debug for Seed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Seed")
@@ -260,7 +275,7 @@ impl FlowTable {
             free: Vec::new(),
             used: 0,
             orders: [Order { newest: NO_FLOW, oldest: NO_FLOW }; 2],
-            seed: Seed { own: seed, shared: SharedSeed::from_u64(seed) },
+            seed: Seed::new(seed),
         }
     }
 
@@ -413,6 +428,8 @@ fn slot(chunks: &[Box<[Flow]>], at: u32) -> &Flow {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     fn key(port: u16) -> Key {
@@ -429,6 +446,26 @@ mod tests {
         let tuple = table.flow(at).key.five_tuple();
         assert_eq!(tuple.initiator.to_string(), "10.0.0.1:1");
         assert_eq!(tuple.responder.to_string(), "[::1]:443");
+    }
+
+    #[test]
+    fn hashes_are_spread_whatever_the_seed() {
+        for seed in [0, 1, 0x9e37_79b9_7f4a_7c15, u64::MAX] {
+            let seed = Seed::new(seed);
+            let mut low = HashSet::new();
+            let mut all = HashSet::new();
+            for host in 0..64u8 {
+                for port in 0..256 {
+                    let (a, b) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 1, host]));
+                    let hash = Key::new(true, (a, 40_000 + port), (b, 443)).hash(&seed);
+                    low.insert(hash % 16_384);
+                    all.insert(hash);
+                }
+            }
+            assert_eq!(all.len(), 16_384, "{seed:?}");
+            // Of as many numbers drawn at random, 1 - 1/e are different.
+            assert!(low.len() > 9_800, "{}", low.len());
+        }
     }
 
     #[test]
