@@ -87,8 +87,8 @@ pub fn cases() -> Vec<Case> {
         // A name as a request's target, for a proxy.
         tcp!("netflix", 3128, >b"CONNECT www.netflix.com:443 HTTP/1.1\r\nHost: www.netflix.com:443\r\n\r\n"),
         // The host says more than the program that asks.
-        tcp!("google", 80, >b"GET / HTTP/1.1\r\nUser-Agent: AppleCoreMedia/1.0.0\r\nHost: www.google.com\r\n\r\n"),
-        tcp!("microsoft", 80, >b"HEAD /x HTTP/1.1\r\nUser-Agent: Microsoft BITS/7.8\r\nHost: 192.0.2.7\r\n\r\n"),
+        tcp!("google", 80, >b"GET / HTTP/1.1\r\nUser-Agent: Microsoft-Delivery-Optimization/10.0\r\nHost: www.google.com\r\n\r\n"),
+        tcp!("microsoft", 80, >b"HEAD /x HTTP/1.1\r\nUser-Agent: Windows-Update-Agent/10.0.10011.16384\r\nHost: 192.0.2.7\r\n\r\n"),
         tcp!("http", 80, >b"GET /ocsp HTTP/1.1\r\nUser-Agent: Microsoft-CryptoAPI/10.0\r\nHost: ocsp.example.org\r\n\r\n"),
         tcp!("instagram", 80, >b"GET /x.jpg HTTP/1.1\r\nUser-Agent: Instagram 10.1 (iPhone)\r\nHost: photos.example.net\r\n\r\n"),
     ]
