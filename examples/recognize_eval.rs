@@ -1,11 +1,15 @@
 //! Recognises every flow of a directory of labelled captures and prints how well that went.
 //!
 //! ```text
-//! recognize_eval [--errors] [--none] CAPTURES RULES.toml
+//! recognize_eval [--errors] [--none] [--hold-out] CAPTURES RULES.toml...
 //! ```
 //!
-//! `CAPTURES` holds `labels.tsv`, `manifest.tsv` and `pcap/`. With `--errors` each wrong flow is printed, with `--none`
-//! each labelled flow that stayed unknown.
+//! `CAPTURES` holds `labels.tsv`, `manifest.tsv` and `pcap/`. Several rules files are read as one. With `--errors` each
+//! wrong flow is printed, with `--none` each labelled flow that stayed unknown.
+//!
+//! With `--hold-out` also, for each source corpus, the figures on it alone; the figures on it without the rules that
+//! decide flows of no other corpus, which is what remains if everything that only this corpus could have taught is
+//! forgotten; and those rules, each of which has to be justified by its protocol.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,72 +21,47 @@ use std::{
 };
 
 use hailpost::{
-    recognize::{Config, FiveTuple, Limits, Recognizer, RulesFile, Stage},
+    recognize::{AppId, Config, FiveTuple, Limits, NamedRule, Recognizer, Rule, RuleSet, RulesFile, Stage},
     wire::capture::CaptureReader,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (flags, paths): (Vec<String>, Vec<String>) =
         std::env::args().skip(1).partition(|argument| argument.starts_with("--"));
-    let [captures, rules] = &paths[..] else {
-        return Err("usage: recognize_eval [--errors] [--none] CAPTURES RULES.toml".into());
+    let [captures, rules @ ..] = &paths[..] else {
+        return Err(USAGE.into());
     };
-    let captures = Path::new(captures);
-    let rules = RulesFile::parse(&fs::read_to_string(rules)?, Limits::default())?;
-    let names: HashMap<_, _> = rules.names().map(|(app, name)| (app, name.to_owned())).collect();
-    let set = Arc::new(rules.set);
-    let corpora: HashMap<String, String> = table(&captures.join("manifest.tsv"))?
-        .into_iter()
-        .map(|row| (row["pcap"].clone(), row["source_corpus"].clone()))
-        .collect();
-    let labels = table(&captures.join("labels.tsv"))?;
-
-    let mut found: HashMap<String, HashMap<FiveTuple, Option<String>>> = HashMap::new();
-    for file in labels.iter().map(|row| &row["pcap"]) {
-        if !found.contains_key(file) {
-            let flows = recognise(&captures.join("pcap").join(file), &set)?;
-            let named = |app| names.get(&app).cloned();
-            found.insert(
-                file.clone(),
-                flows.into_iter().map(|(flow, app)| (flow, app.and_then(named))).collect(),
-            );
-        }
+    if rules.is_empty() {
+        return Err(USAGE.into());
     }
+    let has = |flag: &str| flags.iter().any(|given| given == flag);
+    let mut text = String::new();
+    for path in rules {
+        text += &fs::read_to_string(path)?;
+    }
+    let rules = RulesFile::parse(&text, Limits::default())?;
+    let captures = Captures::load(Path::new(captures))?;
 
+    let plain = rules.rules.iter().map(|named| named.rule.clone()).collect::<Vec<_>>();
+    let found = captures.recognise(&plain)?;
     let mut all = Score::default();
     let mut by_corpus: BTreeMap<&str, Score> = BTreeMap::new();
     let mut by_app: BTreeMap<&str, Score> = BTreeMap::new();
-    let mut confusion: BTreeMap<(String, String), usize> = BTreeMap::new();
-    for row in &labels {
-        let flow = five_tuple(row)?;
-        let flows = &found[&row["pcap"]];
-        let turned = FiveTuple { initiator: flow.responder, responder: flow.initiator, ..flow };
-        let got = flows.get(&flow).or_else(|| flows.get(&turned)).cloned().flatten();
-        let want = row["app"].as_str();
-        for score in
-            [&mut all, by_corpus.entry(&corpora[&row["pcap"]]).or_default(), by_app.entry(want).or_default()]
-        {
-            score.add(want, got.as_deref());
+    let mut confusion: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for (label, found) in captures.labels.iter().zip(&found) {
+        let got = found.and_then(|(app, _)| rules.name(app));
+        let corpus = by_corpus.entry(&label.corpus).or_default();
+        for score in [&mut all, corpus, by_app.entry(&label.app).or_default()] {
+            score.add(&label.app, got);
         }
-        let right = got.as_deref().unwrap_or("_other") == want;
-        if !right {
-            *confusion.entry((want.to_owned(), got.clone().unwrap_or("-".into()))).or_default() += 1;
+        if got.unwrap_or("_other") == label.app {
+            continue;
         }
-        let shown = match &got {
-            Some(_) => flags.iter().any(|flag| flag == "--errors"),
-            None => flags.iter().any(|flag| flag == "--none"),
-        };
-        if !right && shown {
-            println!(
-                "{} {} {} -> {} want {want} got {} ({} {})",
-                row["pcap"],
-                row["proto"],
-                flow.initiator,
-                flow.responder,
-                got.as_deref().unwrap_or("-"),
-                row["ndpi_label"],
-                row["hostname"],
-            );
+        *confusion.entry((&label.app, got.unwrap_or("-"))).or_default() += 1;
+        if has(if got.is_some() { "--errors" } else { "--none" }) {
+            let (flow, got) = (&label.flow, got.unwrap_or("-"));
+            let (from, to, want, note) = (flow.initiator, flow.responder, &label.app, &label.note);
+            println!("{} {} {from} -> {to} want {want} got {got} ({note})", label.file, flow.protocol);
         }
     }
     println!("errors (want, got, flows):");
@@ -92,6 +71,55 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{:<14} {:>6} {:>9} {:>10} {:>14}", "", "flows", "accuracy", "precision", "other claimed");
     for (name, score) in by_app.iter().chain(&by_corpus).chain([(&"all", &all)]) {
         score.print(name);
+    }
+    if has("--hold-out") {
+        let corpora: Vec<&str> = by_corpus.into_keys().collect();
+        hold_out(&captures, &rules, &found, &corpora)?;
+    }
+    Ok(())
+}
+
+const USAGE: &str = "usage: recognize_eval [--errors] [--none] [--hold-out] CAPTURES RULES.toml...";
+
+/// The application of a flow and the rule that said so, by its place in the file.
+type Found = Option<(AppId, usize)>;
+
+/// What remains of each corpus when the rules that only it asks for are forgotten, and which those are.
+fn hold_out(
+    captures: &Captures,
+    rules: &RulesFile,
+    found: &[Found],
+    corpora: &[&str],
+) -> Result<(), Box<dyn Error>> {
+    let mut used: BTreeMap<usize, BTreeMap<&str, usize>> = BTreeMap::new();
+    for (label, found) in captures.labels.iter().zip(found) {
+        if let Some((_, rule)) = found {
+            *used.entry(*rule).or_default().entry(&label.corpus).or_default() += 1;
+        }
+    }
+    println!("\n{} of {} rules decide a flow here", used.len(), rules.rules.len());
+    for corpus in corpora {
+        let own =
+            |rule: usize| used.get(&rule).is_some_and(|used| used.len() == 1 && used.contains_key(corpus));
+        let kept: Vec<&NamedRule> =
+            rules.rules.iter().enumerate().filter(|(rule, _)| !own(*rule)).map(|(_, named)| named).collect();
+        let plain: Vec<Rule> = kept.iter().map(|named| named.rule.clone()).collect();
+        let without = captures.recognise(&plain)?;
+        let mut scores = [Score::default(), Score::default()];
+        for ((label, found), without) in captures.labels.iter().zip(found).zip(&without) {
+            if label.corpus == *corpus {
+                for (score, found) in scores.iter_mut().zip([found, without]) {
+                    score.add(&label.app, found.and_then(|(app, _)| rules.name(app)));
+                }
+            }
+        }
+        println!();
+        scores[0].print(corpus);
+        scores[1].print("  its own out");
+        for (rule, named) in rules.rules.iter().enumerate().filter(|(rule, _)| own(*rule)) {
+            let pattern: String = named.rule.text.chars().take(90).collect();
+            println!("    {:>4} line {:>4} {:<12} {pattern}", used[&rule][corpus], named.line, named.name);
+        }
     }
     Ok(())
 }
@@ -131,23 +159,74 @@ impl Score {
     }
 }
 
+/// Captures in memory and what is known about their flows.
+struct Captures {
+    labels: Vec<Label>,
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+struct Label {
+    file: String,
+    corpus: String,
+    flow: FiveTuple,
+    app: String,
+    note: String,
+}
+
+impl Captures {
+    fn load(directory: &Path) -> Result<Captures, Box<dyn Error>> {
+        let corpora: HashMap<String, String> = table(&directory.join("manifest.tsv"))?
+            .into_iter()
+            .map(|row| (row["pcap"].clone(), row["source_corpus"].clone()))
+            .collect();
+        let mut labels = Vec::new();
+        let mut files = BTreeMap::new();
+        for row in table(&directory.join("labels.tsv"))? {
+            let file = row["pcap"].clone();
+            if !files.contains_key(&file) {
+                files.insert(file.clone(), fs::read(directory.join("pcap").join(&file))?);
+            }
+            labels.push(Label {
+                corpus: corpora[&file].clone(),
+                flow: five_tuple(&row)?,
+                app: row["app"].clone(),
+                note: format!("{} {}", row["ndpi_label"], row["hostname"]),
+                file,
+            });
+        }
+        Ok(Captures { labels, files })
+    }
+
+    /// What `rules` make of every labelled flow.
+    fn recognise(&self, rules: &[Rule]) -> Result<Vec<Found>, Box<dyn Error>> {
+        let rules = Arc::new(RuleSet::compile(rules, Limits::default())?);
+        let mut found = HashMap::new();
+        for (file, octets) in &self.files {
+            found.insert(file, recognise(octets, &rules)?);
+        }
+        let one = |label: &Label| {
+            let flows = &found[&label.file];
+            let FiveTuple { protocol, initiator, responder } = label.flow;
+            let turned = FiveTuple { protocol, initiator: responder, responder: initiator };
+            flows.get(&label.flow).or_else(|| flows.get(&turned)).copied().flatten()
+        };
+        Ok(self.labels.iter().map(one).collect())
+    }
+}
+
 /// One application for each five-tuple: the first that was found.
-fn recognise(
-    path: &Path,
-    rules: &Arc<hailpost::recognize::RuleSet>,
-) -> Result<HashMap<FiveTuple, Option<hailpost::recognize::AppId>>, Box<dyn Error>> {
+fn recognise(octets: &[u8], rules: &Arc<RuleSet>) -> Result<HashMap<FiveTuple, Found>, Box<dyn Error>> {
     let mut recognizer = Recognizer::new(Arc::clone(rules), Config::default());
     let mut flows = HashMap::new();
     let mut take = |recognizer: &mut Recognizer| {
         while let Some(verdict) = recognizer.poll_verdict() {
             if verdict.stage == Stage::Ended {
-                let app = flows.entry(verdict.flow).or_insert(None);
-                *app = app.or(verdict.app);
+                let found = flows.entry(verdict.flow).or_insert(None);
+                *found = found.or(verdict.app.zip(verdict.rule));
             }
         }
     };
-    let octets = fs::read(path)?;
-    let mut reader = CaptureReader::new(&octets[..])?;
+    let mut reader = CaptureReader::new(octets)?;
     while let Some(record) = reader.next_record()? {
         // What cannot be taken apart is counted by the recogniser.
         let _ = recognizer.feed(record.time, record.link_type, record.frame);
