@@ -285,14 +285,14 @@ pub unsafe extern "C" fn hail_backend_set_parameters(
         "backend",
         // SAFETY: the contract.
         unsafe {
-            ask(backend, ticket, |backend, _| {
+            ask_node(backend, ticket, |node, _| {
                 let group = text(group, "group")?;
                 let words = slice(words, count, "words")?;
                 // Before they are copied: the count may be anything.
                 if words.len() > crate::wire::gateway::MAX_WORDS {
                     return Err(Fault::new(Status::Words, "at most 256 words can travel"));
                 }
-                backend.set_parameters(group, AppId(app), words.to_vec())
+                node.set_parameters(group, AppId(app), words.to_vec())
             })
         }
     )
@@ -364,8 +364,22 @@ unsafe fn ask(
     ticket: *mut u64,
     body: impl FnOnce(&mut Backend, Time) -> Result<u64, Fault>,
 ) -> hail_status {
+    // SAFETY: the caller's promise.
+    unsafe { ask_node(backend, ticket, |node, now| body(node.backend_mut(), now)) }
+}
+
+/// The same of the node, for what its trainers must know of.
+///
+/// # Safety
+/// As of [`ask`].
+#[cfg(feature = "backend")]
+unsafe fn ask_node(
+    backend: *const hail_backend,
+    ticket: *mut u64,
+    body: impl FnOnce(&mut BackendNode, Time) -> Result<u64, Fault>,
+) -> hail_status {
     let work = |node: &mut BackendNode, now| {
-        let number = body(node.backend_mut(), now)?;
+        let number = body(node, now)?;
         // SAFETY: the caller's promise.
         if let Ok(out) = unsafe { output(ticket, "ticket") } {
             out.write(number);

@@ -124,6 +124,27 @@ fn reports_past_what_may_wait_for_the_disk_wait_at_the_gateway() {
 }
 
 #[test]
+fn a_gateway_that_floods_a_slow_disk_keeps_no_other_out() {
+    for tag in [5, 0] {
+        let config = BackendConfig { max_pending: 100, ..desk::config(V4) };
+        let mut desk = Desk::new(config);
+        let (greedy, modest) = (desk.member(1, None, tag), desk.member(2, None, 5));
+        desk.commits = false;
+        for at in 1..=500u16 {
+            desk.say(greedy, if tag == 0 { 0 } else { at }, &Body::Result(record(V4, at.into(), 7)));
+        }
+        assert_eq!((desk.backend().pending(), desk.counters().overloaded), (64, 436));
+        desk.say(modest, 1, &Body::Result(record(V4, 1000, 7)));
+        desk.commits = true;
+        desk.drain();
+        assert!(desk.heard(modest).contains(&(RESULT | ANSWER, 1)));
+        let acknowledged = desk.heard(greedy).iter().filter(|(id, _)| *id == RESULT | ANSWER).count();
+        assert_eq!(acknowledged, 64);
+        assert_eq!(desk.backend().results("home").count(), 65);
+    }
+}
+
+#[test]
 fn connections_past_the_table_are_closed_and_those_within_are_served() {
     let config = BackendConfig { max_gateways: 3, probe_addresses: false, ..desk::config(V4) };
     let mut desk = Desk::new(config);

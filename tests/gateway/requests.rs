@@ -148,6 +148,19 @@ fn what_waits_for_the_disk_is_answered_once_however_often_it_is_asked() {
 }
 
 #[test]
+fn a_tag_that_waits_for_the_disk_is_not_acknowledged_by_saying_something_else_under_it() {
+    let mut desk = Desk::new(desk::config(V4));
+    let gateway = desk.member(1, None, 5);
+    desk.commits = false;
+    desk.say(gateway, 1, &Body::Result(record(V4, 1, 7)));
+    desk.say(gateway, 1, &Body::Result(record(V4, 2, 8)));
+    assert_eq!(desk.heard(gateway), []);
+    desk.commits = true;
+    desk.drain();
+    assert_eq!(desk.heard(gateway), [(RESULT | ANSWER, 1)]);
+}
+
+#[test]
 fn a_registration_whose_answer_was_lost_is_answered_alike_and_changes_nothing() {
     let mut desk = Desk::new(desk::config(V4));
     let gateway = desk.connect(1, None);

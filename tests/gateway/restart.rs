@@ -267,3 +267,28 @@ fn one_row_an_application_and_one_seed_however_often_it_starts() {
     seeds.dedup();
     assert_eq!(seeds, [1u64.to_be_bytes().to_vec()]);
 }
+
+#[test]
+fn who_is_barred_while_the_enrolment_waits_for_the_disk_stays_out() {
+    use hailpost::node::Node;
+    let enrolment = Enrolment { name: "g".into(), group: "home".into(), trusted: false, barred: false };
+    for revoked in [false, true] {
+        let mut desk = Desk::new(closed());
+        desk.commits = false;
+        desk.backend().enrol(key(1), enrolment.clone()).unwrap();
+        desk.drain();
+        let now = desk.now;
+        let reason = if revoked {
+            desk.backend().revoke(key(1)).unwrap();
+            Reason::NOT_AUTHORISED
+        } else {
+            desk.backend().deregister(now, key(1)).unwrap();
+            Reason::BARRED
+        };
+        // The store has the enrolment now, and was not yet asked for the other.
+        assert!(desk.node.flush(now));
+        let answers = told(&mut desk, 1, 1);
+        let refusal = Body::RegisterAnswer(Outcome::refused(reason));
+        assert_eq!(decode(V4, &answers[0]).unwrap().body, refusal);
+    }
+}

@@ -215,9 +215,7 @@ impl Backend {
 
     /// Sets the parameters that a group's gateways recognise an application by, unjudged. Returns a ticket.
     fn set_parameters(&self, py: Python<'_>, group: &str, app_id: u32, words: Vec<u32>) -> PyResult<u64> {
-        self.handle.call(py, |node: &mut BackendNode, _| {
-            node.backend_mut().set_parameters(group, AppId(app_id), words)
-        })
+        self.handle.call(py, |node: &mut BackendNode, _| node.set_parameters(group, AppId(app_id), words))
     }
 
     /// The parameters that hold for an application in a group; None when there are none.

@@ -11,7 +11,8 @@ impl Backend {
         {
             let Some((ticket, effect)) = self.effects.pop_front() else { break };
             match effect {
-                Effect::Vote { peer, group, key, vote, record, tag } => {
+                Effect::Vote { peer, group, key, vote, record, tag, report } => {
+                    self.waited(peer, report);
                     if let Entry::Occupied(mut waiting) = self.waiting_words.entry((group, key, vote.voter)) {
                         *waiting.get_mut() -= 1;
                         if *waiting.get() == 0 {
@@ -25,7 +26,8 @@ impl Backend {
                         self.outputs.push_back(Output::Event(BackendEvent::Identified(info, record)));
                     }
                 }
-                Effect::Features { peer, app, words, tag } => {
+                Effect::Features { peer, app, words, tag, report } => {
+                    self.waited(peer, report);
                     self.acknowledge(peer, Kind::Features, tag);
                     if let Some(gateway) = self.info_of(peer) {
                         self.outputs.push_back(Output::Event(BackendEvent::Features { gateway, app, words }));

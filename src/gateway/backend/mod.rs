@@ -50,7 +50,7 @@ use crate::{
 use features::{FeatureBounds, Slot};
 use group::{Group, ResultPolicy, Vote};
 pub(crate) use operator::check_group;
-use peer::{Cargo, Peer, Session};
+use peer::{Cargo, Peer, Session, Waiting};
 use rules::{RuleEdit, RuleRow, Rules};
 pub use state::Open;
 
@@ -217,7 +217,7 @@ counters! {
         probes: "datagram addresses probed",
         reports: "identification results received",
         features: "feature reports received",
-        overloaded: "reports left unanswered because too many wait for the disk",
+        overloaded: "reports left unanswered because too many wait for the disk, of all or of that gateway",
         features_evicted: "feature reports dropped at a bound",
         results_evicted: "words of gateways dropped at a bound",
         results_expired: "words of gateways dropped because they were not renewed",
@@ -235,27 +235,11 @@ enum Voter {
 
 /// What waits for the disk.
 enum Effect {
-    Vote { peer: u64, group: usize, key: ResultKey, vote: Vote, record: Record, tag: u16 },
-    Features { peer: u64, app: AppId, words: Vec<u32>, tag: u16 },
+    Vote { peer: u64, group: usize, key: ResultKey, vote: Vote, record: Record, tag: u16, report: Waiting },
+    Features { peer: u64, app: AppId, words: Vec<u32>, tag: u16, report: Waiting },
     Rules(RuleEdit),
     Model(usize, AppId, Vec<u32>),
     Enrolment(KeyId, Option<Enrolment>),
-}
-
-impl Effect {
-    /// Whether it is what this peer asked for in this message.
-    fn is_of(&self, id: u64, message: &Message<'_>) -> bool {
-        let asked = message.header.tag;
-        match (self, message.body) {
-            (Effect::Vote { peer, record, tag, .. }, Body::Result(said)) => {
-                *peer == id && *tag == asked && *record == said
-            }
-            (Effect::Features { peer, app, words, tag }, Body::Features { app: of, words: said }) => {
-                *peer == id && *tag == asked && *app == of && said.iter().eq(words.iter().copied())
-            }
-            _ => false,
-        }
-    }
 }
 
 /// Where a peer is found: its socket, and its address on a listening datagram socket.
@@ -265,6 +249,9 @@ type Path = (Conn, Option<SocketAddr>);
 const MAX_VALIDATED: usize = 4096;
 /// How long a validated address may wait before it registers.
 const VALIDATED_FOR: Duration = Duration::from_secs(30);
+/// Reports of one gateway that may wait for the disk: those of a Hailpost gateway never reach it, and nobody's keep
+/// others out.
+const MAX_WAITING: usize = 64;
 /// Remote ends looked at in one sweep of expired results.
 const SWEEP: usize = 1024;
 /// How often old results are looked for.

@@ -1,6 +1,9 @@
 //! One connection of the back end, and the registration on it.
 
-use std::net::SocketAddr;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    net::SocketAddr,
+};
 
 use super::{
     BackendConfig, Path, Voter,
@@ -98,6 +101,25 @@ pub(super) struct Session {
     rules_synced: bool,
     models: u64,
     reported_synced: bool,
+    /// Its reports that wait for the disk.
+    pub waiting: Vec<Waiting>,
+}
+
+/// A report that waits for the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Waiting {
+    kind: Kind,
+    tag: u16,
+    /// Of what it says: without tags nothing else tells it from another.
+    digest: u64,
+}
+
+impl Waiting {
+    pub fn new(kind: Kind, tag: u16, what: impl Hash) -> Waiting {
+        let mut hasher = DefaultHasher::new();
+        what.hash(&mut hasher);
+        Waiting { kind, tag, digest: hasher.finish() }
+    }
 }
 
 impl Session {
@@ -126,6 +148,7 @@ impl Session {
             rules_synced: false,
             models: 0,
             reported_synced: false,
+            waiting: Vec::new(),
         })
     }
 
@@ -136,6 +159,14 @@ impl Session {
             && self.association.outstanding(Kind::ResultSync) == 0
             && self.association.outstanding(Kind::RuleSync) == 0;
         complete && !std::mem::replace(&mut self.reported_synced, true)
+    }
+
+    /// Whether the same report waits already: the same tag, or without tags the same content.
+    pub fn is_waiting(&self, report: &Waiting) -> bool {
+        self.waiting.iter().any(|waiting| match self.association.is_tagged() {
+            true => (waiting.kind, waiting.tag) == (report.kind, report.tag),
+            false => waiting == report,
+        })
     }
 
     /// Takes the gateway off.

@@ -25,7 +25,8 @@ impl Backend {
         if !matches!(kind, Kind::Result | Kind::Features | Kind::Deregister) {
             return self.counters.unexpected += 1;
         }
-        if kind != Kind::Deregister && self.effects.len() >= self.config.max_pending {
+        let is_full = self.effects.len() >= self.config.max_pending || session.waiting.len() >= MAX_WAITING;
+        if kind != Kind::Deregister && is_full {
             return self.counters.overloaded += 1;
         }
         let novelty = session.association.admit(message);
@@ -33,21 +34,26 @@ impl Backend {
             return self.counters.unexpected += 1;
         }
         let is_repeated = novelty == Novelty::Repeated;
-        let is_tagged = session.association.is_tagged();
+        let report = match message.body {
+            Body::Result(record) => Waiting::new(kind, tag, record),
+            Body::Features { app, words } => {
+                Waiting::new(kind, tag, (app, words.iter().collect::<Vec<u32>>()))
+            }
+            _ => Waiting::new(kind, tag, ()),
+        };
         // What waits for the disk is answered once it is there. A plain peer cannot tell two answers apart, so it must
         // not get one for each time it asked.
-        if (is_repeated || !is_tagged) && self.effects.iter().any(|(_, effect)| effect.is_of(id, message)) {
+        if session.is_waiting(&report) {
             self.counters.repeated += 1;
             return;
         }
-        let Some(session) = self.peers[at].as_ref().and_then(|peer| peer.session.as_ref()) else { return };
         if is_repeated {
             self.counters.repeated += 1;
             return self.acknowledge(id, kind, tag);
         }
         match message.body {
-            Body::Result(record) => self.reported(now, at, record, tag),
-            Body::Features { app, words } => self.features(now, at, app, words.iter().collect(), tag),
+            Body::Result(record) => self.reported(now, at, record, report, tag),
+            Body::Features { app, words } => self.features(now, at, app, words.iter().collect(), report, tag),
             _ => {
                 let octets = session.association.message(tag, &Body::DeregisterAnswer(Outcome::OK));
                 self.outputs.push_back(Output::Send { conn, to, octets });
@@ -56,7 +62,7 @@ impl Backend {
         }
     }
 
-    fn reported(&mut self, now: Time, at: usize, record: Record, tag: u16) {
+    fn reported(&mut self, now: Time, at: usize, record: Record, report: Waiting, tag: u16) {
         self.counters.reports += 1;
         let unix = self.unix(now);
         let Some(peer) = self.peers[at].as_ref() else { return };
@@ -76,10 +82,11 @@ impl Backend {
         }
         let op = rows::put_vote(&group.name, &key, &vote.voter, vote.app, unix);
         *self.waiting_words.entry((group_at, key, vote.voter)).or_default() += 1;
-        self.persist(vec![op], Effect::Vote { peer: id, group: group_at, key, vote, record, tag });
+        self.persist(vec![op], Effect::Vote { peer: id, group: group_at, key, vote, record, tag, report });
+        self.waits(at, report);
     }
 
-    fn features(&mut self, now: Time, at: usize, app: AppId, words: Vec<u32>, tag: u16) {
+    fn features(&mut self, now: Time, at: usize, app: AppId, words: Vec<u32>, report: Waiting, tag: u16) {
         self.counters.features += 1;
         let unix = self.unix(now);
         let Some(peer) = self.peers[at].as_ref() else { return };
@@ -89,7 +96,24 @@ impl Backend {
         self.counters.features_evicted += gone.len() as u64;
         let mut ops: Vec<Op> = gone.iter().map(|slot| rows::delete_feature(&group.name, slot)).collect();
         ops.push(rows::put_feature(&group.name, &slot, unix, &words));
-        self.persist(ops, Effect::Features { peer: id, app, words, tag });
+        self.persist(ops, Effect::Features { peer: id, app, words, tag, report });
+        self.waits(at, report);
+    }
+
+    fn waits(&mut self, at: usize, report: Waiting) {
+        if let Some(session) = self.peers[at].as_mut().and_then(|peer| peer.session.as_mut()) {
+            session.waiting.push(report);
+        }
+    }
+
+    /// A report no longer waits for the disk.
+    pub(super) fn waited(&mut self, id: u64, report: Waiting) {
+        if let Some(session) =
+            self.by_id.get(&id).and_then(|&at| self.peers[at].as_mut()).and_then(|peer| peer.session.as_mut())
+            && let Some(at) = session.waiting.iter().position(|waiting| *waiting == report)
+        {
+            session.waiting.remove(at);
+        }
     }
 
     pub(super) fn acknowledge(&mut self, id: u64, kind: Kind, tag: u16) {
