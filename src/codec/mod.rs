@@ -3,7 +3,10 @@
 //! The two ways are exact: what [`encode`] makes of a [`decode`]d message are the same octets. The forms are in
 //! `docs/json.md`.
 
+mod event;
 mod gateway;
+
+pub use event::event;
 
 use serde_json::Value;
 

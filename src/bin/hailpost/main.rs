@@ -1,1 +1,96 @@
-fn main() {}
+//! The program: everything that the library does, for people and for scripts. `hailpost help` tells what there is.
+#![forbid(unsafe_code)]
+
+mod capture;
+mod codec;
+mod control;
+mod data;
+mod events;
+mod failure;
+mod gateway;
+mod keygen;
+mod recognize;
+mod rule;
+mod serve;
+mod settings;
+mod signals;
+mod status;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use failure::Done;
+use terminal::{Out, warn};
+
+/// Keeps a device reachable: gateways that recognise traffic, and the back end that they share through.
+#[derive(Parser)]
+#[command(
+    name = "hailpost",
+    version,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "See `hailpost help COMMAND` for one command, `hailpost help exit-codes` for what its exit code means."
+)]
+struct Cli {
+    /// One JSON object a line on standard output, for scripts
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Says which application each flow of a capture belongs to
+    Recognize(recognize::Args),
+    /// Octets of a message to JSON
+    Decode(codec::DecodeArgs),
+    /// JSON to the octets of a message
+    Encode(codec::EncodeArgs),
+    /// Makes a private key with its certificate, and prints the key's id
+    Keygen(keygen::Args),
+    /// Runs a back end
+    Serve(serve::Args),
+    /// Runs a gateway, or enrols, lists, bars and revokes gateways
+    Gateway(gateway::Args),
+    /// Adds, lists and removes rules that the back end sends to gateways
+    Rule(rule::Args),
+    /// Shows what a back end holds and does
+    Status(status::Args),
+    /// What the exit codes mean
+    #[command(name = "exit-codes", long_about = failure::EXIT_CODES)]
+    ExitCodes,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut out = Out::new(cli.json);
+    let done = run(cli.command, &mut out).and_then(|()| Ok(out.flush()?));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // What was found before the failure is worth having.
+            let _ = out.flush();
+            if !failure.text.is_empty() {
+                warn(&failure.text);
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn run(command: Command, out: &mut Out) -> Done {
+    match command {
+        Command::Recognize(args) => recognize::run(&args, out),
+        Command::Decode(args) => codec::decode(&args, out),
+        Command::Encode(args) => codec::encode(&args, out),
+        Command::Keygen(args) => keygen::run(&args, out),
+        Command::Serve(args) => serve::run(&args, out),
+        Command::Gateway(args) => gateway::run(args, out),
+        Command::Rule(args) => rule::run(&args, out),
+        Command::Status(args) => status::run(&args, out),
+        Command::ExitCodes => Ok(out.line(failure::EXIT_CODES)?),
+    }
+}
