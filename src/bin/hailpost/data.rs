@@ -18,11 +18,6 @@ pub struct DataArgs {
 }
 
 impl DataArgs {
-    /// Names this directory.
-    pub fn at(dir: PathBuf) -> DataArgs {
-        DataArgs { data: Some(dir) }
-    }
-
     /// Which directory it is.
     pub fn dir(&self) -> Result<DataDir, Failure> {
         let named = self.data.clone().or_else(|| env::var_os("HAILPOST_DATA").map(PathBuf::from));

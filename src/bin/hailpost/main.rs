@@ -94,3 +94,26 @@ fn run(command: Command, out: &mut Out) -> Done {
         Command::ExitCodes => Ok(out.line(failure::EXIT_CODES)?),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound_and_every_subcommand_has_an_example() {
+        let mut cli = Cli::command();
+        cli.build();
+        cli.clone().debug_assert();
+        examples(&cli);
+    }
+
+    fn examples(command: &clap::Command) {
+        for sub in command.get_subcommands().filter(|sub| !["help", "exit-codes"].contains(&sub.get_name())) {
+            let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "{} has no example", sub.get_name());
+            examples(sub);
+        }
+    }
+}

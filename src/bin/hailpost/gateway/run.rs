@@ -30,6 +30,7 @@ const LEAVING: Duration = Duration::from_secs(5);
 
 /// Runs a gateway.
 #[derive(clap::Args)]
+#[group(skip)]
 pub struct Args {
     /// Where the back end is: tls://host:7700?pin=HEX, as `serve` prints it
     #[arg(long, value_name = "URL")]

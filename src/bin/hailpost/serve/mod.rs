@@ -217,7 +217,7 @@ fn raise_descriptors(gateways: u64) {
     }
     let raised = wanted.min(most);
     let done = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum: limit.maximum });
-    if raised < wanted || done.is_err() {
+    if raised < gateways || done.is_err() {
         warn(format!(
             "{raised} descriptors are allowed, fewer than max_gateways = {gateways} needs: raise `ulimit -n`"
         ));
