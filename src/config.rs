@@ -100,6 +100,7 @@ pub const OPTIONS: &[OptionInfo] = options! {
     Backend max_pending: Number(1, 10_000_000), "65536", "reports that may wait for the disk";
     Backend probe_addresses: Switch, "true", "probe a udp:// address before answering it at length";
     Backend train: Switch, "true", "train rules on the features that gateways report";
+    Backend train_pause_ms: Millis, "60000", "from one training of an application to the next";
 };
 
 /// A set of options.

@@ -16,7 +16,7 @@ const BUFFER: usize = 1 << 18;
 /// An open capture, and its length when that is known.
 pub struct Capture {
     /// Its records.
-    pub reader: CaptureReader<BufReader<Box<dyn Read>>>,
+    pub reader: CaptureReader<BufReader<Box<dyn Read + Send>>>,
     /// Octets of the file.
     pub len: Option<u64>,
 }
@@ -24,7 +24,7 @@ pub struct Capture {
 /// Opens a capture file; `-` is standard input.
 pub fn open(path: &Path) -> Result<Capture, Failure> {
     let about = |error: io::Error| Failure::new(format!("cannot read {}: {error}", path.display()));
-    let (source, len): (Box<dyn Read>, _) = if path == Path::new("-") {
+    let (source, len): (Box<dyn Read + Send>, _) = if path == Path::new("-") {
         (Box::new(io::stdin()), None)
     } else {
         let file = File::open(path).map_err(about)?;

@@ -9,6 +9,7 @@ mod events;
 mod failure;
 mod gateway;
 mod keygen;
+mod names;
 mod recognize;
 mod rule;
 mod serve;

@@ -1,16 +1,13 @@
 //! `hailpost rule`
 
 use clap::Subcommand;
-use hailpost::{
-    net::HOME_RULES,
-    recognize::{Limits, RulesFile},
-};
 use serde_json::{Value, json};
 
 use crate::{
     control,
     data::DataArgs,
     failure::{Done, Failure},
+    names,
     terminal::{Out, Table},
 };
 
@@ -97,11 +94,11 @@ fn list(rules: &Value, out: &mut Out) -> Done {
     if rules.is_empty() {
         return Ok(out.line("there are no rules: `hailpost rule add APP PATTERN` adds one")?);
     }
-    let names = names()?;
+    let names = names::home()?;
     let mut table = Table::new(["group", "app", "name", "pattern"]);
     for rule in rules {
         let app = rule["app"].as_u64().unwrap_or_default();
-        let name = names.iter().find(|(known, _)| *known == app).map_or("-", |(_, name)| name);
+        let name = names.get(&app).map_or("-", String::as_str);
         let pattern = match rule["pattern"].as_str() {
             Some(text) => text.to_owned(),
             None => format!("(octets {})", rule["pattern_hex"].as_str().unwrap_or_default()),
@@ -117,15 +114,7 @@ fn number(app: &str) -> Result<u64, Failure> {
     if let Ok(number) = app.parse::<u32>() {
         return Ok(number.into());
     }
-    let names = names()?;
-    names.iter().find(|(_, name)| name == app).map(|(number, _)| *number).ok_or_else(|| {
+    names::home()?.into_iter().find(|(_, name)| name == app).map(|(number, _)| number).ok_or_else(|| {
         Failure::usage(format!("{app} is neither a number nor a name in the rules that ship"))
     })
-}
-
-/// Applications by number, and what the rules that ship call them.
-pub fn names() -> Result<Vec<(u64, String)>, Failure> {
-    let rules = RulesFile::parse(HOME_RULES, Limits::default())
-        .map_err(|error| Failure::new(format!("the rules that ship: {error}")))?;
-    Ok(rules.names().map(|(app, name)| (app.0.into(), name.to_owned())).collect())
 }

@@ -38,7 +38,24 @@ pub struct Inbox {
 #[derive(Clone)]
 pub struct Speaker {
     sender: Sender<Word>,
-    wake: Arc<dyn Fn() + Send + Sync>,
+    nudge: Nudge,
+}
+
+/// Ends a wait of the loop from another thread.
+#[derive(Clone)]
+pub struct Nudge(Arc<dyn Fn() + Send + Sync>);
+
+impl Nudge {
+    /// For waits of this loop.
+    pub fn of(net: &Loop) -> Nudge {
+        let waker = net.waker();
+        Nudge(Arc::new(move || drop(waker.wake())))
+    }
+
+    /// Ends it.
+    pub fn now(&self) {
+        (self.0)();
+    }
 }
 
 impl Inbox {
@@ -65,8 +82,7 @@ impl Inbox {
 
     /// For another thread.
     pub fn speaker(&self, net: &Loop) -> Speaker {
-        let waker = net.waker();
-        Speaker { sender: self.sender.clone(), wake: Arc::new(move || drop(waker.wake())) }
+        Speaker { sender: self.sender.clone(), nudge: Nudge::of(net) }
     }
 
     /// The next word, if one is there.
@@ -79,7 +95,7 @@ impl Speaker {
     /// Says it. False when nobody listens any more.
     pub fn say(&self, word: Word) -> bool {
         let said = self.sender.send(word).is_ok();
-        (self.wake)();
+        self.nudge.now();
         said
     }
 }

@@ -164,8 +164,7 @@ impl View<'_> {
             ("refused", &["backend", "refused"]),
             ("lost", &["backend", "gone"]),
             ("malformed", &["backend", "malformed"]),
-            ("octets in", &["streams", "octets_in"]),
-            ("octets out", &["streams", "octets_out"]),
+            ("TLS handshakes", &["tls", "handshakes"]),
         ];
         let mut table = Table::new(["counted", "in all", "a second"]);
         for (name, [part, counter]) in shown {

@@ -9,20 +9,18 @@ use hailpost::{
     config::Role,
     net::{Loop, NodeId, open_gateway},
     node::{Event, EventKind, Field, GatewayNode},
-    time::Time,
 };
 
+use super::feed::Feed;
 use crate::{
-    capture::{self, Capture},
     events::Printer,
     failure::{Done, Failure},
+    names,
     settings::{SettingsArgs, listing},
-    signals::{Inbox, Word},
-    terminal::{Out, Progress},
+    signals::{Inbox, Nudge, Word},
+    terminal::Out,
 };
 
-/// Frames fed before the loop has its turn.
-const PORTION: usize = 256;
 /// Reports that may wait before feeding does.
 const MAX_WAITING: usize = 1024;
 /// How long leaving may take.
@@ -38,7 +36,7 @@ pub struct Args {
     /// Key and certificate (hailpost keygen)
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
-    /// Recognise the flows of this capture once registered
+    /// Recognise the flows of this capture once registered; - for standard input
     #[arg(long, value_name = "F.pcap")]
     pcap: Option<PathBuf>,
     /// Read the capture so many times; 0 for ever
@@ -71,14 +69,16 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
     if let Some(rules) = &args.rules {
         config.set("rules", rules)?;
     }
-    // Better to know now than once registered.
-    let feed = args.pcap.as_ref().map(|path| Feed::open(path.clone(), args)).transpose()?;
     let mut net = Loop::new()?;
-    let node = open_gateway(&mut net, &config)?;
     let inbox = Inbox::open(&net)?;
+    // Better to know now than once registered what is wrong with the file.
+    let nudge = Nudge::of(&net);
+    let feed = args.pcap.clone().map(|path| Feed::open(path, args.repeat, args.realtime, nudge)).transpose()?;
+    let node = open_gateway(&mut net, &config)?;
+    let names = names::home()?;
     let mut running = Running {
         node,
-        printer: Printer::new(),
+        printer: Printer::new(names),
         feed,
         once: args.once,
         registered: false,
@@ -102,7 +102,8 @@ struct Running {
 impl Running {
     fn turn(&mut self, net: &mut Loop, inbox: &Inbox, out: &mut Out) -> Done {
         loop {
-            let pause = self.feed.as_ref().filter(|_| self.may_feed(net)).map(Feed::pause);
+            let may_feed = self.may_feed(net);
+            let pause = self.feed.as_mut().filter(|_| may_feed).and_then(Feed::pause);
             net.wait(pause.or(self.leaving.map(|_| Duration::from_millis(50))))?;
             while let Some((_, event)) = net.next_event() {
                 self.saw(&event);
@@ -170,107 +171,5 @@ impl Running {
             self.printer.note("capture", &end, out)?;
         }
         Ok(())
-    }
-}
-
-/// A capture that is being fed.
-struct Feed {
-    path: PathBuf,
-    capture: Capture,
-    /// Times that it is to be read after this one; `None` for ever.
-    left: Option<u64>,
-    realtime: bool,
-    /// The capture's time that the next reading begins after.
-    base: Time,
-    /// When this reading began, by the file and by us.
-    start: Option<(Time, Instant)>,
-    /// The latest time that was fed.
-    latest: Time,
-    /// Of a frame that waits for its time.
-    next: Option<(Duration, hailpost::wire::packet::LinkType, Vec<u8>)>,
-    frames: u64,
-    progress: Progress,
-}
-
-impl Feed {
-    fn open(path: PathBuf, args: &Args) -> Result<Feed, Failure> {
-        let capture = capture::open(&path)?;
-        if args.repeat != 1 && capture.len.is_none() {
-            return Err(Failure::usage(format!("{} can be read only once: leave out --repeat", path.display())));
-        }
-        let progress = Progress::new("capture", capture.len.filter(|_| args.repeat == 1));
-        Ok(Feed {
-            path,
-            capture,
-            left: (args.repeat > 0).then(|| args.repeat - 1),
-            realtime: args.realtime,
-            base: Time::ZERO,
-            start: None,
-            latest: Time::ZERO,
-            next: None,
-            frames: 0,
-            progress,
-        })
-    }
-
-    /// How long until there is something to feed.
-    fn pause(&self) -> Duration {
-        match (&self.next, self.start) {
-            (Some((since, ..)), Some((_, begun))) if self.realtime => since.saturating_sub(begun.elapsed()),
-            _ => Duration::ZERO,
-        }
-    }
-
-    /// Feeds some frames. Says how it ended when it has.
-    fn portion(&mut self, node: &mut GatewayNode, now: Time) -> Result<Option<String>, Failure> {
-        for _ in 0..PORTION {
-            let (since, link, frame) = match self.next.take() {
-                Some(next) => next,
-                None => match self.capture.reader.next_record() {
-                    Ok(Some(record)) => {
-                        if self.frames.is_multiple_of(1024) {
-                            self.progress.at(record.offset);
-                        }
-                        let (first, _) = *self.start.get_or_insert_with(|| (record.time, Instant::now()));
-                        (record.time.since(first), record.link_type, record.frame.to_vec())
-                    }
-                    Ok(None) => match self.again(node, now)? {
-                        true => continue,
-                        false => return Ok(Some(self.ended(""))),
-                    },
-                    Err(error) => {
-                        node.finish(now)?;
-                        return Ok(Some(self.ended(&format!(", then {error}"))));
-                    }
-                },
-            };
-            if self.realtime && self.start.is_some_and(|(_, begun)| begun.elapsed() < since) {
-                self.next = Some((since, link, frame));
-                break;
-            }
-            // A capture's clock may go back; ours does not.
-            self.latest = self.latest.max(self.base + since);
-            self.frames += 1;
-            // What is no IP packet is counted by the recogniser; it stops nothing.
-            let _ = node.feed_captured(now, self.latest, link, &frame);
-        }
-        Ok(None)
-    }
-
-    /// Begins the next reading, if there is one.
-    fn again(&mut self, node: &mut GatewayNode, now: Time) -> Result<bool, Failure> {
-        node.finish(now)?;
-        if self.left == Some(0) {
-            return Ok(false);
-        }
-        self.left = self.left.map(|left| left - 1);
-        self.capture = capture::open(&self.path)?;
-        self.base = self.latest + Duration::from_secs(1);
-        self.start = None;
-        Ok(true)
-    }
-
-    fn ended(&self, how: &str) -> String {
-        format!("{} frames of {} were read{how}", self.frames, self.path.display())
     }
 }

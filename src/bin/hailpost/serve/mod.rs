@@ -25,6 +25,7 @@ use crate::{
     data::{DataArgs, DataDir},
     events::Printer,
     failure::{Done, Failure},
+    names,
     settings::{SettingsArgs, listing},
     signals::{Inbox, Word},
     terminal::{Out, warn},
@@ -119,7 +120,9 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
 
 /// Turns the loop until a stop is asked for, and the disk has what waits.
 fn turn(office: &mut Office, inbox: &Inbox, rules: Option<&Path>, out: &mut Out) -> Done {
-    let printer = Printer::new();
+    let mut names = names::home()?;
+    names.extend(rules.map(read_rules).transpose()?.iter().flat_map(names::of));
+    let printer = Printer::new(names);
     let mut stopping: Option<Instant> = None;
     loop {
         office.net.wait(stopping.map(|_| Duration::from_millis(50)))?;

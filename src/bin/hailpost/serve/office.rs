@@ -338,6 +338,7 @@ impl Office {
                 "backend": members(backend.counters().list()),
                 "driver": members(self.net.counters().list()),
                 "streams": octets,
+                "tls": members(streams.tls.list()),
             },
         })
     }
