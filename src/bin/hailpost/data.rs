@@ -37,6 +37,11 @@ pub struct Lock {
 }
 
 impl DataDir {
+    /// That one.
+    pub fn at(path: PathBuf) -> DataDir {
+        DataDir(path)
+    }
+
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.0

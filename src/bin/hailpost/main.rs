@@ -5,6 +5,7 @@ mod capture;
 mod codec;
 mod control;
 mod data;
+mod demo;
 mod events;
 mod failure;
 mod gateway;
@@ -17,6 +18,7 @@ mod settings;
 mod signals;
 mod status;
 mod terminal;
+mod traffic;
 
 use std::process::ExitCode;
 
@@ -60,6 +62,8 @@ enum Command {
     Rule(rule::Args),
     /// Shows what a back end holds and does
     Status(status::Args),
+    /// The whole story on loopback in under a minute
+    Demo(demo::Args),
     /// What the exit codes mean
     #[command(name = "exit-codes", long_about = failure::EXIT_CODES)]
     ExitCodes,
@@ -92,6 +96,7 @@ fn run(command: Command, out: &mut Out) -> Done {
         Command::Gateway(args) => gateway::run(args, out),
         Command::Rule(args) => rule::run(&args, out),
         Command::Status(args) => status::run(&args, out),
+        Command::Demo(args) => demo::run(&args, out),
         Command::ExitCodes => Ok(out.line(failure::EXIT_CODES)?),
     }
 }
