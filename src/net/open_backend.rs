@@ -12,6 +12,7 @@ use crate::{
     config::Config,
     gateway::{BackendConfig, Open},
     node::BackendNode,
+    recognize::model::TrainerConfig,
     rng::Entropy,
     status::Fault,
     store::{Memory, Sqlite, Store},
@@ -25,7 +26,11 @@ pub fn open_backend(net: &mut Loop, config: &Config) -> Result<(NodeId, Vec<Sock
         None => Box::new(Memory::default()),
     };
     let open = Open { now: net.now(), unix: unix_seconds(), rng: SystemEntropy.seeded() };
-    let train = config.switch("train").then(|| SystemEntropy.next_u64());
+    let train = config.switch("train").then(|| TrainerConfig {
+        seed: SystemEntropy.next_u64(),
+        pause: config.duration("train_pause_ms"),
+        ..TrainerConfig::default()
+    });
     let node = BackendNode::open(backend_config(config), open, store, train)?;
     net.limits_mut().per_address = config.count("max_connections_per_address");
     let id = net.add(Box::new(node), None);

@@ -36,37 +36,35 @@ pub struct BackendNode {
 
 /// One trainer a group: what one group's gateways report teaches no other group.
 struct Trainers {
-    seed: u64,
+    config: TrainerConfig,
     by_group: BTreeMap<String, Trainer>,
 }
 
 impl Trainers {
     fn of(&mut self, group: &str) -> &mut Trainer {
-        let seed = self.seed;
-        self.by_group.entry(group.to_owned()).or_insert_with(|| {
-            Trainer::new(super::feature_set(), TrainerConfig { seed, ..TrainerConfig::default() })
-        })
+        let config = self.config;
+        self.by_group.entry(group.to_owned()).or_insert_with(|| Trainer::new(super::feature_set(), config))
     }
 }
 
 impl BackendNode {
-    /// A back end on what the store holds. With `train`, a secret seed, it trains rules on what gateways report; the
-    /// seed that the store holds from an earlier time stands over it.
+    /// A back end on what the store holds. With `train`, whose seed is secret, it trains rules on what gateways report;
+    /// the seed that the store holds from an earlier time stands over it.
     pub fn open(
         config: BackendConfig,
         open: Open,
         store: Box<dyn Store>,
-        train: Option<u64>,
+        train: Option<TrainerConfig>,
     ) -> Result<BackendNode, Fault> {
         let mut backend = Backend::open(config, open, &*store)?;
         let mut trainers = None;
-        if let Some(seed) = train {
+        if let Some(config) = train {
             let kept = Backend::load_setting(&*store, TRAIN_SEED)?.and_then(|octets| octets.try_into().ok());
             if kept.is_none() {
-                backend.keep_setting(TRAIN_SEED, &seed.to_be_bytes());
+                backend.keep_setting(TRAIN_SEED, &config.seed.to_be_bytes());
             }
-            let seed = kept.map_or(seed, u64::from_be_bytes);
-            let trainers = trainers.insert(Trainers { seed, by_group: BTreeMap::new() });
+            let config = TrainerConfig { seed: kept.map_or(config.seed, u64::from_be_bytes), ..config };
+            let trainers = trainers.insert(Trainers { config, by_group: BTreeMap::new() });
             // A model of another feature set is of no use to the trainer; gateways judge for themselves.
             Backend::load_models(&*store, |group, app, words, lineage| {
                 let trainer = trainers.of(group);

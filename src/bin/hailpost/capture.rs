@@ -1,32 +1,40 @@
-//! Capture files: read as a whole when small, through a buffer when not.
+//! Capture files as subcommands read them.
 
 use std::{
     fs::File,
-    io::{BufReader, Read},
+    io::{self, BufReader, Read},
     path::Path,
 };
 
-use hailpost::{
-    status::Status,
-    wire::capture::{CaptureError, CaptureReader},
-};
+use hailpost::wire::capture::CaptureReader;
 
-use crate::output::Failure;
+use crate::failure::Failure;
 
-/// A capture from a file, or from standard input when the path is `-`.
-pub fn open(path: &Path) -> Result<CaptureReader<Box<dyn Read>>, Failure> {
-    let source: Box<dyn Read> = match path.to_str() {
-        Some("-") => Box::new(BufReader::with_capacity(1 << 18, std::io::stdin())),
-        _ => {
-            let file = File::open(path)
-                .map_err(|error| Failure::io(&format!("opening {}", path.display()), &error))?;
-            Box::new(BufReader::with_capacity(1 << 18, file))
-        }
-    };
-    CaptureReader::new(source).map_err(|error| wrong(path, &error))
+/// So many octets are asked of the system at once.
+const BUFFER: usize = 1 << 18;
+
+/// An open capture, and its length when that is known.
+pub struct Capture {
+    /// Its records.
+    pub reader: CaptureReader<BufReader<Box<dyn Read + Send>>>,
+    /// Octets of the file.
+    pub len: Option<u64>,
 }
 
-/// A capture that cannot be read.
-pub fn wrong(path: &Path, error: &CaptureError) -> Failure {
-    Failure::new(Status::Malformed, format!("{}: {error}", path.display()))
+/// Opens a capture file; `-` is standard input.
+pub fn open(path: &Path) -> Result<Capture, Failure> {
+    let about = |error: io::Error| Failure::new(format!("cannot read {}: {error}", path.display()));
+    let (source, len): (Box<dyn Read + Send>, _) = if path == Path::new("-") {
+        (Box::new(io::stdin()), None)
+    } else {
+        let file = File::open(path).map_err(about)?;
+        let meta = file.metadata().map_err(about)?;
+        if meta.is_dir() {
+            return Err(Failure::usage(format!("{} is a directory: name a capture file", path.display())));
+        }
+        (Box::new(file), meta.is_file().then_some(meta.len()))
+    };
+    let reader = CaptureReader::new(BufReader::with_capacity(BUFFER, source))
+        .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    Ok(Capture { reader, len })
 }

@@ -1,255 +1,166 @@
-//! What an operator may ask of a back end, over `DIR/control.sock` while it serves, or of its store while it does not.
+//! The control socket: one JSON object a line, each way.
 //!
-//! One JSON object a line each way: `{"do": "gateway.list"}` is answered by `{"ok": …}` or `{"error": …, "status": …}`.
+//! While a back end serves, requests go to it over `DIR/control.sock`; while none does, whoever asks opens the store
+//! itself and answers alike.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    fs,
+    io::{self, BufRead, BufReader, Read, Write},
     os::unix::{
         fs::PermissionsExt,
         net::{UnixListener, UnixStream},
     },
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
-        mpsc::{Receiver, Sender, channel},
+        atomic::{AtomicUsize, Ordering},
+        mpsc::channel,
     },
+    thread,
     time::Duration,
 };
 
-use hailpost::{
-    config::Config,
-    gateway::Enrolment,
-    io::KeyId,
-    net::{Loop, NodeId, open_backend},
-    node::BackendNode,
-    recognize::{Limits, Rule, RuleSet},
-    status::{Fault, Status},
-    time::Time,
-    wire::AppId,
-};
 use serde_json::{Value, json};
 
-use crate::output::Failure;
+use crate::{
+    data::DataDir,
+    failure::Failure,
+    serve::office::Office,
+    signals::{Speaker, Word},
+};
 
-/// Longest request or answer.
-const LINE: u64 = 16 << 20;
-/// How long a request may take to come, or to be answered.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest request that is read.
+const MAX_REQUEST: u64 = 64 * 1024;
+/// Connections at once; one more waits.
+const MAX_CLIENTS: usize = 16;
+/// How long a client may think, or a change wait for the disk.
+const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A request that came in, and where its answer goes.
-pub struct Request {
-    pub value: Value,
-    pub answer: Sender<Value>,
+/// Asks the back end of a data directory; answers with what it says, or its refusal as a failure.
+pub fn ask(dir: &DataDir, request: &Value) -> Result<Value, Failure> {
+    match ask_running(dir, request)? {
+        Some(answer) => Ok(answer),
+        None => checked(alone(dir, request)?),
+    }
 }
 
-/// The socket of a data directory.
-pub fn socket_in(data: &Path) -> PathBuf {
-    data.join("control.sock")
+/// The same, if a back end serves.
+pub fn ask_running(dir: &DataDir, request: &Value) -> Result<Option<Value>, Failure> {
+    let about = |error: io::Error| Failure::new(format!("{}: {error}", dir.socket().display()));
+    match UnixStream::connect(dir.socket()) {
+        Ok(stream) => checked(converse(stream, request).map_err(about)?).map(Some),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            Ok(None)
+        }
+        Err(error) => Err(about(error)),
+    }
 }
 
-/// The store of a data directory.
-pub fn store_in(data: &Path) -> PathBuf {
-    data.join("backend.db")
+fn checked(answer: Value) -> Result<Value, Failure> {
+    match answer.get("error").and_then(Value::as_str) {
+        None => Ok(answer),
+        Some(text) => {
+            let code = answer.get("code").and_then(Value::as_u64).and_then(|code| u8::try_from(code).ok());
+            Err(Failure { code: code.unwrap_or(1), text: text.to_owned() })
+        }
+    }
 }
 
-/// Listens in the data directory. Requests end the loop's wait.
-pub fn listen(data: &Path, waker: Arc<mio::Waker>) -> Result<Receiver<Request>, Failure> {
-    let path = socket_in(data);
-    let failed = |error| Failure::io(&format!("listening on {}", path.display()), &error);
-    // Whoever holds the store's lock owns the directory, so what is there is left over.
-    let _ = std::fs::remove_file(&path);
-    let listener = UnixListener::bind(&path).map_err(failed)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    let (sender, receiver) = channel();
-    std::thread::spawn(move || {
-        // One at a time: operators are few, and a request is short.
-        for stream in listener.incoming().flatten() {
-            let _ = converse(stream, &sender, &waker);
+/// An answer that says what went wrong.
+pub fn refusal(failure: &Failure) -> Value {
+    json!({ "error": failure.text, "code": failure.code })
+}
+
+/// Takes requests, each connection in a thread of its own, and passes them to the loop.
+pub fn listen(path: &Path, speaker: &Speaker) -> Result<(), Failure> {
+    let about = |error: io::Error| Failure::new(format!("cannot listen on {}: {error}", path.display()));
+    // Whoever holds the directory's lock owns the socket: one that is left over is nobody's.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(about(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(about)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(about)?;
+    let (speaker, clients) = (speaker.clone(), Arc::new(AtomicUsize::new(0)));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else {
+                // Out of descriptors, most likely.
+                thread::sleep(Duration::from_millis(100));
+                continue;
+            };
+            while clients.load(Ordering::Relaxed) >= MAX_CLIENTS {
+                thread::sleep(Duration::from_millis(10));
+            }
+            clients.fetch_add(1, Ordering::Relaxed);
+            let (speaker, clients) = (speaker.clone(), clients.clone());
+            thread::spawn(move || {
+                // A client that goes away has its reasons.
+                let _ = serve_client(stream, &speaker);
+                clients.fetch_sub(1, Ordering::Relaxed);
+            });
         }
     });
-    Ok(receiver)
-}
-
-fn converse(stream: UnixStream, sender: &Sender<Request>, waker: &mio::Waker) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let mut lines = BufReader::new(stream.try_clone()?);
-    let mut line = String::new();
-    while lines.by_ref().take(LINE).read_line(&mut line)? > 0 {
-        let reply = match serde_json::from_str(&line) {
-            Ok(value) => {
-                let (answer, answered) = channel();
-                if sender.send(Request { value, answer }).is_err() {
-                    return Ok(());
-                }
-                waker.wake()?;
-                answered.recv_timeout(PATIENCE).unwrap_or_else(|_| json!({ "error": "the back end is busy" }))
-            }
-            Err(error) => json!({ "error": format!("a request is one JSON object a line: {error}") }),
-        };
-        writeln!(&stream, "{reply}")?;
-        line.clear();
-    }
     Ok(())
 }
 
-/// Asks the back end of a data directory: over its socket if it serves, else its store.
-pub fn ask(data: &Path, request: &Value) -> Result<Value, Failure> {
-    let answer = match UnixStream::connect(socket_in(data)) {
-        Ok(stream) => {
-            ask_socket(stream, request).map_err(|error| Failure::io("asking the back end", &error))?
-        }
-        Err(_) => ask_store(data, request)?,
-    };
-    match answer.get("error").and_then(Value::as_str) {
-        None => Ok(answer.get("ok").cloned().unwrap_or(Value::Null)),
-        Some(detail) => {
-            let number = answer.get("status").and_then(Value::as_i64);
-            let status = Status::ALL.iter().find(|status| Some(i64::from(status.number())) == number);
-            Err(Failure::new(*status.unwrap_or(&Status::State), detail))
-        }
-    }
-}
-
-fn ask_socket(stream: UnixStream, request: &Value) -> std::io::Result<Value> {
+fn serve_client(stream: UnixStream, speaker: &Speaker) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
-    writeln!(&stream, "{request}")?;
-    let mut line = String::new();
-    BufReader::new(stream).take(LINE).read_line(&mut line)?;
-    serde_json::from_str(&line).map_err(std::io::Error::from)
-}
-
-fn ask_store(data: &Path, request: &Value) -> Result<Value, Failure> {
-    if !data.is_dir() {
-        let detail = format!("{} is no data directory: make one with hailpost serve --data", data.display());
-        return Err(Failure::new(Status::NotFound, detail));
-    }
-    let mut config = Config::new();
-    config.set("listen", "")?;
-    config.set("store", &store_in(data).to_string_lossy())?;
-    let mut net = Loop::new()?;
-    let (backend, _) = open_backend(&mut net, &config)?;
-    let answer = answer(&mut net, backend, request);
-    // The step commits what was asked for.
-    net.step()?;
-    Ok(answer)
-}
-
-/// Does what a request asks of a back end.
-pub fn answer(net: &mut Loop, backend: NodeId, request: &Value) -> Value {
-    let done = net.with(backend, |node: &mut BackendNode, now| perform(node, now, request));
-    match done.and_then(|result| result) {
-        Ok(value) => json!({ "ok": value }),
-        Err(fault) => json!({ "error": fault.detail, "status": fault.status.number() }),
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    loop {
+        let mut line = Vec::new();
+        reader.by_ref().take(MAX_REQUEST).read_until(b'\n', &mut line)?;
+        if line.last() != Some(&b'\n') {
+            return Ok(());
+        }
+        let answer = match serde_json::from_slice(&line) {
+            Err(error) => refusal(&Failure::usage(format!("the request is no JSON: {error}"))),
+            Ok(request) => {
+                let (sender, receiver) = channel();
+                if !speaker.say(Word::Request(request, sender)) {
+                    return Ok(());
+                }
+                receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+                    refusal(&Failure::new(
+                        "the back end has not made it durable yet; it goes on trying: see `hailpost status`",
+                    ))
+                })
+            }
+        };
+        let mut octets = serde_json::to_vec(&answer)?;
+        octets.push(b'\n');
+        (&stream).write_all(&octets)?;
     }
 }
 
-fn perform(node: &mut BackendNode, now: Time, request: &Value) -> Result<Value, Fault> {
-    let text = |name: &str| request.get(name).and_then(Value::as_str).ok_or_else(|| missing(name));
-    let group = || request.get("group").and_then(Value::as_str).filter(|group| !group.is_empty());
-    let app = || {
-        let number = request.get("app").and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok());
-        number.map(AppId).ok_or_else(|| missing("app"))
+fn converse(stream: UnixStream, request: &Value) -> io::Result<Value> {
+    stream.set_read_timeout(Some(PATIENCE + Duration::from_secs(5)))?;
+    let mut octets = serde_json::to_vec(request)?;
+    octets.push(b'\n');
+    (&stream).write_all(&octets)?;
+    let mut line = Vec::new();
+    BufReader::new(stream).read_until(b'\n', &mut line)?;
+    if line.is_empty() {
+        return Err(io::Error::other("the back end ended before it answered: ask again"));
+    }
+    Ok(serde_json::from_slice(&line)?)
+}
+
+/// Does what a back end would, while none serves.
+fn alone(dir: &DataDir, request: &Value) -> Result<Value, Failure> {
+    if !dir.path().is_dir() {
+        return Err(Failure::new(format!(
+            "there is no back end at {}: start one with `hailpost serve`, or name its directory with --data",
+            dir.path().display()
+        )));
+    }
+    dir.make()?;
+    let Some(_lock) = dir.lock()? else {
+        return Err(Failure::new(format!(
+            "the back end at {} is starting or ending: try again",
+            dir.path().display()
+        )));
     };
-    match text("do")? {
-        "status" => Ok(status(node)),
-        "gateway.add" => {
-            let trusted = request.get("trusted").and_then(Value::as_bool).unwrap_or_default();
-            let enrolment = Enrolment {
-                name: text("name")?.to_owned(),
-                group: text("group")?.to_owned(),
-                trusted,
-                barred: false,
-            };
-            let key: KeyId = text("key")?.parse()?;
-            node.backend_mut().enrol(key, enrolment).map(Value::from)
-        }
-        "gateway.list" => Ok(gateways(node)),
-        "gateway.remove" => {
-            let key = find(node, text("name")?)?;
-            node.backend_mut().revoke(key).map(Value::from)
-        }
-        "gateway.bar" => {
-            let key = find(node, text("name")?)?;
-            node.backend_mut().deregister(now, key).map(Value::from)
-        }
-        "gateway.allow" => {
-            let key = find(node, text("name")?)?;
-            node.backend_mut().allow(key).map(Value::from)
-        }
-        "rule.add" => {
-            let rule = Rule { app: app()?, text: text("pattern")?.to_owned() };
-            RuleSet::compile(std::slice::from_ref(&rule), Limits::default())
-                .map_err(|error| Fault::new(Status::Pattern, error.fault.to_string()))?;
-            node.backend_mut().set_rule(group(), rule.app, rule.text.as_bytes()).map(Value::from)
-        }
-        "rule.remove" => {
-            let pattern = request.get("pattern").and_then(Value::as_str).map(str::as_bytes);
-            node.backend_mut().remove_rule(group(), app()?, pattern).map(Value::from)
-        }
-        "rule.list" => Ok(node
-            .backend()
-            .rules(group().unwrap_or_default())
-            .map(|(app, text)| json!({ "app": app.0, "pattern": String::from_utf8_lossy(text) }))
-            .collect()),
-        other => Err(Fault::new(Status::Unsupported, format!("a back end does not know how to {other:?}"))),
-    }
-}
-
-fn gateways(node: &BackendNode) -> Value {
-    let online: Vec<_> = node.backend().gateways().filter_map(|gateway| gateway.key).collect();
-    let mut enrolled: Vec<_> = node.backend().enrolments().collect();
-    enrolled.sort_by(|(_, a), (_, b)| (&a.group, &a.name).cmp(&(&b.group, &b.name)));
-    let entry = |(key, enrolment): (&KeyId, &Enrolment)| {
-        json!({
-            "name": enrolment.name,
-            "group": enrolment.group,
-            "key": key.to_string(),
-            "trusted": enrolment.trusted,
-            "barred": enrolment.barred,
-            "registered": online.contains(key),
-        })
-    };
-    enrolled.into_iter().map(entry).collect()
-}
-
-fn status(node: &BackendNode) -> Value {
-    let backend = node.backend();
-    let groups: Vec<Value> = backend
-        .groups()
-        .map(|group| {
-            json!({
-                "name": group.name,
-                "gateways": group.gateways,
-                "results": group.results,
-                "rules": group.rules,
-                "models": group.models,
-            })
-        })
-        .collect();
-    let counters: serde_json::Map<String, Value> =
-        backend.counters().list().map(|(name, _, value)| (name.to_owned(), value.into())).collect();
-    json!({ "groups": groups, "gateways": gateways(node), "pending": backend.pending(), "counters": counters })
-}
-
-/// A gateway by name or key.
-fn find(node: &BackendNode, name: &str) -> Result<KeyId, Fault> {
-    let mut found =
-        node.backend().enrolments().filter(|(key, known)| known.name == name || key.to_string() == name);
-    let first = found.next().map(|(key, _)| *key);
-    match (first, found.next()) {
-        (Some(key), None) => Ok(key),
-        (Some(_), Some(_)) => Err(Fault::new(
-            Status::Invalid,
-            format!("several gateways are called {name:?}: say which by its key"),
-        )),
-        (None, _) => Err(Fault::new(
-            Status::NotFound,
-            format!("no gateway is called {name:?}: see hailpost gateway list"),
-        )),
-    }
-}
-
-fn missing(name: &str) -> Fault {
-    Fault::new(Status::Invalid, format!("the request has no {name:?}, or of the wrong kind"))
+    Office::alone(dir)?.answer(request)
 }

@@ -1,48 +1,43 @@
-//! `keygen`.
+//! `hailpost keygen`
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
-use hailpost::{net::tls::Identity, status::Fault};
+use hailpost::net::tls::Identity;
 use serde_json::json;
 
-use crate::output::{Failure, Output};
+use crate::{failure::Done, terminal::Out};
 
-/// Makes a private key with its self-signed certificate, and prints the key's id: what others enrol or pin.
-#[derive(Args)]
-#[command(after_help = "Example:\n  hailpost keygen --name home --out home.pem")]
-pub struct Keygen {
-    /// The certificate's name, for people
+/// Makes a private key with its certificate, and prints the key's id.
+///
+/// The id is what `gateway add` enrols, and what gateways pin a back end by (`tls://host:7700?pin=ID`). The file is only
+/// its owner's to read, and one that is there is never overwritten.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  hailpost keygen --out home.pem
+  hailpost keygen --show home.pem --json")]
+pub struct Args {
+    /// Name in the certificate; a host name also serves clients that judge by a CA
     #[arg(long, default_value = "hailpost")]
     name: String,
-    /// Where to write; never over an existing file, readable by you alone
-    #[arg(long, value_name = "FILE")]
+    /// File for key and certificate (PEM, mode 0600)
+    #[arg(long, value_name = "FILE", default_value = "hailpost.pem")]
     out: PathBuf,
-    /// One JSON object
-    #[arg(long)]
-    json: bool,
+    /// Print the id of the key in a file that is there, and make none
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["out", "name"])]
+    show: Option<PathBuf>,
 }
 
-impl Keygen {
-    pub fn run(self) -> Result<(), Failure> {
-        let identity = Identity::generate(&self.name)?;
-        identity.write_private(&self.out)?;
-        let key = identity.key_id().to_string();
-        let mut out = Output::new();
-        match self.json {
-            true => out.json(&json!({ "key": key, "file": self.out }))?,
-            false => out.line(&key)?,
+pub fn run(args: &Args, out: &mut Out) -> Done {
+    let (identity, file): (_, &Path) = match &args.show {
+        Some(file) => (Identity::load(file, file)?, file),
+        None => {
+            let identity = Identity::generate(&args.name)?;
+            identity.write_private(&args.out)?;
+            (identity, &args.out)
         }
-        out.flush()
-    }
-}
-
-/// The identity of a file, made at first use.
-pub fn identity_at(path: &Path, name: &str) -> Result<Identity, Fault> {
-    if path.exists() {
-        return Identity::load(path, path);
-    }
-    let identity = Identity::generate(name)?;
-    identity.write_private(path)?;
-    Ok(identity)
+    };
+    let key = identity.key_id().to_string();
+    let file = file.display().to_string();
+    Ok(out.either(&json!({ "key": key, "file": file }), &key)?)
 }

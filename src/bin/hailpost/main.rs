@@ -1,57 +1,125 @@
-//! `hailpost`: the library for people and scripts.
+//! The program: everything that the library does, for people and for scripts. `hailpost help` tells what there is.
+#![forbid(unsafe_code)]
 
 mod capture;
+mod codec;
 mod control;
-mod convert;
+mod data;
+mod demo;
+mod events;
+mod failure;
 mod gateway;
 mod keygen;
-mod output;
+mod names;
 mod recognize;
 mod rule;
 mod serve;
+mod settings;
 mod signals;
 mod status;
+mod terminal;
+mod traffic;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Keeps a device reachable: gateways, their back end, and what flows through them.
-///
-/// Exit codes: 0 done; 1 failed; 2 the input or the command line is malformed; 3 refused by the other end;
-/// 4 there is nothing by that name.
+use failure::Done;
+use terminal::{Out, warn};
+
+/// Keeps a device reachable: gateways that recognise traffic, and the back end that they share through.
 #[derive(Parser)]
-#[command(name = "hailpost", version, propagate_version = true, max_term_width = 100)]
-struct Arguments {
+#[command(
+    name = "hailpost",
+    version,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "See `hailpost help COMMAND` for one command, `hailpost help exit-codes` for what its exit code means."
+)]
+struct Cli {
+    /// One JSON object a line on standard output, for scripts
+    #[arg(long, global = true)]
+    json: bool,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    Recognize(recognize::Recognize),
-    Serve(serve::Serve),
-    Gateway(gateway::Gateway),
-    Rule(rule::Rule),
-    Status(status::Status),
-    Decode(convert::Decode),
-    Encode(convert::Encode),
-    Keygen(keygen::Keygen),
+    /// Says which application each flow of a capture belongs to
+    Recognize(recognize::Args),
+    /// Octets of a message to JSON
+    Decode(codec::DecodeArgs),
+    /// JSON to the octets of a message
+    Encode(codec::EncodeArgs),
+    /// Makes a private key with its certificate, and prints the key's id
+    Keygen(keygen::Args),
+    /// Runs a back end
+    Serve(serve::Args),
+    /// Runs a gateway, or enrols, lists, bars and revokes gateways
+    Gateway(gateway::Args),
+    /// Adds, lists and removes rules that the back end sends to gateways
+    Rule(rule::Args),
+    /// Shows what a back end holds and does
+    Status(status::Args),
+    /// The whole story on loopback in under a minute
+    Demo(demo::Args),
+    /// What the exit codes mean
+    #[command(name = "exit-codes", long_about = failure::EXIT_CODES)]
+    ExitCodes,
 }
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
-        Command::Recognize(command) => command.run(),
-        Command::Serve(command) => command.run(),
-        Command::Gateway(command) => command.run(),
-        Command::Rule(command) => command.run(),
-        Command::Status(command) => command.run(),
-        Command::Decode(command) => command.run(),
-        Command::Encode(command) => command.run(),
-        Command::Keygen(command) => command.run(),
-    };
-    match result {
+    let cli = Cli::parse();
+    let mut out = Out::new(cli.json);
+    let done = run(cli.command, &mut out).and_then(|()| Ok(out.flush()?));
+    match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => {
+            // What was found before the failure is worth having.
+            let _ = out.flush();
+            if !failure.text.is_empty() {
+                warn(&failure.text);
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn run(command: Command, out: &mut Out) -> Done {
+    match command {
+        Command::Recognize(args) => recognize::run(&args, out),
+        Command::Decode(args) => codec::decode(&args, out),
+        Command::Encode(args) => codec::encode(&args, out),
+        Command::Keygen(args) => keygen::run(&args, out),
+        Command::Serve(args) => serve::run(&args, out),
+        Command::Gateway(args) => gateway::run(args, out),
+        Command::Rule(args) => rule::run(&args, out),
+        Command::Status(args) => status::run(&args, out),
+        Command::Demo(args) => demo::run(&args, out),
+        Command::ExitCodes => Ok(out.line(failure::EXIT_CODES)?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound_and_every_subcommand_has_an_example() {
+        let mut cli = Cli::command();
+        cli.build();
+        cli.clone().debug_assert();
+        examples(&cli);
+    }
+
+    fn examples(command: &clap::Command) {
+        for sub in command.get_subcommands().filter(|sub| !["help", "exit-codes"].contains(&sub.get_name())) {
+            let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "{} has no example", sub.get_name());
+            examples(sub);
+        }
     }
 }

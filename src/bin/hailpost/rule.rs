@@ -1,89 +1,122 @@
-//! `rule`: the rules that a back end sends its gateways.
+//! `hailpost rule`
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use serde_json::{Value, json};
 
 use crate::{
     control,
-    gateway::At,
-    output::{Failure, Output},
+    data::DataArgs,
+    failure::{Done, Failure},
+    names,
+    terminal::{Out, Table},
 };
 
-/// The rules that a back end sends its gateways (docs/rules.md).
-#[derive(Args)]
-#[command(after_help = "Example:\n  hailpost rule add 22 '^SSH-2\\.0-' --data office")]
-pub struct Rule {
+/// Adds, lists and removes rules that the back end sends to gateways.
+///
+/// A rule says which octets mean which application (docs/rules.md). Without --group it is for every group. Works whether
+/// the back end serves or not.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  hailpost rule add ssh '^SSH-2\\.0-' --data office
+  hailpost rule list --json
+  hailpost rule remove ssh --group flat")]
+pub struct Args {
     #[command(subcommand)]
-    verb: Verb,
+    command: Command,
 }
 
 #[derive(Subcommand)]
-enum Verb {
-    /// Add a rule
+enum Command {
+    /// Adds a rule
+    #[command(after_help = "Example:\n  hailpost rule add 9001 '^CAM/1' --group flat")]
     Add {
-        /// AppID
-        app: u32,
-        /// What to look for
+        /// The application: its number, or its name in the rules that ship
+        app: String,
+        /// The pattern (docs/rules.md)
         pattern: String,
-        /// Only for this group
+        /// Only for gateways of this group
         #[arg(long)]
         group: Option<String>,
         #[command(flatten)]
-        at: At,
+        data: DataArgs,
     },
-    /// Remove a rule, or all of an application
-    Remove {
-        /// AppID
-        app: u32,
-        /// Which; without it, all
-        pattern: Option<String>,
-        /// Of this group
-        #[arg(long)]
-        group: Option<String>,
-        #[command(flatten)]
-        at: At,
-    },
-    /// The rules that hold
+    /// Lists the rules
+    #[command(after_help = "Example:\n  hailpost rule list --group flat")]
     List {
-        /// For this group
+        /// Only those that hold in this group
         #[arg(long)]
         group: Option<String>,
         #[command(flatten)]
-        at: At,
+        data: DataArgs,
+    },
+    /// Removes a rule, or all of an application
+    #[command(after_help = "Example:\n  hailpost rule remove 9001 --group flat")]
+    Remove {
+        /// The application: its number, or its name in the rules that ship
+        app: String,
+        /// Only this pattern
+        pattern: Option<String>,
+        /// The group that the rule is for; without it, those for every group
+        #[arg(long)]
+        group: Option<String>,
+        #[command(flatten)]
+        data: DataArgs,
     },
 }
 
-impl Rule {
-    pub fn run(self) -> Result<(), Failure> {
-        match self.verb {
-            Verb::Add { app, pattern, group, at } => {
-                let request = json!({ "do": "rule.add", "app": app, "pattern": pattern, "group": group });
-                control::ask(&at.data, &request).map(drop)
-            }
-            Verb::Remove { app, pattern, group, at } => {
-                let request = json!({ "do": "rule.remove", "app": app, "pattern": pattern, "group": group });
-                control::ask(&at.data, &request).map(drop)
-            }
-            Verb::List { group, at } => {
-                let rules = control::ask(&at.data, &json!({ "do": "rule.list", "group": group }))?;
-                let mut out = Output::new();
-                for rule in rules.as_array().into_iter().flatten() {
-                    match at.json {
-                        true => out.json(rule)?,
-                        false => out.line(&format!(
-                            "{:>10} {}",
-                            rule["app"],
-                            rule["pattern"].as_str().unwrap_or_default()
-                        ))?,
-                    }
-                }
-                out.flush()
-            }
+pub fn run(args: &Args, out: &mut Out) -> Done {
+    match &args.command {
+        Command::Add { app, pattern, group, data } => {
+            let request =
+                json!({ "do": "rule_add", "app": number(app)?, "pattern": pattern, "group": group });
+            let answer = control::ask(&data.dir()?, &request)?;
+            Ok(out.either(&answer, "added; gateways are told")?)
+        }
+        Command::Remove { app, pattern, group, data } => {
+            let request =
+                json!({ "do": "rule_remove", "app": number(app)?, "pattern": pattern, "group": group });
+            let answer = control::ask(&data.dir()?, &request)?;
+            Ok(out.either(&answer, "removed; gateways are told")?)
+        }
+        Command::List { group, data } => {
+            let answer = control::ask(&data.dir()?, &json!({ "do": "rule_list", "group": group }))?;
+            list(&answer["rules"], out)
         }
     }
 }
 
-/// A count of a status.
-pub fn count(status: &Value, name: &str) -> u64 {
-    status.get(name).and_then(Value::as_u64).unwrap_or_default()
+fn list(rules: &Value, out: &mut Out) -> Done {
+    let rules = rules.as_array().map_or(&[][..], |rules| rules);
+    if out.is_json() {
+        return Ok(rules.iter().try_for_each(|rule| out.json(rule))?);
+    }
+    if rules.is_empty() {
+        return Ok(out.line("there are no rules: `hailpost rule add APP PATTERN` adds one")?);
+    }
+    let names = names::home()?;
+    let mut table = Table::new(["group", "app", "name", "pattern"]);
+    for rule in rules {
+        let app = rule["app"].as_u64().unwrap_or_default();
+        let name = names.get(&app).map_or("-", String::as_str);
+        let pattern = match rule["pattern"].as_str() {
+            Some(text) => text.to_owned(),
+            None => format!("(octets {})", rule["pattern_hex"].as_str().unwrap_or_default()),
+        };
+        let group = rule["group"].as_str().unwrap_or("(all)").to_owned();
+        table.row([group, app.to_string(), name.to_owned(), pattern]);
+    }
+    Ok(table.lines(out.paint()).into_iter().try_for_each(|line| out.line(line))?)
+}
+
+/// An application's number.
+fn number(app: &str) -> Result<u64, Failure> {
+    if let Ok(number) = app.parse::<u32>() {
+        return Ok(number.into());
+    }
+    names::home()?
+        .into_iter()
+        .find(|(_, name)| name == app)
+        .map(|(number, _)| number)
+        .ok_or_else(|| Failure::usage(format!("{app} is neither a number nor a name in the rules that ship")))
 }

@@ -1,108 +1,232 @@
-//! `status`: a live view of a back end.
+//! `hailpost status`
 
 use std::{
-    io::IsTerminal,
-    path::PathBuf,
+    io::{self, IsTerminal},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
-use clap::Args;
 use serde_json::{Value, json};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::{
     control,
-    gateway::row,
-    output::{Failure, Output},
-    rule::count,
+    data::{DataArgs, DataDir},
+    failure::{Done, Failure},
+    terminal::{Out, Paint, Table, grouped},
 };
 
-/// A live view of a back end: groups, gateways, rates. On a terminal it refreshes until Ctrl-C.
-#[derive(Args)]
-#[command(
-    after_help = "Example:\n  hailpost status --data office\n  hailpost status --data office --json | jq .counters"
-)]
-pub struct Status {
-    /// The back end's data directory
-    #[arg(long, value_name = "DIR", default_value = "hailpost-data")]
-    data: PathBuf,
-    /// One JSON object, once
+/// From one look to the next.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Shows what a back end holds and does.
+///
+/// Groups with their results, rules and models; every gateway and whether it is here; and what was counted. With --watch on a
+/// terminal it refreshes in place, with rates, until Ctrl-C. Works too while no back end serves: it shows what the store
+/// holds.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  hailpost status --data office --watch
+  hailpost status --json | jq .counters.backend.reports")]
+pub struct Args {
+    #[command(flatten)]
+    data: DataArgs,
+    /// Look again every second; with --json an object each time
     #[arg(long)]
-    json: bool,
-    /// Once, also on a terminal
-    #[arg(long)]
-    once: bool,
+    watch: bool,
 }
 
-/// What is shown as a rate.
-const RATES: [(&str, &str); 4] = [
-    ("messages", "messages in"),
-    ("reports", "reports"),
-    ("results_sent", "results out"),
-    ("rules_sent", "rules out"),
-];
-
-impl Status {
-    pub fn run(self) -> Result<(), Failure> {
-        let request = json!({ "do": "status" });
-        let mut out = Output::new();
-        let status = control::ask(&self.data, &request)?;
-        if self.json {
-            out.json(&status)?;
-            return out.flush();
-        }
-        out.line(&view(&status, None))?;
-        out.flush()?;
-        if self.once || !std::io::stdout().is_terminal() {
-            return Ok(());
-        }
-        let mut before = (Instant::now(), status);
-        loop {
-            std::thread::sleep(Duration::from_secs(1));
-            let status = control::ask(&self.data, &request)?;
-            let seconds = before.0.elapsed().as_secs_f64();
-            // Home, draw over what stands there, clear the rest: no flicker.
-            let text = view(&status, Some((&before.1, seconds))).replace('\n', "\x1b[K\n");
-            out.line(&format!("\x1b[H{text}\x1b[J"))?;
-            out.flush()?;
-            before = (Instant::now(), status);
-        }
+pub fn run(args: &Args, out: &mut Out) -> Done {
+    let dir = args.data.dir()?;
+    if args.watch && (out.is_json() || io::stdout().is_terminal()) {
+        return watch(&dir, out);
     }
-}
-
-fn view(status: &Value, before: Option<(&Value, f64)>) -> String {
-    let mut text = String::from("group                 gateways    results      rules     models\n");
-    for group in status["groups"].as_array().into_iter().flatten() {
-        let name = group["name"].as_str().filter(|name| !name.is_empty()).unwrap_or("(all groups)");
-        text += &format!(
-            "{name:<20} {:>9} {:>10} {:>10} {:>10}\n",
-            count(group, "gateways"),
-            count(group, "results"),
-            count(group, "rules"),
-            count(group, "models")
-        );
+    let status = control::ask(&dir, &json!({ "do": "status" }))?;
+    if out.is_json() {
+        return Ok(out.json(&status)?);
     }
-    text += "\nenrolled gateway     group            state      key\n";
-    for gateway in status["gateways"].as_array().into_iter().flatten().take(40) {
-        text += &row(gateway);
-        text.push('\n');
-    }
-    let counters = &status["counters"];
-    text += "\n";
-    for (name, label) in RATES {
-        let total = count(counters, name);
-        let rate = before.map_or_else(String::new, |(old, seconds)| {
-            let grown = total.saturating_sub(count(&old["counters"], name));
-            format!("{:>10.1} a second", grown as f64 / seconds)
-        });
-        text += &format!("{label:<20} {total:>12} {rate}\n");
-    }
-    let troubles: Vec<String> = ["refused", "gone", "malformed", "overloaded", "unanswered", "turned_away"]
+    Ok(View { status: &status, before: None, rows: usize::MAX }
+        .lines(out.paint())
         .iter()
-        .filter(|name| count(counters, name) > 0)
-        .map(|name| format!("{} {name}", count(counters, name)))
-        .collect();
-    if !troubles.is_empty() {
-        text += &format!("since the start: {}\n", troubles.join(", "));
+        .try_for_each(|line| out.line(line))?)
+}
+
+fn watch(dir: &DataDir, out: &mut Out) -> Done {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, stop.clone())
+            .map_err(|error| Failure::new(format!("cannot watch for signals: {error}")))?;
     }
-    text.trim_end().to_owned()
+    let full = !out.is_json();
+    if full {
+        // The other screen, so that what was on this one is there again afterwards.
+        out.raw(b"\x1b[?1049h\x1b[?25l")?;
+    }
+    let done = look_again(dir, &stop, out);
+    if full {
+        out.raw(b"\x1b[?25h\x1b[?1049l")?;
+    }
+    done
+}
+
+fn look_again(dir: &DataDir, stop: &AtomicBool, out: &mut Out) -> Done {
+    let mut before: Option<(Instant, Value)> = None;
+    while !stop.load(Ordering::Relaxed) {
+        let status = control::ask_running(dir, &json!({ "do": "status" }))?;
+        let now = Instant::now();
+        match (&status, out.is_json()) {
+            (Some(status), true) => out.json(status)?,
+            (None, true) => out.json(&json!({ "serving": false }))?,
+            (status, false) => {
+                let rows = rustix::termios::tcgetwinsize(io::stdout()).map_or(24, |size| size.ws_row.into());
+                let lines = match status {
+                    Some(status) => {
+                        let before = before.as_ref().map(|(at, status)| (now - *at, status));
+                        View { status, before, rows }.lines(out.paint())
+                    }
+                    None => vec![format!("no back end serves {}; waiting for one", dir.path().display())],
+                };
+                // Each line clears what it does not fill, so that nothing flickers.
+                let shown: Vec<String> = lines
+                    .iter()
+                    .take(rows.saturating_sub(1))
+                    .map(|line| format!("{line}\x1b[K\r\n"))
+                    .collect();
+                out.raw(format!("\x1b[H{}\x1b[J", shown.concat()).as_bytes())?;
+            }
+        }
+        out.flush()?;
+        before = status.map(|status| (now, status));
+        while now.elapsed() < EVERY && !stop.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+    Ok(())
+}
+
+/// What is shown of a status.
+struct View<'a> {
+    status: &'a Value,
+    /// How long ago the last one was, and what it said.
+    before: Option<(Duration, &'a Value)>,
+    /// Lines there is room for.
+    rows: usize,
+}
+
+impl View<'_> {
+    fn lines(&self, paint: Paint) -> Vec<String> {
+        let mut lines = vec![self.title(paint)];
+        lines.extend(
+            self.status["listen"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|url| url.as_str().map(|url| paint.faint(format!("  {url}")))),
+        );
+        lines.push(String::new());
+        lines.extend(self.groups(paint));
+        lines.push(String::new());
+        lines.extend(self.counters(paint));
+        lines.push(String::new());
+        let room = self.rows.saturating_sub(lines.len() + 2);
+        lines.extend(self.gateways(paint, room));
+        lines
+    }
+
+    fn title(&self, paint: Paint) -> String {
+        let state = match self.status["serving"] == true {
+            true => paint.good(format!("serving for {}", duration(number(&self.status["uptime"])))),
+            false => paint.faint("not serving: this is what the store holds"),
+        };
+        let waiting = match number(&self.status["waiting"]) {
+            0 => String::new(),
+            count => format!(" · {} wait for the disk", grouped(count)),
+        };
+        let version = self.status["version"].as_str().unwrap_or_default();
+        format!("{} {version} · {state}{waiting}", paint.strong("hailpost"))
+    }
+
+    fn groups(&self, paint: Paint) -> Vec<String> {
+        let mut table = Table::new(["group", "gateways here", "results", "rules", "models"]);
+        for group in list(&self.status["groups"]) {
+            let cell = |name: &str| grouped(number(&group[name]));
+            let name = paint.strong(group["name"].as_str().unwrap_or_default());
+            table.row([name, cell("gateways"), cell("results"), cell("rules"), cell("models")]);
+        }
+        let common = grouped(number(&self.status["common_rules"]));
+        table.row([paint.faint("(all groups)"), "-".into(), "-".into(), common, "-".into()]);
+        table.lines(paint)
+    }
+
+    fn counters(&self, paint: Paint) -> Vec<String> {
+        let shown = [
+            ("messages", &["backend", "messages"]),
+            ("reports", &["backend", "reports"]),
+            ("features", &["backend", "features"]),
+            ("results told", &["backend", "results_sent"]),
+            ("rules told", &["backend", "rules_sent"]),
+            ("registrations", &["backend", "registrations"]),
+            ("refused", &["backend", "refused"]),
+            ("lost", &["backend", "gone"]),
+            ("malformed", &["backend", "malformed"]),
+            ("TLS handshakes", &["tls", "handshakes"]),
+        ];
+        let mut table = Table::new(["counted", "in all", "a second"]);
+        for (name, [part, counter]) in shown {
+            let value = number(&self.status["counters"][*part][*counter]);
+            let rate = self.before.map(|(since, before)| {
+                let last = number(&before["counters"][*part][*counter]);
+                value.saturating_sub(last) as f64 / since.as_secs_f64()
+            });
+            let rate = rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"));
+            table.row([name.to_owned(), grouped(value), rate]);
+        }
+        table.lines(paint)
+    }
+
+    fn gateways(&self, paint: Paint, room: usize) -> Vec<String> {
+        let gateways = list(&self.status["gateways"]);
+        if gateways.is_empty() {
+            return vec![
+                "no gateway is enrolled: `hailpost gateway add NAME --group G --key KEY`".to_owned(),
+            ];
+        }
+        let mut table = Table::new(["gateway", "group", "state"]);
+        for gateway in gateways.iter().take(room.max(1)) {
+            let text = |name: &str| gateway[name].as_str().unwrap_or_default();
+            let state = match text("state") {
+                "registered" => paint.good("● registered"),
+                "barred" => paint.bad("○ barred"),
+                other => paint.faint(format!("○ {other}")),
+            };
+            table.row([text("name").to_owned(), text("group").to_owned(), state]);
+        }
+        let mut lines = table.lines(paint);
+        if let Some(more) = gateways.len().checked_sub(room.max(1)).filter(|more| *more > 0) {
+            lines.push(paint.faint(format!("and {} more", grouped(more as u64))));
+        }
+        lines
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], |list| list)
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_default()
+}
+
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
+    }
 }

@@ -6,6 +6,7 @@ use hailpost::{
     gateway::{Backend, BackendConfig, BackendCounters, Enrolment, Open},
     io::{Conn, Input, KeyId, Output, Peer, Transport},
     node::{BackendNode, Event, EventKind, Node},
+    recognize::model::TrainerConfig,
     rng::Seeded,
     store::{Memory, Store},
     time::Time,
@@ -41,6 +42,7 @@ impl Desk {
     pub fn on(config: BackendConfig, store: Box<dyn Store>, train: Option<u64>) -> Desk {
         let family = config.family;
         let open = Open { now: Time::ZERO, unix: 1_700_000_000, rng: Seeded::new(7) };
+        let train = train.map(|seed| TrainerConfig { seed, ..TrainerConfig::default() });
         let node = BackendNode::open(config, open, store, train).unwrap();
         let mut desk = Desk {
             node,

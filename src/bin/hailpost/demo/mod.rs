@@ -1,0 +1,138 @@
+//! `hailpost demo`: the whole story on loopback.
+
+mod stage;
+mod story;
+
+use std::{
+    env, fs,
+    io::{self, IsTerminal},
+    path::PathBuf,
+    process, thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use crate::{
+    data::DataDir,
+    failure::{Done, Failure},
+    terminal::Out,
+    traffic,
+};
+use stage::Stage;
+
+/// Between two steps, when somebody looks.
+const READING: Duration = Duration::from_millis(1500);
+
+/// The whole story on loopback in under a minute, each step told as it happens.
+///
+/// A back end and three gateways (kitchen, hall, attic), each a process of its own: a capture is recognised in the
+/// kitchen, the others learn of it; a camera that changes its ways makes the back end train and send a new rule; the
+/// back end is killed and comes back; a gateway is taken off. Nothing leaves this machine, and nothing stays on it.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  hailpost demo
+  hailpost demo --gateway 'hall=build/hall' --gateway 'attic=python3 attic.py'
+  hailpost demo --capture evening.pcap && hailpost recognize evening.pcap
+
+A COMMAND is run by the shell as the gateway of that name, with HAILPOST_BACKEND (the URL), HAILPOST_IDENTITY (the PEM file) and
+HAILPOST_RULES=home in its environment and, in the kitchen, a live capture (pcap) on standard input. It prints a line an
+event to standard output: the JSON of `hailpost gateway --json`, or the event's name and then what it likes.")]
+pub struct Args {
+    /// Run this as one of the gateways kitchen, hall and attic; may be repeated
+    #[arg(long, value_name = "NAME=COMMAND")]
+    gateway: Vec<String>,
+    /// Keep keys, store and logs in this directory, which must not be there yet
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Only write the capture that the kitchen sees, and end
+    #[arg(long, value_name = "F.pcap", conflicts_with_all = ["gateway", "keep"])]
+    capture: Option<PathBuf>,
+}
+
+pub fn run(args: &Args, out: &mut Out) -> Done {
+    if let Some(path) = &args.capture {
+        let mut pcap = traffic::evening();
+        fs::write(path, pcap.file())
+            .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
+        let shown = path.display().to_string();
+        return Ok(out.either(
+            &json!({ "file": shown, "frames": pcap.len() }),
+            format!("{} frames in {shown}", pcap.len()),
+        )?);
+    }
+    let mut commands = Vec::new();
+    for given in &args.gateway {
+        let (name, command) =
+            given.split_once('=').filter(|(name, _)| story::GATEWAYS.contains(name)).ok_or_else(|| {
+                Failure::usage(format!("--gateway {given}: write kitchen=, hall= or attic= and a command"))
+            })?;
+        commands.push((name.to_owned(), command.to_owned()));
+    }
+    let dir = match &args.keep {
+        Some(dir) => dir.clone(),
+        None => env::temp_dir().join(format!("hailpost-demo-{}", process::id())),
+    };
+    if dir.exists() {
+        return Err(Failure::usage(format!("{} is there already: name another directory", dir.display())));
+    }
+    let data = DataDir::at(dir.join("backend"));
+    data.make()?;
+    let told = Stage::new(dir.clone(), commands).and_then(|mut stage| {
+        let mut teller = Teller { out, step: 0, begun: Instant::now() };
+        let told = story::tell(&mut stage, &data, &mut teller);
+        told.map_err(|failure| stage.explain(failure))
+    });
+    if args.keep.is_none() {
+        // What cannot be removed is only temporary files.
+        let _ = fs::remove_dir_all(&dir);
+    }
+    told
+}
+
+/// Tells the steps.
+pub struct Teller<'o> {
+    out: &'o mut Out,
+    step: u32,
+    begun: Instant,
+}
+
+impl Teller<'_> {
+    /// The next step begins.
+    pub fn step(&mut self, title: &str) -> Done {
+        if self.step > 0 && io::stdout().is_terminal() {
+            // It all takes a moment; people want to read along.
+            thread::sleep(READING);
+        }
+        self.step += 1;
+        let paint = self.out.paint();
+        let line = format!("\n{:>2}  {}", self.step, paint.strong(title));
+        self.tell(json!({ "title": title }), &line)
+    }
+
+    /// Something of the step happened.
+    pub fn say(&mut self, text: &str) -> Done {
+        let since = format!("{:6.1} s", self.begun.elapsed().as_secs_f64());
+        let line = format!("{}  {text}", self.out.paint().faint(since));
+        self.tell(json!({ "text": text }), &line)
+    }
+
+    /// A line that belongs to the last.
+    pub fn detail(&mut self, text: &str) -> Done {
+        let line = format!("          {}", self.out.paint().name(text));
+        self.tell(json!({ "text": text }), &line)
+    }
+
+    /// Seconds since the start.
+    pub fn seconds(&self) -> f64 {
+        self.begun.elapsed().as_secs_f64()
+    }
+
+    fn tell(&mut self, mut value: serde_json::Value, line: &str) -> Done {
+        value["step"] = self.step.into();
+        value["seconds"] = json!((self.begun.elapsed().as_millis() as f64) / 1000.0);
+        self.out.either(&value, line)?;
+        Ok(self.out.flush()?)
+    }
+}

@@ -1,0 +1,232 @@
+//! The story.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use hailpost::{net::tls::Identity, time::Time};
+use serde_json::{Value, json};
+
+use super::{Teller, stage::Stage};
+use crate::{
+    control,
+    data::DataDir,
+    failure::{Done, Failure},
+    traffic::{self, CAMERA, CAMERA_RULE, Camera},
+};
+
+/// Who takes part; the first sees the captures.
+pub const GATEWAYS: [&str; 3] = ["kitchen", "hall", "attic"];
+const GROUP: &str = "home";
+/// A drift that taught nothing yet is shown again.
+const ROUNDS: u16 = 6;
+/// Conversations of the camera in one round.
+const ROUND: u16 = 24;
+
+/// Tells it, and makes it happen.
+pub fn tell(stage: &mut Stage, data: &DataDir, teller: &mut Teller<'_>) -> Done {
+    let url = arrive(stage, data, teller)?;
+    let end = recognise(stage, teller)?;
+    let end = share_rule(stage, data, teller, end)?;
+    drift(stage, teller, end)?;
+    crash(stage, data, teller, &url)?;
+    take_off(stage, data, teller)?;
+    teller.step("That was all")?;
+    teller.say(&format!(
+        "{:.0} seconds; everything ran on this machine's loopback and is over now",
+        teller.seconds()
+    ))
+}
+
+fn arrive(stage: &mut Stage, data: &DataDir, teller: &mut Teller<'_>) -> Result<String, Failure> {
+    teller.step("A back end starts, and three gateways are enrolled")?;
+    stage.serve(data.path(), "tls://127.0.0.1:0")?;
+    let listening = stage.wait(0, "backend", "it listens", |said| said["event"] == "listening")?;
+    let url = listening["url"].as_str().unwrap_or_default().to_owned();
+    teller.say(&format!("the back end listens; its key is pinned in {}…", url.get(..56).unwrap_or(&url)))?;
+    for name in GATEWAYS {
+        let identity = Identity::generate(name)?;
+        identity.write_private(&stage.file(&format!("{name}.pem")))?;
+        let trusted = name == GATEWAYS[0];
+        let request = json!({
+            "do": "gateway_add", "name": name, "group": GROUP, "key": identity.key_id().to_string(), "trusted": trusted,
+        });
+        control::ask(data, &request)?;
+    }
+    teller.say("kitchen, hall and attic have keys of their own and are enrolled in one group; the kitchen's word is trusted")?;
+    teller.step("The gateways register")?;
+    for name in GATEWAYS {
+        stage.gateway(name, &url, &stage.file(&format!("{name}.pem")))?;
+    }
+    for name in GATEWAYS {
+        stage.wait(0, name, "it has all that the back end holds", |said| said["event"] == "synced")?;
+        let brought = if stage.is_guest(name) { ", brought from outside" } else { "" };
+        teller.say(&format!(
+            "{name} (process {}{brought}) proved its key over TLS and is in step",
+            stage.pid(name)
+        ))?;
+    }
+    Ok(url)
+}
+
+fn recognise(stage: &mut Stage, teller: &mut Teller<'_>) -> Result<Time, Failure> {
+    teller.step("The kitchen sees an evening's traffic")?;
+    let mark = stage.mark();
+    let mut evening = traffic::evening();
+    let (frames, end) = (evening.len(), evening.end());
+    stage.show("kitchen", &mut evening);
+    let film = |said: &Value| said["event"] == "result" && names_remote(said, "203.0.113.20");
+    let call = |said: &Value| said["event"] == "result" && names_remote(said, "203.0.113.70");
+    for name in ["hall", "attic"] {
+        stage.wait(mark, name, "it was told where films come from", film)?;
+        stage.wait(mark, name, "it was told where calls go", call)?;
+    }
+    // The last flows end with the capture.
+    stage.wait(mark, "kitchen", "it saw the camera", |said| {
+        said["event"] == "flow" && (said["line"].is_string() || said["remote_port"] == 8443)
+    })?;
+    let mut apps: BTreeMap<String, u32> = BTreeMap::new();
+    for flow in stage.said(mark, "kitchen").filter(|said| said["event"] == "flow") {
+        *apps.entry(flow["app_name"].as_str().unwrap_or("not known").to_owned()).or_default() += 1;
+    }
+    teller.say(&format!("{frames} frames; the rules that ship tell the flows apart:"))?;
+    let list: Vec<String> = apps.iter().map(|(name, flows)| format!("{name} {flows}")).collect();
+    teller.detail(&list.join(", "))?;
+    for name in ["hall", "attic"] {
+        let told = stage.said(mark, name).filter(|said| said["event"] == "result").count();
+        teller.say(&format!(
+            "{name} was told {told} servers that it has never seen, such as 203.0.113.20:443 for films; \
+             flows to them are known there at their first packet"
+        ))?;
+    }
+    Ok(end)
+}
+
+fn share_rule(
+    stage: &mut Stage,
+    data: &DataDir,
+    teller: &mut Teller<'_>,
+    end: Time,
+) -> Result<Time, Failure> {
+    teller.step("A camera that no rule knows: the operator adds one")?;
+    let mark = stage.mark();
+    control::ask(data, &json!({ "do": "rule_add", "app": CAMERA, "pattern": CAMERA_RULE, "group": GROUP }))?;
+    for name in GATEWAYS {
+        stage.wait(mark, name, "the rule came", |said| said["event"] == "rules")?;
+    }
+    teller.say(&format!("application {CAMERA} is {CAMERA_RULE}; all three gateways have it"))?;
+    let mark = stage.mark();
+    let mut camera = traffic::later(end, Camera::Quiet, ROUND, 1);
+    let end = camera.end();
+    stage.show("kitchen", &mut camera);
+    stage.wait(mark, "kitchen", "it knows the camera", |said| {
+        said["event"] == "flow" && said["app"] == CAMERA && said["how"] == "rule"
+    })?;
+    stage.wait(mark, "backend", "features came", |said| {
+        said["event"] == "features" && said["app"] == CAMERA
+    })?;
+    teller.say("the kitchen knows the camera now, and reports how its traffic looks from outside")?;
+    Ok(end)
+}
+
+fn drift(stage: &mut Stage, teller: &mut Teller<'_>, mut end: Time) -> Done {
+    teller.step("The camera is updated and behaves differently: its flows drift")?;
+    let mark = stage.mark();
+    let accepted =
+        |said: &Value| said["event"] == "trained" && said["app"] == CAMERA && said["accepted"] == true;
+    let mut trained = None;
+    for round in 0..ROUNDS {
+        let mut camera = traffic::later(end, Camera::Pictures, ROUND, 2 + round);
+        end = camera.end();
+        stage.show("kitchen", &mut camera);
+        trained = stage.wait_some(mark, "backend", "it trained", Duration::from_secs(4), accepted)?;
+        if trained.is_some() {
+            break;
+        }
+    }
+    let trained =
+        trained.ok_or_else(|| Failure::new("the back end did not train a rule that is good enough"))?;
+    let reports = stage
+        .said(mark, "backend")
+        .filter(|said| said["event"] == "features" && said["app"] == CAMERA)
+        .count();
+    teller.say(&format!(
+        "its flows are far from the camera's history: the kitchen sent {reports} reports of features"
+    ))?;
+    let score = trained["text"].as_str().unwrap_or_default();
+    teller.say(&format!(
+        "the back end trained a rule on them and judged it by flows it had held back: {score}"
+    ))?;
+    for name in GATEWAYS {
+        stage.wait(mark, name, "the trained rule came", |said| said["event"] == "parameters")?;
+    }
+    teller.say("all three gateways were sent it")?;
+    let mark = stage.mark();
+    let mut camera = traffic::later(end, Camera::Unknown, 4, 40);
+    stage.show("kitchen", &mut camera);
+    stage.wait(mark, "kitchen", "it knows the camera by the trained rule", |said| {
+        said["event"] == "flow"
+            && (said["line"].is_string() || (said["app"] == CAMERA && said["how"] == "model"))
+    })?;
+    teller.say("another update changes the greeting: no pattern matches any more, the trained rule still knows the camera")?;
+    stage.wait(mark, "hall", "it was told of the camera's server", |said| {
+        said["event"] == "result" && names_remote(said, "203.0.113.82")
+    })?;
+    teller.say("and hall was told of the server that it now talks to")
+}
+
+fn crash(stage: &mut Stage, data: &DataDir, teller: &mut Teller<'_>, url: &str) -> Done {
+    teller.step("The back end is killed, and comes back")?;
+    let before = holdings(data)?;
+    let mark = stage.mark();
+    stage.kill("backend")?;
+    teller.say("kill -9: no time to write anything down")?;
+    for name in GATEWAYS {
+        stage.wait(mark, name, "the link is down", |said| said["event"] == "down")?;
+    }
+    teller.say("the gateways noticed, go on recognising, and try again by themselves")?;
+    let mark = stage.mark();
+    let listen = url.split('?').next().unwrap_or(url);
+    stage.serve(data.path(), listen)?;
+    for name in GATEWAYS {
+        stage.wait(mark, name, "it is back in step", |said| said["event"] == "synced")?;
+    }
+    let after = holdings(data)?;
+    // It may have trained more meanwhile, and must not have lost anything.
+    if ["results", "rules", "models"].iter().any(|what| after[what].as_u64() < before[what].as_u64()) {
+        return Err(Failure::new(format!("the back end held {before} and holds {after}")));
+    }
+    teller.say(&format!(
+        "it runs again and has lost nothing: {} results, {} added rule, {} trained; all three are back in step",
+        before["results"], before["rules"], before["models"]
+    ))
+}
+
+fn take_off(stage: &mut Stage, data: &DataDir, teller: &mut Teller<'_>) -> Done {
+    teller.step("A gateway is taken off")?;
+    let mark = stage.mark();
+    control::ask(data, &json!({ "do": "gateway_bar", "gateway": "attic" }))?;
+    stage.wait(mark, "attic", "it was taken off", |said| said["event"] == "deregistered")?;
+    teller.say("the operator bars attic: it was told so, and is out")?;
+    if stage.is_guest("attic") {
+        return Ok(());
+    }
+    stage.wait(mark, "attic", "it is refused", |said| said["event"] == "refused")?;
+    teller.say("it tried again and was refused")?;
+    control::ask(data, &json!({ "do": "gateway_allow", "gateway": "attic" }))?;
+    let mark = stage.mark();
+    stage.wait(mark, "attic", "it is back", |said| said["event"] == "synced")?;
+    teller.say("the operator allows it again: it came back by itself, and in step")
+}
+
+/// What the back end holds.
+fn holdings(data: &DataDir) -> Result<Value, Failure> {
+    let status = control::ask(data, &json!({ "do": "status" }))?;
+    let group =
+        status["groups"].as_array().and_then(|groups| groups.iter().find(|group| group["name"] == GROUP));
+    let group = group.ok_or_else(|| Failure::new("the back end has lost its group"))?;
+    Ok(json!({ "results": group["results"], "rules": group["rules"], "models": group["models"] }))
+}
+
+/// Whether a line names that address: in its field, or anywhere when it is somebody else's line.
+fn names_remote(said: &Value, address: &str) -> bool {
+    said["remote_address"] == address || said["line"].as_str().is_some_and(|line| line.contains(address))
+}

@@ -1,0 +1,233 @@
+//! `hailpost serve`
+
+pub mod office;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use hailpost::{
+    config::{Config, Role},
+    net::{
+        tls::Identity,
+        url::{Scheme, Url},
+    },
+    recognize::{Limits, RulesFile},
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
+
+use crate::{
+    control,
+    data::{DataArgs, DataDir},
+    events::Printer,
+    failure::{Done, Failure},
+    names,
+    settings::{SettingsArgs, listing},
+    signals::{Inbox, Word},
+    terminal::{Out, warn},
+};
+use office::Office;
+
+/// How long a stop waits for the disk.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Runs a back end until it is stopped.
+///
+/// All it keeps is in its data directory: its key, made at the first start; its store; and the socket by which `status`,
+/// `gateway add` and `rule add` reach it. Prints the URL that gateways connect to, then a line an event.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  hailpost serve --data office --listen tls://0.0.0.0:7700
+  hailpost serve --config /etc/hailpost.toml --check
+
+Signals: TERM and Ctrl-C end in order once what waits is on the disk, a second one ends at once; HUP reads the rules file
+again. Killed at any point, it has lost nothing that it acknowledged; gateways come back by themselves.
+
+A configuration: [backend]
+                 listen = [\"tls://0.0.0.0:7700\"]
+                 heartbeat_ms = 3000")]
+pub struct Args {
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Where gateways come in, over what the configuration says; may be repeated
+    #[arg(long, value_name = "URL")]
+    listen: Vec<String>,
+    /// The rules that all groups share are those of this file, now and after each HUP
+    #[arg(long, value_name = "F.toml")]
+    rules: Option<PathBuf>,
+    /// Check configuration, key and rules, print what holds, and end
+    #[arg(long)]
+    check: bool,
+}
+
+pub fn run(args: &Args, out: &mut Out) -> Done {
+    if args.settings.options {
+        return Ok(out.raw(listing(Role::Backend).as_bytes())?);
+    }
+    let dir = args.data.dir()?;
+    let mut config = args.settings.read(Role::Backend)?;
+    if !args.listen.is_empty() {
+        config.set("listen", &args.listen.join(","))?;
+    }
+    let made = config.non_empty("identity_file").is_none();
+    if made {
+        config.set("identity_file", &dir.identity().display().to_string())?;
+    }
+    if config.non_empty("store").is_none() {
+        config.set("store", &dir.store().display().to_string())?;
+    }
+    let listens = listens(&config)?;
+    let rules = args.rules.as_deref().map(read_rules).transpose()?;
+    if args.check {
+        let file = PathBuf::from(config.text("identity_file"));
+        if !made || file.exists() {
+            Identity::load(&file, &file)?;
+        }
+        let (shown, count) = (config.dump(Role::Backend), rules.map_or(0, |rules| rules.rules.len()));
+        return Ok(out.either(
+            &json!({ "ok": true, "rules": count, "configuration": shown }),
+            format!("[backend]\n{shown}# {count} rules; this can be served"),
+        )?);
+    }
+    dir.make()?;
+    let Some(_lock) = dir.lock()? else {
+        return Err(Failure::new(format!(
+            "another back end serves {}: stop that first",
+            dir.path().display()
+        )));
+    };
+    raise_descriptors(config.number("max_gateways"));
+    let identity = identity(&config, &dir, made)?;
+    let (mut office, addresses) = Office::open(&config)?;
+    for (url, address) in listens.iter().zip(&addresses) {
+        office.urls.push(reachable(url, *address, &identity).to_string());
+    }
+    if let Some(rules) = &rules {
+        office.share_rules(rules)?;
+    }
+    let inbox = Inbox::open(&office.net)?;
+    control::listen(&dir.socket(), &inbox.speaker(&office.net))?;
+    announce(&office, &listens, &config, out)?;
+    let served = turn(&mut office, &inbox, args.rules.as_deref(), out);
+    // A socket that nobody answers would only mislead.
+    let _ = fs::remove_file(dir.socket());
+    served
+}
+
+/// Turns the loop until a stop is asked for, and the disk has what waits.
+fn turn(office: &mut Office, inbox: &Inbox, rules: Option<&Path>, out: &mut Out) -> Done {
+    let mut names = names::home()?;
+    names.extend(rules.map(read_rules).transpose()?.iter().flat_map(names::of));
+    let printer = Printer::new(names);
+    let mut stopping: Option<Instant> = None;
+    loop {
+        office.net.wait(stopping.map(|_| Duration::from_millis(50)))?;
+        while let Some(event) = office.next_event() {
+            printer.print(&event, out)?;
+        }
+        while let Some(word) = inbox.next() {
+            match word {
+                Word::Stop => drop(stopping.get_or_insert_with(Instant::now)),
+                Word::Request(request, reply) => office.request(&request, reply),
+                Word::Reload => {
+                    match rules.map(|path| read_rules(path).and_then(|file| office.share_rules(&file))) {
+                        None => printer.note("reloaded", "there is no rules file: nothing changed", out)?,
+                        Some(Ok((added, removed))) => {
+                            let text = format!("rules read again: {added} new, {removed} gone");
+                            printer.note("reloaded", &text, out)?;
+                        }
+                        Some(Err(failure)) => {
+                            warn(format!("the rules stay as they are: {}", failure.text));
+                        }
+                    }
+                }
+            }
+        }
+        out.flush()?;
+        if stopping.is_some_and(|since| office.pending() == 0 || since.elapsed() > DRAIN) {
+            printer.note("stopped", "what was acknowledged is on the disk", out)?;
+            return Ok(());
+        }
+    }
+}
+
+fn announce(office: &Office, listens: &[Url], config: &Config, out: &mut Out) -> Done {
+    let paint = out.paint();
+    for (url, listen) in office.urls.iter().zip(listens) {
+        out.either(
+            &json!({ "event": "listening", "url": url }),
+            format!("{} {}", paint.good("listening"), paint.strong(url)),
+        )?;
+        if matches!(listen.scheme, Scheme::Tcp | Scheme::Udp) {
+            let group = match config.non_empty("open_group") {
+                Some(group) => format!("whoever comes from allow_networks is taken into group {group}"),
+                None => "nobody is admitted there until open_group names a group".to_owned(),
+            };
+            warn(format!("{}:// proves nobody's key and hides nothing; {group}", listen.scheme.name()));
+        }
+    }
+    Ok(out.flush()?)
+}
+
+fn listens(config: &Config) -> Result<Vec<Url>, Failure> {
+    let urls: Result<Vec<Url>, _> = config
+        .list("listen")
+        .map(|text| text.parse().map_err(|fault| Failure::from(fault).about(format!("listen {text}"))))
+        .collect();
+    let urls = urls?;
+    match urls.is_empty() {
+        true => Err(Failure::usage("listen is empty: name an address such as tls://127.0.0.1:7700")),
+        false => Ok(urls),
+    }
+}
+
+/// How gateways write it: the real port, and the key to pin.
+fn reachable(listen: &Url, address: SocketAddr, identity: &Identity) -> Url {
+    let mut url = Url { port: address.port(), ..listen.clone() };
+    if url.scheme == Scheme::Tls {
+        url.pins = vec![identity.key_id()];
+    }
+    url
+}
+
+fn identity(config: &Config, dir: &DataDir, make: bool) -> Result<Identity, Failure> {
+    let file = PathBuf::from(config.text("identity_file"));
+    if make && !file.exists() {
+        let identity = Identity::generate("hailpost backend")?;
+        identity.write_private(&dir.identity())?;
+        return Ok(identity);
+    }
+    Ok(Identity::load(&file, &file)?)
+}
+
+fn read_rules(path: &Path) -> Result<RulesFile, Failure> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))?;
+    let file = RulesFile::parse(&text, Limits::default())
+        .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    Ok(file)
+}
+
+/// A descriptor a gateway, and some.
+fn raise_descriptors(gateways: u64) {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = gateways.saturating_add(64);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let raised = wanted.min(most);
+    let done = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum: limit.maximum });
+    if raised < gateways || done.is_err() {
+        warn(format!(
+            "{raised} descriptors are allowed, fewer than max_gateways = {gateways} needs: raise `ulimit -n`"
+        ));
+    }
+}

@@ -1,0 +1,375 @@
+//! A back end on its loop, and the requests of its operator.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::mpsc::Sender,
+    time::{Duration, Instant},
+};
+
+use hailpost::{
+    config::Config,
+    gateway::{Backend, Enrolment},
+    io::KeyId,
+    net::{Loop, NodeId, open_backend},
+    node::{BackendNode, Event, EventKind, Field},
+    recognize::{AppId, Limits, Rule, RuleSet, RulesFile},
+    time::Time,
+};
+use serde_json::{Map, Value, json};
+
+use crate::{control, data::DataDir, failure::Failure};
+
+/// How long the disk may take for a change that is made without a running back end.
+const DISK_PATIENCE: Duration = Duration::from_secs(20);
+
+/// The back end.
+pub struct Office {
+    /// What it lives on.
+    pub net: Loop,
+    node: NodeId,
+    /// Where gateways come in, as URLs that they can use.
+    pub urls: Vec<String>,
+    begun: Instant,
+    serving: bool,
+    /// Rules of all groups come from a file.
+    rules_file: bool,
+    /// Answers that wait for the disk, by ticket.
+    waiting: VecDeque<(u64, Value, Sender<Value>)>,
+}
+
+/// What a request leads to.
+enum Applied {
+    /// This is the answer.
+    Now(Value),
+    /// This is, once the ticket is durable.
+    Durable(u64, Value),
+}
+
+impl Office {
+    /// A back end that serves as the configuration says. Answers with its addresses too, in the order of `listen`.
+    pub fn open(config: &Config) -> Result<(Office, Vec<SocketAddr>), Failure> {
+        let mut net = Loop::new()?;
+        let (node, addresses) = open_backend(&mut net, config)?;
+        let office = Office {
+            net,
+            node,
+            urls: Vec::new(),
+            begun: Instant::now(),
+            serving: true,
+            rules_file: false,
+            waiting: VecDeque::new(),
+        };
+        Ok((office, addresses))
+    }
+
+    /// A back end for one request, which nobody can connect to.
+    pub fn alone(dir: &DataDir) -> Result<Office, Failure> {
+        let mut config = Config::new();
+        config.set("listen", "")?;
+        config.set("train", "false")?;
+        config.set("store", &dir.store().display().to_string())?;
+        let (office, _) = Office::open(&config)?;
+        Ok(Office { serving: false, ..office })
+    }
+
+    /// The next event. What waits for it is answered.
+    pub fn next_event(&mut self) -> Option<Event> {
+        let (_, event) = self.net.next_event()?;
+        if event.kind() == EventKind::Durable {
+            let ticket = event.u64(Field::Ticket).unwrap_or_default();
+            while let Some((due, ..)) = self.waiting.front()
+                && *due <= ticket
+            {
+                let Some((_, answer, reply)) = self.waiting.pop_front() else { break };
+                // Who asked may have gone.
+                let _ = reply.send(answer);
+            }
+        }
+        Some(event)
+    }
+
+    /// Does what is asked, and answers when that is durable.
+    pub fn request(&mut self, request: &Value, reply: Sender<Value>) {
+        match self.apply(request) {
+            Ok(Applied::Durable(ticket, answer)) => self.waiting.push_back((ticket, answer, reply)),
+            Ok(Applied::Now(answer)) => drop(reply.send(answer)),
+            Err(failure) => drop(reply.send(control::refusal(&failure))),
+        }
+    }
+
+    /// Does what is asked and waits until it is durable.
+    pub fn answer(&mut self, request: &Value) -> Result<Value, Failure> {
+        let (ticket, answer) = match self.apply(request)? {
+            Applied::Now(answer) => return Ok(answer),
+            Applied::Durable(ticket, answer) => (ticket, answer),
+        };
+        let begun = Instant::now();
+        let mut trouble = None;
+        while begun.elapsed() < DISK_PATIENCE {
+            self.net.wait(Some(Duration::from_millis(100)))?;
+            while let Some(event) = self.next_event() {
+                match event.kind() {
+                    EventKind::Durable if event.u64(Field::Ticket) >= Some(ticket) => return Ok(answer),
+                    EventKind::StoreFailing => trouble = event.text(Field::Text).map(str::to_owned),
+                    _ => {}
+                }
+            }
+        }
+        Err(Failure::new(
+            trouble.unwrap_or_else(|| "the disk does not take the change: try again".to_owned()),
+        ))
+    }
+
+    /// Reports that wait for the disk.
+    pub fn pending(&self) -> usize {
+        self.net.get::<BackendNode>(self.node).map_or(0, |node| node.backend().pending()) + self.waiting.len()
+    }
+
+    /// Makes the rules of all groups those of a file. Answers with how many were added and removed.
+    pub fn share_rules(&mut self, file: &RulesFile) -> Result<(usize, usize), Failure> {
+        self.rules_file = true;
+        let wanted: Vec<(AppId, &[u8])> =
+            file.rules.iter().map(|named| (named.rule.app, named.rule.text.as_bytes())).collect();
+        self.with(|backend, _| {
+            let held: Vec<(AppId, Vec<u8>)> =
+                backend.rules("").map(|(app, pattern)| (app, pattern.to_vec())).collect();
+            let gone = held.iter().filter(|(app, pattern)| !wanted.contains(&(*app, pattern)));
+            let mut removed = 0;
+            for (app, pattern) in gone {
+                backend.remove_rule(None, *app, Some(pattern))?;
+                removed += 1;
+            }
+            let is_new = |rule: &&(AppId, &[u8])| !held.iter().any(|(app, text)| (*app, &text[..]) == **rule);
+            let mut added = 0;
+            for (app, pattern) in wanted.iter().filter(is_new) {
+                backend.set_rule(None, *app, pattern)?;
+                added += 1;
+            }
+            Ok((added, removed))
+        })
+    }
+
+    fn with<R>(&mut self, call: impl FnOnce(&mut Backend, Time) -> Result<R, Failure>) -> Result<R, Failure> {
+        self.net.with(self.node, |node: &mut BackendNode, now| call(node.backend_mut(), now))?
+    }
+
+    fn backend(&self) -> &Backend {
+        self.net
+            .get::<BackendNode>(self.node)
+            .expect("the node is on the loop for as long as we are")
+            .backend()
+    }
+
+    fn apply(&mut self, request: &Value) -> Result<Applied, Failure> {
+        let ask = Request(request);
+        let done = json!({ "ok": true });
+        Ok(match ask.text("do")? {
+            "status" => Applied::Now(self.status()),
+            "gateway_list" => Applied::Now(json!({ "gateways": self.gateways() })),
+            "gateway_add" => {
+                let key: KeyId = ask.text("key")?.parse().map_err(Failure::from)?;
+                let enrolment = Enrolment {
+                    name: ask.text("name")?.to_owned(),
+                    group: ask.text("group")?.to_owned(),
+                    trusted: ask.switch("trusted"),
+                    barred: false,
+                };
+                let other = self.backend().enrolments().any(|(known, one)| {
+                    *known != key && one.name == enrolment.name && one.group == enrolment.group
+                });
+                if other {
+                    let (name, group) = (&enrolment.name, &enrolment.group);
+                    return Err(Failure::usage(format!(
+                        "group {group} has a gateway {name} with another key: revoke that first, or take another name"
+                    )));
+                }
+                Applied::Durable(self.with(|backend, _| Ok(backend.enrol(key, enrolment)?))?, done)
+            }
+            "gateway_revoke" => {
+                let key = self.gateway(&ask)?;
+                Applied::Durable(self.with(|backend, _| Ok(backend.revoke(key)?))?, done)
+            }
+            "gateway_bar" => {
+                let key = self.gateway(&ask)?;
+                Applied::Durable(self.with(|backend, now| Ok(backend.deregister(now, key)?))?, done)
+            }
+            "gateway_allow" => {
+                let key = self.gateway(&ask)?;
+                Applied::Durable(self.with(|backend, _| Ok(backend.allow(key)?))?, done)
+            }
+            "rule_list" => Applied::Now(json!({ "rules": self.rules(ask.optional("group")) })),
+            "rule_add" => {
+                let (group, app, pattern) = (ask.optional("group"), ask.app()?, ask.text("pattern")?);
+                self.may_change(group)?;
+                let rule = Rule { app, text: pattern.to_owned() };
+                RuleSet::compile(&[rule], Limits::default())
+                    .map_err(|error| Failure::usage(format!("the rule cannot be used: {}", error.fault)))?;
+                Applied::Durable(
+                    self.with(|backend, _| Ok(backend.set_rule(group, app, pattern.as_bytes())?))?,
+                    done,
+                )
+            }
+            "rule_remove" => {
+                let (group, app, pattern) = (ask.optional("group"), ask.app()?, ask.optional("pattern"));
+                self.may_change(group)?;
+                let pattern = pattern.map(str::as_bytes);
+                Applied::Durable(self.with(|backend, _| Ok(backend.remove_rule(group, app, pattern)?))?, done)
+            }
+            other => return Err(Failure::usage(format!("there is no request {other:?}"))),
+        })
+    }
+
+    /// The key of the gateway that a request names, by name or by key.
+    fn gateway(&self, ask: &Request<'_>) -> Result<KeyId, Failure> {
+        let named = ask.text("gateway")?;
+        if let Ok(key) = named.parse::<KeyId>() {
+            return Ok(key);
+        }
+        let mut found =
+            self.backend().enrolments().filter(|(_, enrolment)| enrolment.name == named).map(|(key, _)| *key);
+        match (found.next(), found.next()) {
+            (Some(key), None) => Ok(key),
+            (None, _) => Err(Failure::new(format!(
+                "no gateway is called {named}: `hailpost gateway list` shows those enrolled"
+            ))),
+            (Some(_), Some(_)) => {
+                Err(Failure::usage(format!("several gateways are called {named}: name one by its key")))
+            }
+        }
+    }
+
+    fn may_change(&self, group: Option<&str>) -> Result<(), Failure> {
+        match (self.rules_file, group) {
+            (true, None) => Err(Failure::usage(
+                "the rules of all groups come from the file that `serve --rules` names: change it and send HUP, \
+                 or name a group",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn gateways(&self) -> Vec<Value> {
+        let backend = self.backend();
+        let registered: Vec<_> = backend.gateways().collect();
+        let here: std::collections::HashSet<KeyId> = registered.iter().filter_map(|info| info.key).collect();
+        let mut rows: Vec<(String, String, Value)> = backend
+            .enrolments()
+            .map(|(key, enrolment)| {
+                let state = match (here.contains(key), enrolment.barred) {
+                    (true, _) => "registered",
+                    (false, true) => "barred",
+                    (false, false) => "away",
+                };
+                let row = json!({
+                    "name": enrolment.name,
+                    "group": enrolment.group,
+                    "key": key.to_string(),
+                    "trusted": enrolment.trusted,
+                    "state": state,
+                });
+                (enrolment.group.clone(), enrolment.name.clone(), row)
+            })
+            .collect();
+        rows.extend(registered.into_iter().filter(|info| info.key.is_none()).map(|info| {
+            let row = json!({
+                "name": info.name, "group": info.group, "key": null, "trusted": false, "state": "registered",
+            });
+            (info.group, info.name, row)
+        }));
+        rows.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+        rows.into_iter().map(|(.., row)| row).collect()
+    }
+
+    fn rules(&self, group: Option<&str>) -> Vec<Value> {
+        let backend = self.backend();
+        let row = |group: Option<&str>, app: AppId, pattern: &[u8]| match std::str::from_utf8(pattern) {
+            Ok(text) => json!({ "group": group, "app": app.0, "pattern": text }),
+            Err(_) => {
+                json!({ "group": group, "app": app.0, "pattern_hex": hailpost::codec::to_hex(pattern) })
+            }
+        };
+        let common: Vec<(AppId, Vec<u8>)> =
+            backend.rules("").map(|(app, pattern)| (app, pattern.to_vec())).collect();
+        let mut rows: Vec<Value> = common.iter().map(|(app, pattern)| row(None, *app, pattern)).collect();
+        for info in backend.groups().skip(1).filter(|info| group.is_none_or(|group| group == info.name)) {
+            // A group's view begins with what all groups share.
+            let mut shared = common.clone();
+            for (app, pattern) in backend.rules(&info.name) {
+                match shared.iter().position(|(known, text)| *known == app && text == pattern) {
+                    Some(at) => drop(shared.swap_remove(at)),
+                    None => rows.push(row(Some(&info.name), app, pattern)),
+                }
+            }
+        }
+        rows
+    }
+
+    fn status(&self) -> Value {
+        let backend = self.backend();
+        let groups: Vec<Value> = backend
+            .groups()
+            .skip(1)
+            .map(|group| {
+                let mut apps: std::collections::BTreeMap<u32, u64> = std::collections::BTreeMap::new();
+                backend.results(&group.name).for_each(|(_, app)| *apps.entry(app.0).or_default() += 1);
+                let apps: Vec<Value> = apps
+                    .into_iter()
+                    .map(|(app, results)| json!({ "app": app, "results": results }))
+                    .collect();
+                json!({
+                    "name": group.name,
+                    "gateways": group.gateways,
+                    "results": group.results,
+                    "rules": group.rules,
+                    "models": group.models,
+                    "apps": apps,
+                })
+            })
+            .collect();
+        let streams = self.net.stream_counters();
+        let octets = json!({ "octets_in": streams.octets_in, "octets_out": streams.octets_out });
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "serving": self.serving,
+            "uptime": self.begun.elapsed().as_secs(),
+            "listen": self.urls,
+            "waiting": self.pending(),
+            "common_rules": backend.groups().next().map_or(0, |common| common.rules),
+            "groups": groups,
+            "gateways": self.gateways(),
+            "counters": {
+                "backend": members(backend.counters().list()),
+                "driver": members(self.net.counters().list()),
+                "streams": octets,
+                "tls": members(streams.tls.list()),
+            },
+        })
+    }
+}
+
+fn members(list: impl Iterator<Item = (&'static str, &'static str, u64)>) -> Map<String, Value> {
+    list.map(|(name, _, value)| (name.to_owned(), value.into())).collect()
+}
+
+/// A request's members.
+struct Request<'a>(&'a Value);
+
+impl<'a> Request<'a> {
+    fn text(&self, name: &str) -> Result<&'a str, Failure> {
+        self.optional(name).ok_or_else(|| Failure::usage(format!("the request has no text {name:?}")))
+    }
+
+    fn optional(&self, name: &str) -> Option<&'a str> {
+        self.0.get(name).and_then(Value::as_str)
+    }
+
+    fn switch(&self, name: &str) -> bool {
+        self.0.get(name).and_then(Value::as_bool).unwrap_or_default()
+    }
+
+    fn app(&self) -> Result<AppId, Failure> {
+        let app = self.0.get("app").and_then(Value::as_u64).and_then(|app| u32::try_from(app).ok());
+        app.map(AppId).ok_or_else(|| Failure::usage("the request has no number \"app\" of at most 32 bits"))
+    }
+}
