@@ -9,6 +9,7 @@ mod backend;
 mod client;
 mod frames;
 
+#[cfg(feature = "backend")]
 pub(crate) use backend::check_group;
 pub use backend::{
     Backend, BackendConfig, BackendCounters, BackendEvent, Enrolment, GatewayInfo, GroupInfo, Open,

@@ -106,7 +106,7 @@ fn scalar(value: &Spanned<DeValue<'_>>) -> Result<String, String> {
             .to_string(),
         DeValue::Boolean(switch) => switch.to_string(),
         DeValue::Array(items) => {
-            let items: Result<Vec<String>, String> = items.iter().map(|item| scalar(item)).collect();
+            let items: Result<Vec<String>, String> = items.iter().map(scalar).collect();
             items?.join(",")
         }
         _ => return Err("a text, a number, true, false or a list of texts is wanted".to_owned()),

@@ -49,6 +49,7 @@ use crate::{
 };
 use features::{FeatureBounds, Slot};
 use group::{Group, ResultPolicy, Vote};
+#[cfg(feature = "backend")]
 pub(crate) use operator::check_group;
 use peer::{Cargo, Peer, Session, Waiting};
 use rules::{RuleEdit, RuleRow, Rules};
