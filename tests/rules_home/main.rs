@@ -1,6 +1,7 @@
 //! The rules file that ships: what it must know, what it must not claim, what it costs.
 #![cfg(feature = "recognize")]
 
+mod captures;
 mod flows;
 mod foreign;
 mod names;
@@ -48,7 +49,7 @@ fn every_case() {
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// A capture may begin after the handshake, and every segment may come twice.
+/// A datagram may come twice.
 #[test]
 fn every_datagram_twice() {
     let mut cases: Vec<Case> = cases().into_iter().filter(|case| case.want.is_some()).collect();
@@ -77,6 +78,18 @@ fn every_stream_in_small_segments() {
     }
     let wrong = wrong(&home(), &cases);
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn labelled_captures() {
+    let rules = home();
+    let Some(figures) = captures::figures(&rules, &compiled(&rules)) else {
+        return;
+    };
+    println!("{figures:?}");
+    assert!(figures.right * 100 >= figures.flows * 95);
+    assert!(figures.decided_right * 100 >= figures.decided * 97);
+    assert!(figures.claimed * 100 <= figures.other * 5);
 }
 
 #[test]
