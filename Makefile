@@ -34,8 +34,9 @@ export PREFIX DESTDIR VERSION SOMAJOR LIBS STRIP
 
 all: lib
 
-demo: setup lib
-	@scripts/demo.sh
+demo: setup
+	$(CARGO) build --profile $(PROFILE)
+	@$(PROGRAM) demo
 
 test: setup lint test-rust test-c test-python
 
@@ -84,6 +85,7 @@ sizes:
 	@nice scripts/sizes.sh
 
 bench:
+	$(CARGO) bench --bench recognize
 
 soak: setup
 	HAILPOST_SEEDS=100000 $(CARGO) test --test simulation -- --nocapture

@@ -135,6 +135,7 @@ class Backend:
         max_pending: int | None = None,
         probe_addresses: bool | None = None,
         train: bool | None = None,
+        train_pause_ms: int | None = ...,
     ) -> Self: ...
     @property
     def addresses(self) -> tuple[Address, ...]:
