@@ -2,6 +2,7 @@
 #include "check.h"
 
 #include <pthread.h>
+#include <unistd.h>
 
 _Static_assert(sizeof(hail_record) == 48, "the size of a record is part of the ABI");
 _Static_assert(offsetof(hail_record, app) == 4, "layout");
@@ -43,6 +44,22 @@ static void options(void)
     CHECK(strstr(text, "heartbeat_ms = 2500\n") != NULL);
     CHECK(strstr(text, "hunter2") == NULL);
     CHECK(strstr(text, "listen") == NULL);
+    hail_buffer_free(toml);
+
+    /* What was dumped can be loaded, and a file with an error changes nothing. */
+    char path[] = "/tmp/hailpost-XXXXXX";
+    int file = mkstemp(path);
+    CHECK(file >= 0);
+    CHECK(dprintf(file, "[gateway]\nheartbeat_ms = 1234\nfamily = 4\n") > 0);
+    CHECK_IS(hail_config_load(config, HAIL_ROLE_GATEWAY, path), HAIL_OK);
+    CHECK(dprintf(file, "sends = 5\nlisten = 'tcp://0.0.0.0'\n") > 0);
+    CHECK_IS(hail_config_load(config, HAIL_ROLE_GATEWAY, path), HAIL_ERR_CONFIG);
+    CHECK(strstr(hail_config_detail(config), "line 5") != NULL);
+    close(file);
+    unlink(path);
+    CHECK_IS(hail_config_dump(config, HAIL_ROLE_GATEWAY, &toml), HAIL_OK);
+    text = (const char *)hail_buffer_data(toml);
+    CHECK(strstr(text, "heartbeat_ms = 1234\n") != NULL && strstr(text, "sends = 3\n") != NULL);
     hail_buffer_free(toml);
     hail_config_free(config);
 }

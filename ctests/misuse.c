@@ -52,6 +52,8 @@ static void null_for_each(void)
     CHECK_IS(hail_config_set_bytes(config, "identity_pem", NULL, 1), HAIL_ERR_INVALID);
     CHECK_IS(hail_config_dump(NULL, HAIL_ROLE_GATEWAY, &buffer), HAIL_ERR_INVALID);
     CHECK_IS(hail_config_dump(config, HAIL_ROLE_GATEWAY, NULL), HAIL_ERR_INVALID);
+    CHECK_IS(hail_config_load(NULL, HAIL_ROLE_GATEWAY, "x"), HAIL_ERR_INVALID);
+    CHECK_IS(hail_config_load(config, HAIL_ROLE_GATEWAY, NULL), HAIL_ERR_INVALID);
     CHECK(strcmp(hail_config_detail(NULL), "") == 0);
 
     CHECK_IS(hail_event_kind(NULL), 0);
@@ -172,6 +174,8 @@ static void wrong_values(void)
     CHECK(strcmp(hail_config_detail(config), "value is not UTF-8") == 0);
     CHECK_IS(hail_config_dump(config, 0, &buffer), HAIL_ERR_INVALID);
     CHECK_IS(hail_config_dump(config, 3, &buffer), HAIL_ERR_INVALID);
+    CHECK_IS(hail_config_load(config, 3, "/nowhere"), HAIL_ERR_INVALID);
+    CHECK_IS(hail_config_load(config, HAIL_ROLE_BACKEND, "/nowhere"), HAIL_ERR_IO);
     CHECK_IS(hail_loop_run(loop, -2), HAIL_ERR_INVALID);
     CHECK_IS(hail_loop_set_log(loop, 5, NULL, NULL), HAIL_ERR_INVALID);
     CHECK_IS(hail_loop_set_log(loop, -1, NULL, NULL), HAIL_ERR_INVALID);

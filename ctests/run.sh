@@ -60,6 +60,14 @@ if wanted header; then
     step "exports are map are header" ctests/exports.sh "$stage"
     [ $failed = 0 ] && echo "ok header"
 fi
+if wanted qos; then
+    # One UDP packet that asks a name of a server, with its answer's direction left out: enough for a rule.
+    "$cc" -o "$out/qos" examples/c/qos.c "${flags[@]}"
+    dns='\0\071\105\0\0\071\0\0\100\0\100\021\0\0\300\250\1\2\311\0\161\11\234\100\0\065\0\045\0\0'
+    dns+='\22\64\1\0\0\1\0\0\0\0\0\0\7example\3com\0\0\1\0\1'
+    printf "$dns" | "$out/qos" >"$out/log"
+    grep -q 'add element inet qos normal { .* . 53 timeout 1h } # dns' "$out/log" && echo "ok qos" || failed=1
+fi
 for source in ctests/*.c ctests/*.cpp examples/c/*.c; do
     [ -e "$source" ] && program "$source"
 done

@@ -68,7 +68,7 @@ static void by_gateway(void)
         hail_gateway *gateway = gateway_to(loop, url, NULL);
         check_await(loop, gateway, HAIL_EVENT_SYNCED);
         char pattern[512];
-        for (int rule = 0; rule < 50; rule++) {
+        for (int rule = 0; rule < 20; rule++) {
             memset(pattern, 'x', sizeof pattern);
             int head = snprintf(pattern, sizeof pattern, "^%d-%d", round, rule);
             pattern[head] = 'x';

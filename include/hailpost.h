@@ -397,6 +397,17 @@ hail_status hail_config_set_bytes(struct hail_config *config,
                                   size_t size);
 
 /**
+ * Sets what the section [gateway] or [backend] of a TOML file says, by `role` (a HAIL_ROLE_...). Keys are the names of
+ * options.
+ *
+ * HAIL_ERR_IO: the file cannot be read. HAIL_ERR_CONFIG: a key or value cannot be used; the detail has the line. Then
+ * none of them is set.
+ */
+hail_status hail_config_load(struct hail_config *config,
+                             int32_t role,
+                             const char *path);
+
+/**
  * Every option that a role (HAIL_ROLE_...) understands with what holds, as TOML; secrets only as set or not set.
  */
 hail_status hail_config_dump(const struct hail_config *config,

@@ -10,6 +10,7 @@ use super::{
     handle::{invalid, output, reference, slice, text},
     state::NOTHING,
     status::hail_status,
+    supported,
 };
 use crate::{
     config::{Config, Role},
@@ -83,6 +84,37 @@ pub unsafe extern "C" fn hail_config_set_bytes(
     }
 }
 
+/// Sets what the section [gateway] or [backend] of a TOML file says, by `role` (a HAIL_ROLE_...). Keys are the names of
+/// options.
+///
+/// HAIL_ERR_IO: the file cannot be read. HAIL_ERR_CONFIG: a key or value cannot be used; the detail has the line. Then
+/// none of them is set.
+#[unsafe(no_mangle)]
+#[cfg_attr(not(feature = "recognize"), allow(unused_variables))]
+pub unsafe extern "C" fn hail_config_load(
+    config: *mut hail_config,
+    role: i32,
+    path: *const c_char,
+) -> hail_status {
+    supported!(
+        "recognize",
+        // SAFETY: the contract.
+        unsafe {
+            on_config(config, |config| {
+                let (role, path) = (role_of(role)?, text(path, "path")?);
+                let file = std::fs::read_to_string(path)
+                    .map_err(|error| Fault::new(Status::Io, format!("cannot read {path}: {error}")))?;
+                let mut values = config.values.borrow().clone();
+                values
+                    .load(&file, role)
+                    .map_err(|fault| Fault { detail: format!("{path}: {}", fault.detail), ..fault })?;
+                config.values.replace(values);
+                Ok(())
+            })
+        }
+    )
+}
+
 /// Every option that a role (HAIL_ROLE_...) understands with what holds, as TOML; secrets only as set or not set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hail_config_dump(
@@ -94,12 +126,8 @@ pub unsafe extern "C" fn hail_config_dump(
     unsafe {
         on_config(config, |config| {
             let out = output(toml, "toml")?;
-            let role = match role {
-                HAIL_ROLE_GATEWAY => Role::Gateway,
-                HAIL_ROLE_BACKEND => Role::Backend,
-                _ => return Err(invalid("role is a HAIL_ROLE_ number")),
-            };
-            out.write(hail_buffer::give(config.values.borrow().dump(role).into_bytes()));
+            let toml = config.values.borrow().dump(role_of(role)?);
+            out.write(hail_buffer::give(toml.into_bytes()));
             Ok(())
         })
     }
@@ -110,6 +138,14 @@ pub unsafe extern "C" fn hail_config_dump(
 pub unsafe extern "C" fn hail_config_detail(config: *const hail_config) -> *const c_char {
     // SAFETY: the contract.
     unsafe { reference(config) }.map_or(NOTHING.as_ptr(), |config| config.detail.borrow().as_ptr())
+}
+
+fn role_of(number: i32) -> Result<Role, Fault> {
+    match number {
+        HAIL_ROLE_GATEWAY => Ok(Role::Gateway),
+        HAIL_ROLE_BACKEND => Ok(Role::Backend),
+        _ => Err(invalid("role is a HAIL_ROLE_ number")),
+    }
 }
 
 /// What is set, copied.

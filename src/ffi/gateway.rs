@@ -283,8 +283,8 @@ pub unsafe extern "C" fn hail_gateway_feed(
         "gateway",
         // SAFETY: the contract.
         unsafe {
-            handle::on_captured(gateway, time_us, |node: &mut GatewayNode, now| {
-                node.feed(now, LinkType(link_type), slice(frame, size, "frame")?)
+            handle::on_captured(gateway, time_us, |node: &mut GatewayNode, now, captured| {
+                node.feed_captured(now, captured, LinkType(link_type), slice(frame, size, "frame")?)
             })
         }
     )

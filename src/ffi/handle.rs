@@ -136,7 +136,7 @@ pub(super) unsafe fn on_node<T: Object, N: Node>(
     shared.call(|inner| inner.net.with(id, body)?)
 }
 
-/// Calls into an object's node with the time at which a frame was captured.
+/// Calls into an object's node with the time, and that at which a frame was captured.
 ///
 /// # Safety
 /// As [`on_node`].
@@ -144,7 +144,7 @@ pub(super) unsafe fn on_node<T: Object, N: Node>(
 pub(super) unsafe fn on_captured<T: Object, N: Node>(
     object: *const T,
     micros: u64,
-    body: impl FnOnce(&mut N, Time) -> Result<(), Fault>,
+    body: impl FnOnce(&mut N, Time, Time) -> Result<(), Fault>,
 ) -> i32 {
     // SAFETY: the caller's promise.
     let (shared, id) = match unsafe { reference(object) } {
@@ -153,7 +153,7 @@ pub(super) unsafe fn on_captured<T: Object, N: Node>(
     };
     shared.call(|inner| {
         let captured = inner.capture_time(id, micros);
-        inner.net.with(id, |node, _| body(node, captured))?
+        inner.net.with(id, |node, now| body(node, now, captured))?
     })
 }
 

@@ -1,6 +1,6 @@
 //! A gateway: the protocol's end, and what recognises flows.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use super::{
     Event, EventKind, Field, MAX_WAITING, Node,
@@ -16,6 +16,10 @@ use crate::{
     wire::{gateway::Record, packet::LinkType},
 };
 
+/// Rules come a message at a time, and are compiled all together: so long after the first of them, unless a sync ends
+/// before.
+const RULES_PAUSE: Duration = Duration::from_millis(100);
+
 /// A gateway.
 pub struct GatewayNode {
     gateway: Gateway,
@@ -25,6 +29,8 @@ pub struct GatewayNode {
     records: std::vec::IntoIter<Record>,
     /// When flows are looked at that may have been silent too long.
     sweep: Option<Time>,
+    /// When rules that came are put in force.
+    rules_due: Option<Time>,
 }
 
 impl GatewayNode {
@@ -36,6 +42,7 @@ impl GatewayNode {
             events: VecDeque::new(),
             records: Vec::new().into_iter(),
             sweep: None,
+            rules_due: None,
         }
     }
 
@@ -101,6 +108,21 @@ impl GatewayNode {
         }
     }
 
+    /// Puts the back end's rules in force, if they changed.
+    fn enforce(&mut self) {
+        if self.rules_due.take().is_none() {
+            return;
+        }
+        if let Some(recognition) = &mut self.recognition {
+            for (app, why) in recognition.set_rules(self.gateway.rules()) {
+                let event = Event::new(EventKind::RuleRejected).with_app(app).with_text(Field::Text, why);
+                self.events.push_back(event);
+            }
+        }
+        let count = self.gateway.rules().count() as u64;
+        self.events.push_back(Event::new(EventKind::Rules).with_u64(Field::Count, count));
+    }
+
     fn event(&mut self, now: Time, event: GatewayEvent) -> Option<Event> {
         let new = Event::new;
         Some(match event {
@@ -118,15 +140,14 @@ impl GatewayNode {
                 return self.records.next().map(result);
             }
             GatewayEvent::Rules => {
-                if let Some(recognition) = &mut self.recognition {
-                    for (app, why) in recognition.set_rules(self.gateway.rules()) {
-                        let event = new(EventKind::RuleRejected).with_app(app).with_text(Field::Text, why);
-                        self.events.push_back(event);
-                    }
-                }
-                new(EventKind::Rules).with_u64(Field::Count, self.gateway.rules().count() as u64)
+                self.rules_due = self.rules_due.or(Some(now + RULES_PAUSE));
+                return None;
             }
-            GatewayEvent::Synced => new(EventKind::Synced),
+            GatewayEvent::Synced => {
+                self.enforce();
+                self.events.push_back(new(EventKind::Synced));
+                return self.events.pop_front();
+            }
             GatewayEvent::Parameters(app, words) => {
                 let taken =
                     self.recognition.as_mut().map(|recognition| recognition.set_parameters(app, &words));
@@ -161,6 +182,9 @@ impl Node for GatewayNode {
             }
             self.tell(now);
         }
+        if matches!(input, Input::Deadline) && self.rules_due.is_some_and(|due| due <= now) {
+            self.enforce();
+        }
         self.gateway.handle(now, input);
     }
 
@@ -190,7 +214,7 @@ impl Node for GatewayNode {
     }
 
     fn deadline(&self) -> Option<Time> {
-        self.gateway.deadline().into_iter().chain(self.sweep).min()
+        [self.gateway.deadline(), self.sweep, self.rules_due].into_iter().flatten().min()
     }
 }
 

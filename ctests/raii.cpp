@@ -1,0 +1,80 @@
+// The C++ header: both ends over TLS with ownership and exceptions, and messages as JSON.
+#include <hailpost.hpp>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+
+#define CHECK(condition) \
+    do { \
+        if (!(condition)) { \
+            std::fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
+            std::exit(1); \
+        } \
+    } while (0)
+
+static hail::event await(hail::loop &loop, const void *source, std::uint32_t kind) {
+    auto end = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+    while (std::chrono::steady_clock::now() < end) {
+        while (hail::event event = loop.next_event())
+            if (event.kind() == kind && event.source() == source)
+                return event;
+        loop.run(1000);
+    }
+    std::fprintf(stderr, "no event %s\n", hail_event_name(kind));
+    std::exit(1);
+}
+
+template <class Call> static hail_status thrown(Call call) {
+    try {
+        call();
+    } catch (const hail::error &error) {
+        CHECK(error.what()[0] != '\0');
+        return error.status();
+    }
+    return HAIL_OK;
+}
+
+int main() {
+    hail::identity server("backend"), friendly("gateway");
+    hail::loop loop;
+    hail::config options{{"listen", "tls://127.0.0.1:0"}, {"agreement", "1"}};
+    options.set_bytes("identity_pem", server.pem.data(), server.pem.size());
+    hail::backend backend(loop, options);
+    backend.enrol(friendly.id, "gateway", "home", HAIL_ENROL_TRUSTED);
+
+    auto [address, port] = backend.address();
+    hail::config remote{{"backend", "tls://" + address + ":" + std::to_string(port) + "?pin=" + server.pin()}};
+    remote.set_bytes("identity_pem", friendly.pem.data(), friendly.pem.size());
+    int user = 0;
+    hail::gateway gateway(loop, remote, &user);
+    CHECK(await(loop, gateway.get(), HAIL_EVENT_SYNCED).user() == &user);
+    CHECK(gateway.state() == HAIL_GATEWAY_ACTIVE && backend.gateways().size() == 1);
+
+    gateway.report(hail::record(7, "192.168.1.2", 40000, "203.0.113.9", 443, HAIL_PROTOCOL_TCP));
+    hail::event told = await(loop, backend.get(), HAIL_EVENT_IDENTIFIED);
+    CHECK(told.record()->app == 7 && told.text(HAIL_FIELD_REMOTE_ADDRESS) == "203.0.113.9");
+    await(loop, gateway.get(), HAIL_EVENT_ACKNOWLEDGED);
+    CHECK(gateway.pending() == 0);
+
+    backend.set_rule("", 22, "^SSH-2\\.0-");
+    CHECK(await(loop, gateway.get(), HAIL_EVENT_RULES).u64(HAIL_FIELD_COUNT) == 1);
+    backend.remove_rule("", 22);
+    backend.deregister(friendly.id);
+    await(loop, gateway.get(), HAIL_EVENT_DEREGISTERED);
+
+    CHECK(thrown([&] { backend.disconnect(4711); }) == HAIL_ERR_NOT_FOUND);
+    CHECK(thrown([&] { hail::config{{"no_such", "1"}}; }) == HAIL_ERR_CONFIG);
+    CHECK(thrown([&] { hail::identity(""); }) == HAIL_ERR_INVALID);
+    CHECK(thrown([&] { hail::gateway(loop, hail::config{}); }) == HAIL_ERR_CONFIG);
+    CHECK(thrown([&] { hail::decode("gateway", nullptr, 0); }) == HAIL_ERR_MALFORMED);
+
+    hail::gateway moved = std::move(gateway);
+    CHECK(moved.state() > 0);
+    hail::recognizer recognizer(loop, hail::config{});
+    const std::uint8_t noise[20] = {0};
+    CHECK(recognizer.feed(HAIL_LINK_RAW, 1, noise, sizeof noise) == HAIL_ERR_MALFORMED);
+    recognizer.finish();
+    CHECK(recognizer.counter("malformed") == 1);
+    return 0;
+}
