@@ -154,6 +154,42 @@ impl Config {
         Ok(())
     }
 
+    /// Sets what the section `[gateway]` or `[backend]` of a TOML file says. An unknown key, or one of the other role, is
+    /// an error with its line.
+    #[cfg(feature = "recognize")]
+    pub fn load(&mut self, text: &str, role: Role) -> Result<(), Fault> {
+        use toml::de::{DeTable, DeValue};
+        let line = |at: usize| 1 + text[..at.min(text.len())].matches('\n').count();
+        let wrong = |at: usize, why: &str| Fault::new(Status::Config, format!("line {}: {why}", line(at)));
+        let document = DeTable::parse(text)
+            .map_err(|error| wrong(error.span().map_or(0, |span| span.start), error.message()))?;
+        let section = if role == Role::Gateway { "gateway" } else { "backend" };
+        for (name, value) in document.get_ref() {
+            let at = name.span().start;
+            if name.get_ref() != "gateway" && name.get_ref() != "backend" {
+                return Err(wrong(at, "the sections are [gateway] and [backend]"));
+            }
+            let DeValue::Table(values) = value.get_ref() else {
+                return Err(wrong(at, "write a section in brackets on a line of its own"));
+            };
+            for (key, value) in values.iter().filter(|_| name.get_ref() == section) {
+                let at = key.span().start;
+                let option = find(key.get_ref()).map_err(|fault| wrong(at, &fault.detail))?;
+                if option.role != role && option.role != Role::Any {
+                    return Err(wrong(at, &format!("{} is no option of a {section}", option.name)));
+                }
+                let value = match value.get_ref() {
+                    DeValue::String(text) => text.to_string(),
+                    DeValue::Integer(number) => number.to_string(),
+                    DeValue::Boolean(switch) => switch.to_string(),
+                    _ => return Err(wrong(at, "text, a number, true or false is wanted")),
+                };
+                self.set(option.name, &value).map_err(|fault| wrong(at, &fault.detail))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Every option that `role` understands, as TOML with what holds; secrets as comments.
     pub fn dump(&self, role: Role) -> String {
         let mut text = String::new();
@@ -335,6 +371,29 @@ mod tests {
             assert!(config.set(name, value).unwrap_err().detail.contains("wanted"), "{name} = {value}");
         }
         assert!(config.set("allow_networks", "10.0.0.0/33").is_err());
+    }
+
+    #[test]
+    #[cfg(feature = "recognize")]
+    fn a_file_is_read_by_section_and_its_errors_have_lines() {
+        let mut config = Config::new();
+        config
+            .load("[gateway]\nsends = 9\n[backend]\nsends = 4\nopen_group = \"lab\"\n", Role::Backend)
+            .unwrap();
+        assert_eq!((config.number("sends"), config.text("open_group")), (4, "lab"));
+        for (text, line) in [
+            ("[backend]\nsends = 4\nlisten_on = \"x\"\n", "line 3: there is no option"),
+            ("[backend]\nbackoff_ms = 4\n", "line 2: backoff_ms is no option of a backend"),
+            ("[backend]\nsends = 99\n", "line 2: sends"),
+            ("[office]\n", "line 1: the sections are"),
+            ("[backend\n", "line 1: "),
+        ] {
+            let error = config.load(text, Role::Backend).unwrap_err().detail;
+            assert!(error.starts_with(line), "{text:?}: {error}");
+        }
+        // What `dump` shows can be read again.
+        let dump = format!("[backend]\n{}", config.dump(Role::Backend));
+        Config::new().load(&dump, Role::Backend).unwrap();
     }
 
     #[test]
