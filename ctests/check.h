@@ -73,6 +73,22 @@ static inline const hail_event *check_await(hail_loop *loop, const void *source,
     }
 }
 
+/* Turns the loop until all that a gateway reported is acknowledged. */
+static inline void check_acknowledged(hail_loop *loop, const hail_gateway *gateway)
+{
+    long long end = check_ms() + 60000;
+    for (size_t pending = 1;;) {
+        CHECK_OK(loop, hail_gateway_pending(gateway, &pending));
+        if (pending == 0)
+            return;
+        CHECK(check_ms() < end);
+        check_wait(loop);
+        CHECK_OK(loop, hail_loop_step(loop));
+        while (hail_loop_next_event(loop) != NULL)
+            ;
+    }
+}
+
 static inline hail_config *check_config(const char *const *pairs)
 {
     hail_config *config = NULL;

@@ -381,8 +381,7 @@ int main(void)
 
     /* All that was refused did no harm, and the loop may go before what was made on it. */
     CHECK_IS(hail_gateway_state(gateway), HAIL_GATEWAY_ACTIVE);
-    const hail_event *event = check_await(loop, gateway, HAIL_EVENT_ACKNOWLEDGED);
-    CHECK_IS(hail_event_u64(event, HAIL_FIELD_APP), 1);
+    check_acknowledged(loop, gateway);
     hail_loop_free(loop);
     CHECK_IS(hail_gateway_state(gateway), HAIL_ERR_INVALID);
     CHECK_IS(hail_gateway_leave(gateway), HAIL_ERR_INVALID);

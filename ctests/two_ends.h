@@ -36,7 +36,7 @@ static inline hail_backend *backend_on(hail_loop *loop, const char *listen, cons
     hail_backend *backend = NULL;
     const char *address = NULL;
     hail_config *config =
-        check_config((const char *[]){"listen", listen, "agreement", "1", "heartbeat_ms", "200", NULL});
+        check_config((const char *[]){"listen", listen, "agreement", "1", NULL});
     if (who != NULL)
         identity_set(config, who);
     else
@@ -54,7 +54,7 @@ static inline hail_backend *backend_on(hail_loop *loop, const char *listen, cons
 static inline hail_gateway *gateway_to(hail_loop *loop, const char *url, const identity *who)
 {
     hail_gateway *gateway = NULL;
-    hail_config *config = check_config((const char *[]){"backend", url, "heartbeat_ms", "200", "timeout_ms", "1000",
+    hail_config *config = check_config((const char *[]){"backend", url, "heartbeat_ms", "200",
                                                         "backoff_ms", "20", "backoff_max_ms", "100", NULL});
     if (who != NULL)
         identity_set(config, who);

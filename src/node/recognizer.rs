@@ -84,3 +84,39 @@ impl Node for RecognizerNode {
         self.sweep
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{recognize::Config, status::Status};
+
+    /// An IPv4 packet with an empty UDP datagram from a port of its own.
+    fn packet(port: u16) -> [u8; 28] {
+        let mut packet = [0; 28];
+        packet[..4].copy_from_slice(&[0x45, 0, 0, 28]);
+        packet[8..10].copy_from_slice(&[64, 17]);
+        packet[12..20].copy_from_slice(&[192, 168, 1, 2, 192, 0, 2, 1]);
+        packet[20..22].copy_from_slice(&port.to_be_bytes());
+        packet[22..26].copy_from_slice(&[0, 9, 0, 8]);
+        packet
+    }
+
+    #[test]
+    fn events_that_nobody_pulls_are_bounded_and_no_flow_is_lost() {
+        // Each new flow ends the one before it.
+        let config = Config { max_flows: 1, ..Config::default() };
+        let mut node = RecognizerNode::new(Recognition::new(None, config, Vec::new()).unwrap());
+        let mut fed = 0u64;
+        let fault = loop {
+            match node.feed(Time::ZERO, LinkType::RAW, &packet(fed as u16)) {
+                Ok(()) => fed += 1,
+                Err(fault) => break fault,
+            }
+        };
+        assert_eq!(fault.status, Status::Full);
+        assert_eq!(node.events.len(), MAX_WAITING);
+        while node.poll_output(Time::ZERO).is_some() {}
+        node.feed(Time::ZERO, LinkType::RAW, &packet(1)).unwrap();
+        assert_eq!(node.recognition().recognizer().counters().flows, fed + 1);
+    }
+}
