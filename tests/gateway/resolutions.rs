@@ -329,6 +329,8 @@ fn r18_an_application_may_have_several_rules_in_order_of_receipt() {
     outpost.octets(&encoder(V4).rule_sync(1, 1, rules.into_iter()).0);
     let held: Vec<_> = outpost.node.gateway().rules().collect();
     assert_eq!(held, [(AppId(7), &b"b"[..]), (AppId(8), b"c"), (AppId(7), b"a")]);
+    // Rules that come together are put in force together, a moment later.
+    outpost.pass(Duration::from_millis(100));
     assert_eq!(outpost.told(EventKind::Rules), 1);
 }
 
