@@ -141,7 +141,11 @@ impl GatewayNode {
             }
             GatewayEvent::Rules => {
                 self.rules_due = self.rules_due.or(Some(now + RULES_PAUSE));
-                return None;
+                // With nothing to compile there is nothing to wait for.
+                if self.recognition.is_none() {
+                    self.enforce();
+                }
+                return self.events.pop_front();
             }
             GatewayEvent::Synced => {
                 self.enforce();

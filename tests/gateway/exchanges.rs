@@ -8,7 +8,8 @@ use crate::{
 use hailpost::{
     gateway::{GatewayState, ResultKey},
     io::Transport,
-    node::{EventKind, Field},
+    node::{EventKind, Field, Recognition},
+    recognize,
     wire::gateway::{Kind, Rule},
 };
 
@@ -331,4 +332,22 @@ fn s319_a_gateway_that_does_not_answer_is_taken_off_all_the_same() {
     let resent: Vec<_> = desk.raw(gateway).into_iter().filter(|octets| said(V4, octets) != beats).collect();
     assert_eq!(resent, [&first[0][..], &first[0]]);
     assert_eq!((desk.hung_up(), desk.told(EventKind::GatewayDeregistered)), (vec![gateway], 1));
+}
+
+#[test]
+fn rules_that_come_one_after_the_other_are_put_in_force_together() {
+    let recognition = Recognition::new(None, recognize::Config::default(), Vec::new()).unwrap();
+    let mut outpost = Outpost::with(outpost::config(V4), Transport::Stream, Some(recognition));
+    outpost.connect();
+    outpost.accept(true);
+    for serial in 1..=5 {
+        let pattern = format!("^{serial}");
+        let rule = Rule { app: AppId(serial.into()), pattern: pattern.as_bytes() };
+        outpost.octets(&encoder(V4).rule_sync(serial as u16, serial, [rule].into_iter()).0);
+        outpost.pass(Duration::from_millis(10));
+    }
+    assert_eq!(outpost.told(EventKind::Rules), 0);
+    outpost.pass(Duration::from_millis(100));
+    assert_eq!(outpost.events.last().and_then(|event| event.u64(Field::Count)), Some(5));
+    assert_eq!(outpost.told(EventKind::Rules), 1);
 }
