@@ -343,7 +343,7 @@ fn rules_that_come_one_after_the_other_are_put_in_force_together() {
     for serial in 1..=5 {
         let pattern = format!("^{serial}");
         let rule = Rule { app: AppId(serial.into()), pattern: pattern.as_bytes() };
-        outpost.octets(&encoder(V4).rule_sync(serial as u16, serial, [rule].into_iter()).0);
+        outpost.octets(&encoder(V4).rule_sync(serial, serial, [rule].into_iter()).0);
         outpost.pass(Duration::from_millis(10));
     }
     assert_eq!(outpost.told(EventKind::Rules), 0);
