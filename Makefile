@@ -16,8 +16,11 @@ PROFILE  ?= dev
 TARGET   := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 # A smaller build, such as FEATURES=gateway,tls; all of it when empty.
 FEATURES ?=
-SELECT   := $(if $(FEATURES),--lib --no-default-features --features $(FEATURES),)
-SELECT   := $(if $(FEATURES),$(SELECT) --features ffi,)
+SELECT   := $(if $(FEATURES),--no-default-features --features $(FEATURES) --features ffi,)
+# A library that is also an rlib gets no link-time optimisation from cargo, so what ships is asked for by its crate type,
+# and the program by itself.
+COMPILE  := rustc --lib --crate-type staticlib
+COMPILE  := $(if $(filter dev,$(PROFILE)),build $(if $(FEATURES),--lib),$(COMPILE))
 
 SONAME   := libhailpost.so.$(SOMAJOR)
 SHARED   := $(BUILD)/libhailpost.so.$(VERSION)
@@ -30,7 +33,7 @@ STRIP    := $(if $(filter dev,$(PROFILE)),no,yes)
 STAGE    := $(CURDIR)/$(BUILD)/stage
 export PREFIX DESTDIR VERSION SOMAJOR LIBS STRIP
 
-.PHONY: all demo test setup lint test-rust test-c test-python lib install sizes bench soak clean
+.PHONY: all demo test setup lint test-rust test-c test-python lib program install sizes bench soak clean
 
 all: lib
 
@@ -74,10 +77,16 @@ test-python: setup
 ## The library
 
 lib:
-	$(CARGO) build --profile $(PROFILE) $(SELECT)
+	$(CARGO) $(COMPILE) --profile $(PROFILE) $(SELECT)
 	@CC="$(CC)" scripts/link.sh $(ARCHIVE) $(SHARED) $(SONAME) $(MAP) "$(LIBS)"
 
-install: lib
+# The program is made of all there is; a smaller library has none.
+program:
+ifeq ($(FEATURES),)
+	$(CARGO) build --profile $(PROFILE) --bin hailpost
+endif
+
+install: lib program
 	@scripts/install.sh $(SHARED) $(ARCHIVE) $(PROGRAM)
 
 # The stripped library by build profile. Slow: each is a build of its own.
