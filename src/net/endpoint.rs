@@ -27,8 +27,8 @@ pub enum ClientSecurity {
 pub enum ServerSecurity {
     /// Not at all.
     Plain,
-    /// By TLS, with these identities and protocol.
-    #[cfg(feature = "tls")]
+    /// By TLS, with these identities and protocol. Only a back end listens: a gateway needs no TLS server in it.
+    #[cfg(all(feature = "tls", feature = "backend"))]
     Tls(Arc<rustls::ServerConfig>),
 }
 

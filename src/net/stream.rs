@@ -62,7 +62,7 @@ impl Stream {
     pub fn accepted(tcp: TcpStream, security: &ServerSecurity) -> Result<Stream, Fault> {
         match security {
             ServerSecurity::Plain => Ok(Stream::plain(tcp)),
-            #[cfg(feature = "tls")]
+            #[cfg(all(feature = "tls", feature = "backend"))]
             ServerSecurity::Tls(config) => Ok(Stream::secure(tcp, Session::server(config)?)),
         }
     }
