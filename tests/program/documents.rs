@@ -1,0 +1,1 @@
+//! What docs/json.md shows is what the program says.
