@@ -43,9 +43,7 @@ struct Trainers {
 impl Trainers {
     fn of(&mut self, group: &str) -> &mut Trainer {
         let config = self.config;
-        self.by_group
-            .entry(group.to_owned())
-            .or_insert_with(|| Trainer::new(super::feature_set(), config))
+        self.by_group.entry(group.to_owned()).or_insert_with(|| Trainer::new(super::feature_set(), config))
     }
 }
 

@@ -45,7 +45,10 @@ fn a_capture_of_ten_applications() {
         assert_eq!(apps.get(app), Some(&18), "{app}: {apps:?}");
     }
     let first = &flows[0];
-    assert_eq!((&first["proto"], &first["dport"], &first["how"]), (&"UDP".into(), &53.into(), &"rule".into()));
+    assert_eq!(
+        (&first["proto"], &first["dport"], &first["how"]),
+        (&"UDP".into(), &53.into(), &"rule".into())
+    );
     assert_eq!(first["packets"], 2);
     // In the order of their first packets, by how the capture was made: the ports rise within a round.
     let ports: Vec<u64> = flows.iter().map(|flow| flow["sport"].as_u64().unwrap()).collect();

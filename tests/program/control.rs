@@ -29,7 +29,8 @@ fn a_configuration_is_checked_and_an_error_has_its_line() {
         assert_eq!(code, Some(2), "{said}");
         assert!(said.contains(&format!("hailpost.toml: line {line}: ")) && said.contains(what), "{said}");
     }
-    let (code, said) = check(dir.path(), "[backend]\nlisten = ['tls://nowhere']\n[gateway]\nrules = 'none'\n");
+    let (code, said) =
+        check(dir.path(), "[backend]\nlisten = ['tls://nowhere']\n[gateway]\nrules = 'none'\n");
     assert_eq!(code, Some(0), "{said}");
     let (code, said) = check(dir.path(), "[backend]\nlisten = ['http://127.0.0.1']\n");
     assert_eq!(code, Some(2), "{said}");
@@ -72,7 +73,11 @@ fn commands(data: &str, gateway: &str, id: &str) {
         (&["gateway", "bar", "nobody"], 1, "no gateway is called nobody"),
         (&["gateway", "revoke", &"00".repeat(32)], 1, "no gateway with that key"),
         (&["gateway", "add", "x", "--group", "", "--key", id], 2, "1 to 64 octets"),
-        (&["gateway", "add", "x", "--group", "g", "--key", "beef"], 2, "neither 64 hexadecimal digits nor a file"),
+        (
+            &["gateway", "add", "x", "--group", "g", "--key", "beef"],
+            2,
+            "neither 64 hexadecimal digits nor a file",
+        ),
     ] {
         let output = run(&[args, &["--data", data]].concat());
         assert_eq!(output.status.code(), Some(code), "{args:?}: {}", stderr(&output));

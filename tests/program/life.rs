@@ -15,13 +15,27 @@ fn a_gateway_reports_over_tls_and_comes_back_after_the_back_end_was_killed() {
     let (serve, url) = Running::serve(dir.path(), "tls://127.0.0.1:0", &[]);
     let (kitchen, _) = key(dir.path(), "kitchen");
     let (hall, _) = key(dir.path(), "hall");
-    succeed(&["gateway", "add", "kitchen", "--group", "home", "--key", &kitchen, "--trusted", "--data", &data]);
+    succeed(&[
+        "gateway",
+        "add",
+        "kitchen",
+        "--group",
+        "home",
+        "--key",
+        &kitchen,
+        "--trusted",
+        "--data",
+        &data,
+    ]);
     succeed(&["gateway", "add", "hall", "--group", "home", "--key", &hall, "--data", &data]);
     let quick = ["--set", "backoff_ms=100", "--set", "backoff_max_ms=500"];
-    let mut watcher =
-        Running::start(dir.path(), &[&["gateway", "--backend", &url, "--identity", &hall][..], &quick].concat());
+    let mut watcher = Running::start(
+        dir.path(),
+        &[&["gateway", "--backend", &url, "--identity", &hall][..], &quick].concat(),
+    );
     watcher.event("synced");
-    let once = run(&["gateway", "--backend", &url, "--identity", &kitchen, "--pcap", &capture, "--once", "--json"]);
+    let once =
+        run(&["gateway", "--backend", &url, "--identity", &kitchen, "--pcap", &capture, "--once", "--json"]);
     assert!(once.status.success(), "{}", stderr(&once));
     let events = objects(&String::from_utf8(once.stdout).unwrap());
     let count = |name: &str| events.iter().filter(|event| event["event"] == name).count();
@@ -136,8 +150,10 @@ fn somebody_elses_gateway_can_take_part_in_the_demonstration() {
         "attic=exec {} gateway --json --set backoff_ms=100 --backend \"$HAILPOST_BACKEND\" --identity \"$HAILPOST_IDENTITY\"",
         env!("CARGO_BIN_EXE_hailpost")
     );
-    let output =
-        finish(command(["demo", "--json", "--gateway", &line]).env("TMPDIR", dir.path()).spawn().unwrap(), b"");
+    let output = finish(
+        command(["demo", "--json", "--gateway", &line]).env("TMPDIR", dir.path()).spawn().unwrap(),
+        b"",
+    );
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(String::from_utf8(output.stdout).unwrap().contains("brought from outside"));
     let wrong = run(&["demo", "--gateway", "cellar=true"]);
@@ -149,7 +165,8 @@ fn a_reader_that_does_not_read_holds_up_no_back_end() {
     use std::io::{BufRead, BufReader};
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("office").to_str().unwrap().to_owned();
-    let mut serve = command(["serve", "--json", "--listen", "tls://127.0.0.1:0", "--data", &data]).spawn().unwrap();
+    let mut serve =
+        command(["serve", "--json", "--listen", "tls://127.0.0.1:0", "--data", &data]).spawn().unwrap();
     let mut stdout = BufReader::new(serve.stdout.take().unwrap());
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
@@ -159,8 +176,18 @@ fn a_reader_that_does_not_read_holds_up_no_back_end() {
     // Each enrolment is an event: more of them than a pipe holds.
     let capture = dir.path().join("evening.pcap").to_str().unwrap().to_owned();
     succeed(&["demo", "--capture", &capture]);
-    let output =
-        run(&["gateway", "--backend", &url, "--identity", &file, "--pcap", &capture, "--repeat", "8", "--once"]);
+    let output = run(&[
+        "gateway",
+        "--backend",
+        &url,
+        "--identity",
+        &file,
+        "--pcap",
+        &capture,
+        "--repeat",
+        "8",
+        "--once",
+    ]);
     assert!(output.status.success(), "{}", stderr(&output));
     // Then it goes away, which ends the back end in order.
     drop(stdout);

@@ -70,7 +70,9 @@ pub fn stderr(output: &Output) -> String {
 
 /// A line of JSON each.
 pub fn objects(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
+        .collect()
 }
 
 /// A process that runs on, and prints a line of JSON an event. It is killed when dropped.

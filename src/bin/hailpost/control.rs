@@ -157,7 +157,10 @@ fn alone(dir: &DataDir, request: &Value) -> Result<Value, Failure> {
     }
     dir.make()?;
     let Some(_lock) = dir.lock()? else {
-        return Err(Failure::new(format!("the back end at {} is starting or ending: try again", dir.path().display())));
+        return Err(Failure::new(format!(
+            "the back end at {} is starting or ending: try again",
+            dir.path().display()
+        )));
     };
     Office::alone(dir)?.answer(request)
 }

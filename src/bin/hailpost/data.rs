@@ -23,7 +23,8 @@ impl DataArgs {
         let named = self.data.clone().or_else(|| env::var_os("HAILPOST_DATA").map(PathBuf::from));
         let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".local/state/hailpost"));
         let path = named.or_else(home).filter(|path| !path.as_os_str().is_empty());
-        path.map(DataDir).ok_or_else(|| Failure::usage("there is no HOME: name the directory with --data DIR"))
+        path.map(DataDir)
+            .ok_or_else(|| Failure::usage("there is no HOME: name the directory with --data DIR"))
     }
 }
 

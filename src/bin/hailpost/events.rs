@@ -92,14 +92,20 @@ impl Printer {
         let plain = |word: &str| format!("{word:<12}");
         Some(match event.kind() {
             EventKind::Registered => format!("{} with the back end", good("registered")),
-            EventKind::Refused => format!("{} {}", bad("refused"), advice(number(Field::Reason), &text(Field::Text))),
+            EventKind::Refused => {
+                format!("{} {}", bad("refused"), advice(number(Field::Reason), &text(Field::Text)))
+            }
             EventKind::Down => format!("{} {}; trying again", bad("down"), text(Field::Text)),
-            EventKind::Synced => format!("{} all that the back end holds for this group is here", good("synced")),
+            EventKind::Synced => {
+                format!("{} all that the back end holds for this group is here", good("synced"))
+            }
             EventKind::Result => match number(Field::App) {
                 0 => format!("{} {} is no longer told", plain("result"), remote()),
                 _ => format!("{} {} is {}", plain("result"), remote(), app()),
             },
-            EventKind::Rules => format!("{} {} of the back end hold", plain("rules"), grouped(number(Field::Count))),
+            EventKind::Rules => {
+                format!("{} {} of the back end hold", plain("rules"), grouped(number(Field::Count)))
+            }
             EventKind::Parameters => format!("{} a trained rule for {}", good("parameters"), app()),
             EventKind::Acknowledged => {
                 format!("{} {} is {}, durable at the back end", plain("acknowledged"), remote(), app())
@@ -109,7 +115,9 @@ impl Printer {
                 0 => format!("{} left the back end", plain("deregistered")),
                 _ => format!("{} taken off by the operator", bad("deregistered")),
             },
-            EventKind::FeaturesAcknowledged => format!("{} of a flow of {}, durable", plain("features"), app()),
+            EventKind::FeaturesAcknowledged => {
+                format!("{} of a flow of {}, durable", plain("features"), app())
+            }
             EventKind::Flow => {
                 let known = event.u64(Field::App).map_or_else(|| paint.faint("not known"), |_| app());
                 let (how, packets) = (text(Field::How), grouped(number(Field::Packets)));
@@ -125,7 +133,8 @@ impl Printer {
                 bad("refused"),
                 key(),
                 match event.u64(Field::Reason) {
-                    Some(1) => "not enrolled; `hailpost gateway add NAME --group G --key KEY` lets it in".to_owned(),
+                    Some(1) =>
+                        "not enrolled; `hailpost gateway add NAME --group G --key KEY` lets it in".to_owned(),
                     _ => text(Field::Text),
                 }
             ),

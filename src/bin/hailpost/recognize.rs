@@ -64,11 +64,8 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
     let mut capture = capture::open(&args.file)?;
     let mut seed = [0; 8];
     getrandom::fill(&mut seed).map_err(|error| Failure::new(format!("no randomness: {error}")))?;
-    let config = Config {
-        max_flows: args.max_flows as usize,
-        seed: u64::from_ne_bytes(seed),
-        ..Config::default()
-    };
+    let config =
+        Config { max_flows: args.max_flows as usize, seed: u64::from_ne_bytes(seed), ..Config::default() };
     let mut recognizer = Recognizer::new(Arc::new(rules.set), config);
     let mut flows = Flows::default();
     let mut progress = Progress::new("recognize", capture.len);

@@ -114,7 +114,9 @@ fn number(app: &str) -> Result<u64, Failure> {
     if let Ok(number) = app.parse::<u32>() {
         return Ok(number.into());
     }
-    names::home()?.into_iter().find(|(_, name)| name == app).map(|(number, _)| number).ok_or_else(|| {
-        Failure::usage(format!("{app} is neither a number nor a name in the rules that ship"))
-    })
+    names::home()?
+        .into_iter()
+        .find(|(_, name)| name == app)
+        .map(|(number, _)| number)
+        .ok_or_else(|| Failure::usage(format!("{app} is neither a number nor a name in the rules that ship")))
 }

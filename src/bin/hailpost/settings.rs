@@ -77,7 +77,9 @@ fn read(text: &str, base: &Path, role: Role, config: &mut Config) -> Result<(), 
         let known = match key.get_ref().as_ref() {
             "backend" => Role::Backend,
             "gateway" => Role::Gateway,
-            other => return Err((here, format!("there is no section {other:?}: write [backend] or [gateway]"))),
+            other => {
+                return Err((here, format!("there is no section {other:?}: write [backend] or [gateway]")));
+            }
         };
         let DeValue::Table(options) = value.get_ref() else {
             return Err((here, format!("{} is a section: write [{}]", key.get_ref(), key.get_ref())));
@@ -185,10 +187,15 @@ mod tests {
     #[test]
     fn the_listing_reads_back() {
         for role in [Role::Backend, Role::Gateway] {
-            let text: String = listing(role).lines().map(|line| format!("{}\n", line.trim_start_matches("# "))).collect();
             let text: String =
-                text.lines().filter(|line| line.starts_with('[') || line.contains(" = ")).map(|line| format!("{line}\n")).collect();
-            read(&text, Path::new(""), role, &mut Config::new()).unwrap_or_else(|error| panic!("{error:?}\n{text}"));
+                listing(role).lines().map(|line| format!("{}\n", line.trim_start_matches("# "))).collect();
+            let text: String = text
+                .lines()
+                .filter(|line| line.starts_with('[') || line.contains(" = "))
+                .map(|line| format!("{line}\n"))
+                .collect();
+            read(&text, Path::new(""), role, &mut Config::new())
+                .unwrap_or_else(|error| panic!("{error:?}\n{text}"));
         }
     }
 }

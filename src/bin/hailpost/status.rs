@@ -50,7 +50,10 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
     if out.is_json() {
         return Ok(out.json(&status)?);
     }
-    Ok(View { status: &status, before: None, rows: usize::MAX }.lines(out.paint()).iter().try_for_each(|line| out.line(line))?)
+    Ok(View { status: &status, before: None, rows: usize::MAX }
+        .lines(out.paint())
+        .iter()
+        .try_for_each(|line| out.line(line))?)
 }
 
 fn watch(dir: &DataDir, out: &mut Out) -> Done {
@@ -89,8 +92,11 @@ fn look_again(dir: &DataDir, stop: &AtomicBool, out: &mut Out) -> Done {
                     None => vec![format!("no back end serves {}; waiting for one", dir.path().display())],
                 };
                 // Each line clears what it does not fill, so that nothing flickers.
-                let shown: Vec<String> =
-                    lines.iter().take(rows.saturating_sub(1)).map(|line| format!("{line}\x1b[K\r\n")).collect();
+                let shown: Vec<String> = lines
+                    .iter()
+                    .take(rows.saturating_sub(1))
+                    .map(|line| format!("{line}\x1b[K\r\n"))
+                    .collect();
                 out.raw(format!("\x1b[H{}\x1b[J", shown.concat()).as_bytes())?;
             }
         }
@@ -115,9 +121,13 @@ struct View<'a> {
 impl View<'_> {
     fn lines(&self, paint: Paint) -> Vec<String> {
         let mut lines = vec![self.title(paint)];
-        lines.extend(self.status["listen"].as_array().into_iter().flatten().filter_map(|url| {
-            url.as_str().map(|url| paint.faint(format!("  {url}")))
-        }));
+        lines.extend(
+            self.status["listen"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|url| url.as_str().map(|url| paint.faint(format!("  {url}")))),
+        );
         lines.push(String::new());
         lines.extend(self.groups(paint));
         lines.push(String::new());
@@ -182,7 +192,9 @@ impl View<'_> {
     fn gateways(&self, paint: Paint, room: usize) -> Vec<String> {
         let gateways = list(&self.status["gateways"]);
         if gateways.is_empty() {
-            return vec!["no gateway is enrolled: `hailpost gateway add NAME --group G --key KEY`".to_owned()];
+            return vec![
+                "no gateway is enrolled: `hailpost gateway add NAME --group G --key KEY`".to_owned(),
+            ];
         }
         let mut table = Table::new(["gateway", "group", "state"]);
         for gateway in gateways.iter().take(room.max(1)) {

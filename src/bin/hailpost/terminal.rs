@@ -95,7 +95,8 @@ impl Detached {
         let (end, ended) = channel();
         thread::spawn(move || {
             let mut stdout = io::stdout().lock();
-            let written = receiver.iter().try_for_each(|lines| stdout.write_all(&lines).and_then(|()| stdout.flush()));
+            let written =
+                receiver.iter().try_for_each(|lines| stdout.write_all(&lines).and_then(|()| stdout.flush()));
             // Without an error this ends it too: the other side learns that all is written.
             let _ = end.send(written.err().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
         });
@@ -220,7 +221,8 @@ impl Progress {
 
     /// So many steps are done. Cheap enough to be called for every piece of some hundred steps.
     pub fn at(&mut self, done: u64) {
-        if !self.enabled || self.begun.elapsed() < QUIET || self.shown.is_some_and(|at| at.elapsed() < FRAME) {
+        if !self.enabled || self.begun.elapsed() < QUIET || self.shown.is_some_and(|at| at.elapsed() < FRAME)
+        {
             return;
         }
         self.shown = Some(Instant::now());

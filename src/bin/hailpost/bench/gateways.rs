@@ -3,7 +3,8 @@
 use std::{
     env, fs,
     io::{BufRead, BufReader},
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
     thread,
     time::{Duration, Instant},
 };
@@ -25,7 +26,7 @@ pub struct Args {
     /// From one heartbeat to the next
     #[arg(long, default_value_t = 3000, value_name = "MS")]
     heartbeat: u32,
-    /// How long to measure
+    /// How long to measure, rounded up to whole beats
     #[arg(long, default_value_t = 15)]
     seconds: u32,
 }
@@ -56,10 +57,6 @@ fn measure(args: &Args, dir: &std::path::Path, report: &mut Report) -> Result<()
     command.args(["bench", "load", "--json", "--backend", &url, "--count", &args.count.to_string()]);
     command.args(["--heartbeat", &args.heartbeat.to_string()]);
     let mut load = Process::start(command)?;
-    // Its events are of no interest, but must go somewhere.
-    let lines = serve.lines.take();
-    thread::spawn(move || lines.into_iter().flat_map(BufRead::lines).for_each(drop));
-
     let begun = Instant::now();
     let cpu_before = cpu(serve.id())?;
     let mut progress = Progress::new("connecting", Some(args.count.into()));
@@ -80,22 +77,33 @@ fn measure(args: &Args, dir: &std::path::Path, report: &mut Report) -> Result<()
     thread::sleep(Duration::from_millis(u64::from(args.heartbeat)));
     load.skip_old();
     let (before, cpu_before, begun) = (load.next()?, cpu(serve.id())?, Instant::now());
-    let mut progress = Progress::new("measuring", Some(args.seconds.into()));
-    while begun.elapsed().as_secs() < u64::from(args.seconds) {
-        progress.at(begun.elapsed().as_secs());
-        load.next()?;
+    // Gateways that registered together beat together: a whole number of beats is measured.
+    let beats = (u64::from(args.seconds) * 1000).div_ceil(u64::from(args.heartbeat)).max(1);
+    let length = Duration::from_millis(beats * u64::from(args.heartbeat));
+    let mut progress = Progress::new("measuring", Some(length.as_millis() as u64));
+    while begun.elapsed() < length {
+        progress.at(begun.elapsed().as_millis() as u64);
+        thread::sleep((length - begun.elapsed().min(length)).min(Duration::from_millis(100)));
     }
     drop(progress);
+    load.skip_old();
     let (after, used, wall) = (load.next()?, cpu(serve.id())? - cpu_before, begun.elapsed());
     let full = memory(serve.id())?;
-    let grown = |name: &str| (after[name].as_u64().unwrap_or_default() - before[name].as_u64().unwrap_or_default()) as f64;
+    let grown = |name: &str| {
+        let counted = |line: &Value| line[name].as_u64().unwrap_or_default();
+        counted(&after).saturating_sub(counted(&before)) as f64
+    };
 
     let count = f64::from(args.count);
     report.row("gateways", count, "");
     report.row("heartbeats", grown("heartbeats") / wall.as_secs_f64(), "a second");
     report.row("links lost", grown("down"), "");
     report.row("back end", used.as_secs_f64() / wall.as_secs_f64() * 100.0, "% of a core");
-    report.row("a heartbeat, answered", used.as_secs_f64() * 1e6 / grown("heartbeats").max(1.0), "µs of processor");
+    report.row(
+        "a heartbeat, answered",
+        used.as_secs_f64() * 1e6 / grown("heartbeats").max(1.0),
+        "µs of processor",
+    );
     report.row("back end, memory", full as f64 / 1048576.0, "MiB");
     report.row("without gateways", empty as f64 / 1048576.0, "MiB");
     report.row("a connected gateway", (full.saturating_sub(empty)) as f64 / count, "octets");
@@ -107,13 +115,17 @@ fn measure(args: &Args, dir: &std::path::Path, report: &mut Report) -> Result<()
 /// A process that is killed when it is no longer needed.
 struct Process {
     child: Child,
-    lines: Option<BufReader<ChildStdout>>,
+    lines: Receiver<String>,
 }
 
 impl Process {
     fn start(mut command: Command) -> Result<Process, Failure> {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-        let lines = child.stdout.take().map(BufReader::new);
+        let (sender, lines) = channel();
+        if let Some(stdout) = child.stdout.take() {
+            let lines = BufReader::new(stdout).lines().map_while(Result::ok);
+            thread::spawn(move || lines.into_iter().try_for_each(|line| sender.send(line)));
+        }
         Ok(Process { child, lines })
     }
 
@@ -122,21 +134,13 @@ impl Process {
     }
 
     fn next(&mut self) -> Result<Value, Failure> {
-        let mut line = String::new();
-        let lines = self.lines.as_mut().ok_or_else(|| Failure::new("its output is read elsewhere"))?;
-        match lines.read_line(&mut line)? {
-            0 => Err(Failure::new("a process of the bench ended early")),
-            _ => serde_json::from_str(&line).map_err(|error| Failure::new(format!("{line}: {error}"))),
-        }
+        let line = self.lines.recv().map_err(|_| Failure::new("a process of the bench ended early"))?;
+        serde_json::from_str(&line).map_err(|error| Failure::new(format!("{line}: {error}")))
     }
 
-    /// Forgets lines that came while nobody read.
+    /// Forgets what came while nobody listened.
     fn skip_old(&mut self) {
-        while let Some(lines) = &mut self.lines
-            && lines.buffer().contains(&b'\n')
-        {
-            let _ = lines.read_line(&mut String::new());
-        }
+        while self.lines.try_recv().is_ok() {}
     }
 }
 

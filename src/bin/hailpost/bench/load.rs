@@ -52,7 +52,8 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
         active: 0,
         down: 0,
     };
-    let config = GatewayConfig { heartbeat: Duration::from_millis(args.heartbeat), ..GatewayConfig::default() };
+    let config =
+        GatewayConfig { heartbeat: Duration::from_millis(args.heartbeat), ..GatewayConfig::default() };
     let mut events = Events::with_capacity(4096);
     let mut told = Instant::now();
     loop {
@@ -64,7 +65,8 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
         crowd.turn(&mut events)?;
         if told.elapsed() > EVERY {
             told = Instant::now();
-            let heartbeats: u64 = crowd.members.iter().map(|member| member.gateway.counters().heartbeats).sum();
+            let heartbeats: u64 =
+                crowd.members.iter().map(|member| member.gateway.counters().heartbeats).sum();
             out.json(&json!({ "active": crowd.active, "heartbeats": heartbeats, "down": crowd.down }))?;
             out.flush()?;
         }
@@ -149,8 +151,7 @@ impl Crowd {
         if !member.connected {
             let (Ok(local), Ok(remote)) = (stream.local_addr(), stream.peer_addr()) else { return };
             member.connected = true;
-            let (conn, peer) =
-                (member.conn, Peer { transport: Transport::Stream, local, remote, key: None });
+            let (conn, peer) = (member.conn, Peer { transport: Transport::Stream, local, remote, key: None });
             self.tell(at, Input::Connected { conn, peer });
         }
         self.write(at);

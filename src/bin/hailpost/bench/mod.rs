@@ -116,7 +116,9 @@ impl Report {
         }
         table.lines(out.paint()).into_iter().try_for_each(|line| out.line(line))?;
         if cfg!(debug_assertions) {
-            out.line(out.paint().bad("a build for tests: `cargo run --release -- bench` measures what ships"))?;
+            out.line(
+                out.paint().bad("a build for tests: `cargo run --release -- bench` measures what ships"),
+            )?;
         }
         Ok(())
     }
@@ -136,7 +138,10 @@ fn list(out: &mut Out) -> Done {
         ("gateways", "10,000 connected gateways with heartbeats every 3 s, processor and memory"),
     ];
     for (name, what) in benches {
-        out.either(&json!({ "bench": name, "what": what }), format!("{:<10} {what}", out.paint().strong(name)))?;
+        out.either(
+            &json!({ "bench": name, "what": what }),
+            format!("{:<10} {what}", out.paint().strong(name)),
+        )?;
     }
     Ok(())
 }

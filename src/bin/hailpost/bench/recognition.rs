@@ -78,7 +78,9 @@ fn frames(pcap: Option<&Path>, repeat: u8) -> Result<Vec<Frame>, Failure> {
         }
         Some(path) => {
             let mut capture = capture::open(path)?;
-            while let Some(record) = capture.reader.next_record().map_err(|error| Failure::usage(error.to_string()))? {
+            while let Some(record) =
+                capture.reader.next_record().map_err(|error| Failure::usage(error.to_string()))?
+            {
                 once.push((record.time, record.link_type, record.frame.to_vec()));
             }
         }
@@ -86,7 +88,9 @@ fn frames(pcap: Option<&Path>, repeat: u8) -> Result<Vec<Frame>, Failure> {
     let mut all = Vec::with_capacity(once.len() * usize::from(repeat));
     for repetition in 0..repeat {
         let later = Duration::from_millis(u64::from(repetition) * 250);
-        all.extend(once.iter().map(|(at, link, frame)| (*at + later, *link, moved(*link, frame, repetition))));
+        all.extend(
+            once.iter().map(|(at, link, frame)| (*at + later, *link, moved(*link, frame, repetition))),
+        );
     }
     all.sort_by_key(|(at, ..)| *at);
     Ok(all)

@@ -27,7 +27,8 @@ pub fn run(report: &mut Report) {
                 reserved3: 0,
             })
             .collect();
-        let encoded = rate(|| drop(black_box(encoder.result_sync(7, 1, black_box(&records).iter().copied()))));
+        let encoded =
+            rate(|| drop(black_box(encoder.result_sync(7, 1, black_box(&records).iter().copied()))));
         report.row(format!("encode, {name}"), encoded, "M records/s");
         let octets = encoder.result_sync(7, 1, records.iter().copied());
         let decoded = rate(|| {

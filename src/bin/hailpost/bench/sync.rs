@@ -34,6 +34,8 @@ pub fn run(results: u32, gateways: u32, report: &mut Report) -> Result<(), Failu
             let now = hall.now;
             hall.visitors[0].gateway.report(now, record(one))?;
         }
+        let now = hall.now;
+        hall.visitors[0].drain(now, &mut 0, &mut 0);
         number = until;
         hall.run();
         progress.at(number.into());
@@ -53,7 +55,10 @@ pub fn run(results: u32, gateways: u32, report: &mut Report) -> Result<(), Failu
     hall.progress = None;
     let (took, records) = (begun.elapsed(), hall.records as f64);
     if hall.records != u64::from(results) * u64::from(gateways) || hall.synced != u64::from(gateways) + 1 {
-        return Err(Failure::new(format!("{} records came, and {} gateways are in step", hall.records, hall.synced)));
+        return Err(Failure::new(format!(
+            "{} records came, and {} gateways are in step",
+            hall.records, hall.synced
+        )));
     }
     report.row("results", f64::from(results), "");
     report.row("gateways", f64::from(gateways), "");

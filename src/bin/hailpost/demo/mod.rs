@@ -64,10 +64,10 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
     }
     let mut commands = Vec::new();
     for given in &args.gateway {
-        let (name, command) = given
-            .split_once('=')
-            .filter(|(name, _)| story::GATEWAYS.contains(name))
-            .ok_or_else(|| Failure::usage(format!("--gateway {given}: write kitchen=, hall= or attic= and a command")))?;
+        let (name, command) =
+            given.split_once('=').filter(|(name, _)| story::GATEWAYS.contains(name)).ok_or_else(|| {
+                Failure::usage(format!("--gateway {given}: write kitchen=, hall= or attic= and a command"))
+            })?;
         commands.push((name.to_owned(), command.to_owned()));
     }
     let dir = match &args.keep {

@@ -93,7 +93,9 @@ impl Stage {
             }
             None => {
                 let mut command = this_program()?;
-                command.args(["gateway", "--json", "--pcap", "-", "--backend", url, "--identity"]).arg(identity);
+                command
+                    .args(["gateway", "--json", "--pcap", "-", "--backend", url, "--identity"])
+                    .arg(identity);
                 for option in ["backoff_ms=200", "backoff_max_ms=1000", "barred_retry_ms=500"] {
                     command.args(["--set", option]);
                 }
@@ -137,8 +139,9 @@ impl Stage {
         what: &str,
         is_it: impl Fn(&Value) -> bool,
     ) -> Result<Value, Failure> {
-        self.wait_some(mark, who, what, PATIENCE, is_it)?
-            .ok_or_else(|| Failure::new(format!("the {who} did not say in {} s that {what}", PATIENCE.as_secs())))
+        self.wait_some(mark, who, what, PATIENCE, is_it)?.ok_or_else(|| {
+            Failure::new(format!("the {who} did not say in {} s that {what}", PATIENCE.as_secs()))
+        })
     }
 
     /// The same, with a patience of its own; `None` when that is over.
@@ -262,7 +265,7 @@ fn this_program() -> Result<Command, Failure> {
 
 /// A line of JSON, or of an event's name and more.
 fn understand(text: &str) -> Value {
-    serde_json::from_str(text).ok().filter(|value: &Value| value["event"].is_string()).unwrap_or_else(|| {
-        json!({ "event": text.split_whitespace().next().unwrap_or_default(), "line": text })
-    })
+    serde_json::from_str(text).ok().filter(|value: &Value| value["event"].is_string()).unwrap_or_else(
+        || json!({ "event": text.split_whitespace().next().unwrap_or_default(), "line": text }),
+    )
 }

@@ -34,7 +34,10 @@ pub fn tell(stage: &mut Stage, data: &DataDir, teller: &mut Teller<'_>) -> Done 
     crash(stage, data, teller, &url)?;
     take_off(stage, data, teller)?;
     teller.step("That was all")?;
-    teller.say(&format!("{:.0} seconds; everything ran on this machine's loopback and is over now", teller.seconds()))
+    teller.say(&format!(
+        "{:.0} seconds; everything ran on this machine's loopback and is over now",
+        teller.seconds()
+    ))
 }
 
 fn arrive(stage: &mut Stage, data: &DataDir, teller: &mut Teller<'_>) -> Result<String, Failure> {
@@ -60,7 +63,10 @@ fn arrive(stage: &mut Stage, data: &DataDir, teller: &mut Teller<'_>) -> Result<
     for name in GATEWAYS {
         stage.wait(0, name, "it has all that the back end holds", |said| said["event"] == "synced")?;
         let brought = if stage.is_guest(name) { ", brought from outside" } else { "" };
-        teller.say(&format!("{name} (process {}{brought}) proved its key over TLS and is in step", stage.pid(name)))?;
+        teller.say(&format!(
+            "{name} (process {}{brought}) proved its key over TLS and is in step",
+            stage.pid(name)
+        ))?;
     }
     Ok(url)
 }
@@ -118,7 +124,9 @@ fn share_rule(
     stage.wait(mark, "kitchen", "it knows the camera", |said| {
         said["event"] == "flow" && said["app"] == CAMERA && said["how"] == "rule"
     })?;
-    stage.wait(mark, "backend", "features came", |said| said["event"] == "features" && said["app"] == CAMERA)?;
+    stage.wait(mark, "backend", "features came", |said| {
+        said["event"] == "features" && said["app"] == CAMERA
+    })?;
     teller.say("the kitchen knows the camera now, and reports how its traffic looks from outside")?;
     Ok(end)
 }
@@ -126,7 +134,8 @@ fn share_rule(
 fn drift(stage: &mut Stage, teller: &mut Teller<'_>, mut end: Time) -> Done {
     teller.step("The camera is updated and behaves differently: its flows drift")?;
     let mark = stage.mark();
-    let accepted = |said: &Value| said["event"] == "trained" && said["app"] == CAMERA && said["accepted"] == true;
+    let accepted =
+        |said: &Value| said["event"] == "trained" && said["app"] == CAMERA && said["accepted"] == true;
     let mut told = false;
     for round in 0..ROUNDS {
         let before = stage.mark();
@@ -163,9 +172,12 @@ fn tell_training(stage: &Stage, teller: &mut Teller<'_>, mark: usize, trained: &
         .said(mark, "backend")
         .filter(|said| said["event"] == "features" && said["app"] == CAMERA)
         .count();
-    teller.say(&format!("its flows are far from the camera's history: the kitchen sent {reports} reports of features"))?;
+    teller.say(&format!(
+        "its flows are far from the camera's history: the kitchen sent {reports} reports of features"
+    ))?;
     let score = trained["text"].as_str().unwrap_or_default();
-    teller.say(&format!("the back end trained a rule on them and judged it by flows it had held back: {score}"))
+    teller
+        .say(&format!("the back end trained a rule on them and judged it by flows it had held back: {score}"))
 }
 
 fn tell_outcome(stage: &mut Stage, teller: &mut Teller<'_>, mark: usize) -> Done {
@@ -224,7 +236,8 @@ fn take_off(stage: &mut Stage, data: &DataDir, teller: &mut Teller<'_>) -> Done 
 /// What the back end holds.
 fn holdings(data: &DataDir) -> Result<Value, Failure> {
     let status = control::ask(data, &json!({ "do": "status" }))?;
-    let group = status["groups"].as_array().and_then(|groups| groups.iter().find(|group| group["name"] == GROUP));
+    let group =
+        status["groups"].as_array().and_then(|groups| groups.iter().find(|group| group["name"] == GROUP));
     let group = group.ok_or_else(|| Failure::new("the back end has lost its group"))?;
     Ok(json!({ "results": group["results"], "rules": group["rules"], "models": group["models"] }))
 }

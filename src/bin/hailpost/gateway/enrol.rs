@@ -68,7 +68,9 @@ pub fn list(args: &ListArgs, out: &mut Out) -> Done {
         return Ok(gateways.iter().try_for_each(|gateway| out.json(gateway))?);
     }
     if gateways.is_empty() {
-        return Ok(out.line("no gateway is enrolled: `hailpost gateway add NAME --group G --key KEY` enrols one")?);
+        return Ok(
+            out.line("no gateway is enrolled: `hailpost gateway add NAME --group G --key KEY` enrols one")?
+        );
     }
     let mut table = Table::new(["group", "name", "state", "trusted", "key"]);
     for gateway in gateways {

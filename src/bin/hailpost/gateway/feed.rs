@@ -66,9 +66,11 @@ impl Feed {
         }
         // A file can be opened now, and what is wrong with it be told before anything runs. A pipe may be silent yet.
         let first = if is_pipe { None } else { Some(capture::open(&path)?) };
-        let progress = Progress::new("capture", first.as_ref().and_then(|capture| capture.len).filter(|_| repeat == 1));
+        let progress =
+            Progress::new("capture", first.as_ref().and_then(|capture| capture.len).filter(|_| repeat == 1));
         let (sender, receiver) = sync_channel(WAITING * if is_pipe { BATCH } else { 1 });
-        let mut reading = Reading { path, left: (repeat > 0).then_some(repeat), base: Duration::ZERO, sender, nudge };
+        let mut reading =
+            Reading { path, left: (repeat > 0).then_some(repeat), base: Duration::ZERO, sender, nudge };
         thread::spawn(move || {
             let end = match reading.all(first) {
                 Ok(()) => String::new(),
@@ -95,7 +97,9 @@ impl Feed {
         self.take();
         let next = self.frames.front();
         match (next, self.start) {
-            (Some(frame), Some((begun, _))) if self.realtime => Some(frame.since.saturating_sub(begun.elapsed())),
+            (Some(frame), Some((begun, _))) if self.realtime => {
+                Some(frame.since.saturating_sub(begun.elapsed()))
+            }
             (Some(_), _) => Some(Duration::ZERO),
             (None, _) => self.ended.as_ref().map(|_| Duration::ZERO),
         }

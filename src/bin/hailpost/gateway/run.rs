@@ -73,7 +73,8 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
     let inbox = Inbox::open(&net)?;
     // Better to know now than once registered what is wrong with the file.
     let nudge = Nudge::of(&net);
-    let feed = args.pcap.clone().map(|path| Feed::open(path, args.repeat, args.realtime, nudge)).transpose()?;
+    let feed =
+        args.pcap.clone().map(|path| Feed::open(path, args.repeat, args.realtime, nudge)).transpose()?;
     let node = open_gateway(&mut net, &config)?;
     let names = names::home()?;
     let mut running = Running {
@@ -140,7 +141,8 @@ impl Running {
         }
         if event.kind() == EventKind::Refused {
             let reason = event.text(Field::Text).unwrap_or_default();
-            self.refused = Some(Failure { code: 3, text: format!("the back end refused this gateway: {reason}") });
+            self.refused =
+                Some(Failure { code: 3, text: format!("the back end refused this gateway: {reason}") });
         }
     }
 
@@ -149,10 +151,7 @@ impl Running {
     }
 
     fn may_feed(&self, net: &Loop) -> bool {
-        self.registered
-            && self.leaving.is_none()
-            && self.feed.is_some()
-            && self.pending(net) < MAX_WAITING
+        self.registered && self.leaving.is_none() && self.feed.is_some() && self.pending(net) < MAX_WAITING
     }
 
     fn leave(&mut self, net: &mut Loop) -> Done {

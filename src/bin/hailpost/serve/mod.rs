@@ -98,7 +98,10 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
     }
     dir.make()?;
     let Some(_lock) = dir.lock()? else {
-        return Err(Failure::new(format!("another back end serves {}: stop that first", dir.path().display())));
+        return Err(Failure::new(format!(
+            "another back end serves {}: stop that first",
+            dir.path().display()
+        )));
     };
     raise_descriptors(config.number("max_gateways"));
     let identity = identity(&config, &dir, made)?;
@@ -144,7 +147,8 @@ fn turn(office: &mut Office, inbox: &Inbox, rules: Option<&Path>, out: &mut Out)
         }
         let is_over = stopping.is_some_and(|since| office.pending() == 0 || since.elapsed() > DRAIN);
         if is_over {
-            printed = printed.and_then(|()| printer.note("stopped", "what was acknowledged is on the disk", out));
+            printed =
+                printed.and_then(|()| printer.note("stopped", "what was acknowledged is on the disk", out));
         }
         if printed.and_then(|()| out.flush()).is_err() {
             // Who read has had enough; who waits for an answer or the disk has not.

@@ -116,7 +116,9 @@ impl Office {
                 }
             }
         }
-        Err(Failure::new(trouble.unwrap_or_else(|| "the disk does not take the change: try again".to_owned())))
+        Err(Failure::new(
+            trouble.unwrap_or_else(|| "the disk does not take the change: try again".to_owned()),
+        ))
     }
 
     /// Reports that wait for the disk.
@@ -148,15 +150,15 @@ impl Office {
         })
     }
 
-    fn with<R>(
-        &mut self,
-        call: impl FnOnce(&mut Backend, Time) -> Result<R, Failure>,
-    ) -> Result<R, Failure> {
+    fn with<R>(&mut self, call: impl FnOnce(&mut Backend, Time) -> Result<R, Failure>) -> Result<R, Failure> {
         self.net.with(self.node, |node: &mut BackendNode, now| call(node.backend_mut(), now))?
     }
 
     fn backend(&self) -> &Backend {
-        self.net.get::<BackendNode>(self.node).expect("the node is on the loop for as long as we are").backend()
+        self.net
+            .get::<BackendNode>(self.node)
+            .expect("the node is on the loop for as long as we are")
+            .backend()
     }
 
     fn apply(&mut self, request: &Value) -> Result<Applied, Failure> {
@@ -311,8 +313,10 @@ impl Office {
             .map(|group| {
                 let mut apps: std::collections::BTreeMap<u32, u64> = std::collections::BTreeMap::new();
                 backend.results(&group.name).for_each(|(_, app)| *apps.entry(app.0).or_default() += 1);
-                let apps: Vec<Value> =
-                    apps.into_iter().map(|(app, results)| json!({ "app": app, "results": results })).collect();
+                let apps: Vec<Value> = apps
+                    .into_iter()
+                    .map(|(app, results)| json!({ "app": app, "results": results }))
+                    .collect();
                 json!({
                     "name": group.name,
                     "gateways": group.gateways,

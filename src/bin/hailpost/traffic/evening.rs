@@ -140,7 +140,10 @@ fn sensor(pcap: &mut Pcap, chance: &mut Chance, at: Time, port: u16) {
 fn clock(pcap: &mut Pcap, at: Time, port: u16) {
     let ask = [&[0x23, 0, 6, 0xec][..], &[0; 36], &[0xe0, 1, 2, 3, 4, 5, 6, 7]].concat();
     let say = [&[0x24, 2, 6, 0xec, 0, 0, 1, 2, 0, 0, 3, 4, 192, 0, 2, 1][..], &[0xe0; 32]].concat();
-    Talk::udp(pcap, at, home(7, port), server(50, 123)).client(&ask).wait(Duration::from_millis(12)).server(&say);
+    Talk::udp(pcap, at, home(7, port), server(50, 123))
+        .client(&ask)
+        .wait(Duration::from_millis(12))
+        .server(&say);
 }
 
 fn mail(pcap: &mut Pcap, chance: &mut Chance, at: Time, port: u16) {
@@ -153,7 +156,10 @@ fn mail(pcap: &mut Pcap, chance: &mut Chance, at: Time, port: u16) {
     for _ in 0..4 {
         talk.client(&chance.text(1200)).wait(chance.pause(10));
     }
-    talk.client(b"\r\n.\r\n").server(b"250 2.0.0 queued\r\n").client(b"QUIT\r\n").server(b"221 2.0.0 Bye\r\n");
+    talk.client(b"\r\n.\r\n")
+        .server(b"250 2.0.0 queued\r\n")
+        .client(b"QUIT\r\n")
+        .server(b"221 2.0.0 Bye\r\n");
     talk.close();
 }
 

@@ -34,7 +34,8 @@ impl<'p> Talk<'p> {
 
     /// A stream, with its handshake.
     pub fn tcp(pcap: &'p mut Pcap, now: Time, client: SocketAddrV4, server: SocketAddrV4) -> Talk<'p> {
-        let sequence = [(client.port(), 77_777u32), (server.port(), 3_333_333)].map(|(port, by)| by.wrapping_mul(port.into()));
+        let sequence = [(client.port(), 77_777u32), (server.port(), 3_333_333)]
+            .map(|(port, by)| by.wrapping_mul(port.into()));
         let mut talk = Talk { pcap, now, tcp: true, ends: [client, server], sequence, ident: client.port() };
         talk.segment(0, SYN, &[]);
         talk.segment(1, SYN | ACK, &[]);
