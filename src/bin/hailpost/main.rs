@@ -1,6 +1,7 @@
 //! The program: everything that the library does, for people and for scripts. `hailpost help` tells what there is.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod capture;
 mod codec;
 mod control;
@@ -64,6 +65,8 @@ enum Command {
     Status(status::Args),
     /// The whole story on loopback in under a minute
     Demo(demo::Args),
+    /// Measures what this machine does
+    Bench(bench::Args),
     /// What the exit codes mean
     #[command(name = "exit-codes", long_about = failure::EXIT_CODES)]
     ExitCodes,
@@ -97,6 +100,7 @@ fn run(command: Command, out: &mut Out) -> Done {
         Command::Rule(args) => rule::run(&args, out),
         Command::Status(args) => status::run(&args, out),
         Command::Demo(args) => demo::run(&args, out),
+        Command::Bench(args) => bench::run(&args, out),
         Command::ExitCodes => Ok(out.line(failure::EXIT_CODES)?),
     }
 }

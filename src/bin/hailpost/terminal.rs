@@ -2,7 +2,9 @@
 
 use std::{
     fmt::Display,
-    io::{self, BufWriter, IsTerminal, Stdout, Write},
+    io::{self, BufWriter, IsTerminal, Write},
+    sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -10,7 +12,7 @@ use serde_json::Value;
 
 /// Standard output. Errors come back, so that a reader that left ends us quietly.
 pub struct Out {
-    stdout: BufWriter<Stdout>,
+    stdout: Box<dyn Write>,
     json: bool,
     paint: Paint,
 }
@@ -20,7 +22,17 @@ impl Out {
     pub fn new(json: bool) -> Out {
         let stdout = io::stdout();
         let paint = Paint::when(!json && stdout.is_terminal());
-        Out { stdout: BufWriter::with_capacity(1 << 16, stdout), json, paint }
+        Out { stdout: Box::new(BufWriter::with_capacity(1 << 16, stdout)), json, paint }
+    }
+
+    /// From now on a reader that is slow, or does not read at all, holds nobody up: what it does not take is left out.
+    pub fn detach(&mut self) {
+        self.stdout = Box::new(Detached::new());
+    }
+
+    /// From now on nothing is written.
+    pub fn silence(&mut self) {
+        self.stdout = Box::new(io::sink());
     }
 
     /// Whether scripts read this.
@@ -60,6 +72,79 @@ impl Out {
     /// Shows what was written so far.
     pub fn flush(&mut self) -> io::Result<()> {
         self.stdout.flush()
+    }
+}
+
+/// Standard output, written by a thread.
+struct Detached {
+    /// Whole lines that wait to be handed over.
+    waiting: Vec<u8>,
+    lines: Option<SyncSender<Vec<u8>>>,
+    ended: Receiver<io::Error>,
+    lost: u64,
+}
+
+/// Octets that wait for a slow reader; past it lines are left out.
+const MAX_WAITING: usize = 1 << 20;
+/// How long the last words may take.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+impl Detached {
+    fn new() -> Detached {
+        let (lines, receiver) = sync_channel::<Vec<u8>>(4);
+        let (end, ended) = channel();
+        thread::spawn(move || {
+            let mut stdout = io::stdout().lock();
+            let written =
+                receiver.iter().try_for_each(|lines| stdout.write_all(&lines).and_then(|()| stdout.flush()));
+            // Without an error this ends it too: the other side learns that all is written.
+            let _ = end.send(written.err().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
+        });
+        Detached { waiting: Vec::new(), lines: Some(lines), ended, lost: 0 }
+    }
+}
+
+impl Write for Detached {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.waiting.extend_from_slice(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if let Ok(error) = self.ended.try_recv() {
+            return Err(error);
+        }
+        let Some(lines) = &self.lines else { return Ok(()) };
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        match lines.try_send(std::mem::take(&mut self.waiting)) {
+            Ok(()) if self.lost > 0 => {
+                let lost = std::mem::take(&mut self.lost);
+                warn(format!("{lost} lines were left out because standard output was not read"));
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+            Err(TrySendError::Disconnected(_)) => Err(io::ErrorKind::BrokenPipe.into()),
+            Err(TrySendError::Full(waiting)) => {
+                if waiting.len() > MAX_WAITING {
+                    self.lost += waiting.iter().filter(|octet| **octet == b'\n').count() as u64;
+                } else {
+                    self.waiting = waiting;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        if let Some(lines) = self.lines.take() {
+            let _ = lines.try_send(std::mem::take(&mut self.waiting));
+            drop(lines);
+            let _ = self.ended.recv_timeout(LAST_WORDS);
+        }
     }
 }
 

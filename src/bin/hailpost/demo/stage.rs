@@ -76,9 +76,8 @@ impl Stage {
     /// Starts the back end.
     pub fn serve(&mut self, data: &Path, listen: &str) -> Result<(), Failure> {
         let mut command = this_program()?;
-        command
-            .args(["serve", "--json", "--listen", listen, "--set", "train_pause_ms=1000", "--data"])
-            .arg(data);
+        let pause = format!("train_pause_ms={}", super::story::PAUSE.as_millis());
+        command.args(["serve", "--json", "--listen", listen, "--set", &pause, "--data"]).arg(data);
         self.start("backend", command)
     }
 
@@ -207,11 +206,9 @@ impl Stage {
 
     fn start(&mut self, name: &str, mut command: Command) -> Result<(), Failure> {
         let about = |error: std::io::Error| Failure::new(format!("cannot start the {name}: {error}"));
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.file(&format!("{name}.log")))
-            .map_err(about)?;
+        let open = |name: String| File::options().create(true).append(true).open(self.file(&name));
+        let log = open(format!("{name}.log")).map_err(about)?;
+        let mut events = open(format!("{name}.events")).map_err(about)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().map_err(about)?;
         let life = self.cast.get(name).map_or(0, |actor| actor.life) + 1;
@@ -219,6 +216,8 @@ impl Stage {
             let (sender, who) = (self.sender.clone(), name.to_owned());
             thread::spawn(move || {
                 for text in BufReader::new(stdout).lines().map_while(Result::ok) {
+                    // For whoever wants to know more than the story tells; it goes on without.
+                    let _ = writeln!(events, "{text}");
                     let said = understand(&text);
                     let _ = sender.send(Line { who: who.clone(), life, said });
                 }

@@ -115,13 +115,15 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
     let inbox = Inbox::open(&office.net)?;
     control::listen(&dir.socket(), &inbox.speaker(&office.net))?;
     announce(&office, &listens, &config, out)?;
+    // Gateways must not wait for whoever reads what we print.
+    out.detach();
     let served = turn(&mut office, &inbox, args.rules.as_deref(), out);
     // A socket that nobody answers would only mislead.
     let _ = fs::remove_file(dir.socket());
     served
 }
 
-/// Turns the loop until a stop is asked for, and the disk has what waits.
+/// Turns the loop until a stop is asked for, or nobody reads any more, and the disk has what waits.
 fn turn(office: &mut Office, inbox: &Inbox, rules: Option<&Path>, out: &mut Out) -> Done {
     let mut names = names::home()?;
     names.extend(rules.map(read_rules).transpose()?.iter().flat_map(names::of));
@@ -129,31 +131,44 @@ fn turn(office: &mut Office, inbox: &Inbox, rules: Option<&Path>, out: &mut Out)
     let mut stopping: Option<Instant> = None;
     loop {
         office.net.wait(stopping.map(|_| Duration::from_millis(50)))?;
+        let mut printed = Ok(());
         while let Some(event) = office.next_event() {
-            printer.print(&event, out)?;
+            printed = printed.and_then(|()| printer.print(&event, out));
         }
         while let Some(word) = inbox.next() {
             match word {
                 Word::Stop => drop(stopping.get_or_insert_with(Instant::now)),
                 Word::Request(request, reply) => office.request(&request, reply),
                 Word::Reload => {
-                    match rules.map(|path| read_rules(path).and_then(|file| office.share_rules(&file))) {
-                        None => printer.note("reloaded", "there is no rules file: nothing changed", out)?,
-                        Some(Ok((added, removed))) => {
-                            let text = format!("rules read again: {added} new, {removed} gone");
-                            printer.note("reloaded", &text, out)?;
-                        }
-                        Some(Err(failure)) => {
-                            warn(format!("the rules stay as they are: {}", failure.text));
-                        }
-                    }
+                    let text = reload(office, rules);
+                    printed = printed.and_then(|()| printer.note("reloaded", &text, out));
                 }
             }
         }
-        out.flush()?;
-        if stopping.is_some_and(|since| office.pending() == 0 || since.elapsed() > DRAIN) {
-            printer.note("stopped", "what was acknowledged is on the disk", out)?;
+        let is_over = stopping.is_some_and(|since| office.pending() == 0 || since.elapsed() > DRAIN);
+        if is_over {
+            printed =
+                printed.and_then(|()| printer.note("stopped", "what was acknowledged is on the disk", out));
+        }
+        if printed.and_then(|()| out.flush()).is_err() {
+            // Who read has had enough; who waits for an answer or the disk has not.
+            out.silence();
+            stopping.get_or_insert_with(Instant::now);
+        }
+        if is_over {
             return Ok(());
+        }
+    }
+}
+
+/// Reads the rules file again; what came of it.
+fn reload(office: &mut Office, rules: Option<&Path>) -> String {
+    let Some(path) = rules else { return "there is no rules file: nothing changed".to_owned() };
+    match read_rules(path).and_then(|file| office.share_rules(&file)) {
+        Ok((added, removed)) => format!("rules read again: {added} new, {removed} gone"),
+        Err(failure) => {
+            warn(&failure.text);
+            format!("the rules stay as they are: {}", failure.text)
         }
     }
 }
@@ -215,8 +230,8 @@ fn read_rules(path: &Path) -> Result<RulesFile, Failure> {
     Ok(file)
 }
 
-/// A descriptor a gateway, and some.
-fn raise_descriptors(gateways: u64) {
+/// Allows this process a descriptor a gateway, and some.
+pub fn raise_descriptors(gateways: u64) {
     let limit = getrlimit(Resource::Nofile);
     let wanted = gateways.saturating_add(64);
     let most = limit.maximum.unwrap_or(u64::MAX);

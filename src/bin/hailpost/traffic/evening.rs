@@ -19,10 +19,10 @@ pub const CAMERA_RULE: &str = r"(?#tcp)^CAM/1 hello";
 pub enum Camera {
     /// As delivered: a short word now and then.
     Quiet,
-    /// After an update: the same greeting, then pictures in bursts.
-    Pictures,
-    /// After another: pictures in bursts, under a greeting that no rule knows.
-    Unknown,
+    /// After an update: the same greeting, then pictures, in one of some manners.
+    Pictures(u16),
+    /// After another: pictures in that manner, under a greeting that no rule knows.
+    Unknown(u16),
 }
 
 /// An evening's traffic: several applications that the rules that ship know, each several times over some hours, and the camera
@@ -179,19 +179,24 @@ fn call(pcap: &mut Pcap, chance: &mut Chance, at: Time, port: u16) {
 fn camera(pcap: &mut Pcap, chance: &mut Chance, at: Time, port: u16, kind: Camera) {
     let host = match kind {
         Camera::Quiet => 80,
-        Camera::Pictures => 81,
-        Camera::Unknown => 82,
+        Camera::Pictures(_) => 81,
+        Camera::Unknown(_) => 82,
     };
     let mut talk = Talk::tcp(pcap, at, home(30, port), server(host, 8443));
     let greeting = match kind {
-        Camera::Unknown => "OPTIC/9 greets you, model C200 serial",
-        _ => "CAM/1 hello there, model C200 serial",
+        Camera::Unknown(_) => b"EYE/2 hello ",
+        _ => b"CAM/1 hello ",
     };
-    let serial = chance.about(500_000, 2);
-    talk.client(format!("{greeting} {serial}\r\n").as_bytes()).wait(chance.pause(20));
-    talk.server(b"go on please, the time is up to you\r\n");
+    let (about, answer) = (chance.about(50, 2), chance.about(40, 2));
+    talk.client(&[greeting, &chance.text(about)[..]].concat()).wait(chance.pause(20));
+    talk.server(&chance.text(answer));
+    let (len, pause) = match kind {
+        Camera::Quiet => (90, 1500),
+        Camera::Pictures(manner) | Camera::Unknown(manner) => {
+            [(1250, 12), (450, 6000), (1300, 200), (220, 20)][usize::from(manner % 4)]
+        }
+    };
     for _ in 0..9 {
-        let (len, pause) = if kind == Camera::Quiet { (90, 1500) } else { (1250, 12) };
         let len = chance.about(len, 8);
         talk.wait(chance.pause(pause)).client(&chance.text(len)).server(b"thank you\r\n");
     }

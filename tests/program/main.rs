@@ -1,0 +1,8 @@
+//! The program as people and scripts run it: its own binary, in processes of its own.
+
+mod captures;
+mod codecs;
+mod control;
+mod documents;
+mod life;
+mod running;
