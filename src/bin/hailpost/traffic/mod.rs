@@ -61,6 +61,12 @@ impl Pcap {
     pub fn file(&mut self) -> Vec<u8> {
         [&Pcap::header()[..], &self.records()].concat()
     }
+
+    /// The frames with their times.
+    pub fn frames(&mut self) -> &[(Time, Vec<u8>)] {
+        self.frames.sort_by_key(|(at, _)| *at);
+        &self.frames
+    }
 }
 
 /// Pauses and lengths that vary a little, as in life.
