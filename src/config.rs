@@ -2,6 +2,9 @@
 //!
 //! A value is checked when it is set, so that whoever set it is told. A secret is never shown again.
 
+#[cfg(feature = "recognize")]
+mod file;
+
 use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, time::Duration};
 
 use crate::status::{Fault, Status};
@@ -51,6 +54,13 @@ pub struct OptionInfo {
     pub default: &'static str,
     /// One line for people.
     pub help: &'static str,
+}
+
+impl OptionInfo {
+    /// Whether `role` understands it.
+    pub fn is_for(&self, role: Role) -> bool {
+        self.role == role || self.role == Role::Any
+    }
 }
 
 macro_rules! options {
@@ -142,6 +152,22 @@ impl Config {
         Ok(())
     }
 
+    /// Sets an option of a role from text; one of the other role is an error. A secret is refused: this is for text that
+    /// others may see, such as a command line or a configuration file.
+    pub fn set_for(&mut self, role: Role, name: &str, value: &str) -> Result<(), Fault> {
+        let option = find(name)?;
+        if option.kind == Secret {
+            let detail =
+                format!("{name} is a secret: write it to a file of mode 0600 and set {}", file_of(name));
+            return Err(Fault::new(Status::Config, detail));
+        }
+        if !option.is_for(role) {
+            let role = section(role);
+            return Err(Fault::new(Status::Config, format!("{name} is no option of a {role}")));
+        }
+        self.set(name, value)
+    }
+
     /// Sets an option from octets: secrets, which are then never shown.
     pub fn set_bytes(&mut self, name: &str, value: &[u8]) -> Result<(), Fault> {
         let option = find(name)?;
@@ -154,46 +180,10 @@ impl Config {
         Ok(())
     }
 
-    /// Sets what the section `[gateway]` or `[backend]` of a TOML file says. An unknown key, or one of the other role, is
-    /// an error with its line.
-    #[cfg(feature = "recognize")]
-    pub fn load(&mut self, text: &str, role: Role) -> Result<(), Fault> {
-        use toml::de::{DeTable, DeValue};
-        let line = |at: usize| 1 + text[..at.min(text.len())].matches('\n').count();
-        let wrong = |at: usize, why: &str| Fault::new(Status::Config, format!("line {}: {why}", line(at)));
-        let document = DeTable::parse(text)
-            .map_err(|error| wrong(error.span().map_or(0, |span| span.start), error.message()))?;
-        let section = if role == Role::Gateway { "gateway" } else { "backend" };
-        for (name, value) in document.get_ref() {
-            let at = name.span().start;
-            if name.get_ref() != "gateway" && name.get_ref() != "backend" {
-                return Err(wrong(at, "the sections are [gateway] and [backend]"));
-            }
-            let DeValue::Table(values) = value.get_ref() else {
-                return Err(wrong(at, "write a section in brackets on a line of its own"));
-            };
-            for (key, value) in values.iter().filter(|_| name.get_ref() == section) {
-                let at = key.span().start;
-                let option = find(key.get_ref()).map_err(|fault| wrong(at, &fault.detail))?;
-                if option.role != role && option.role != Role::Any {
-                    return Err(wrong(at, &format!("{} is no option of a {section}", option.name)));
-                }
-                let value = match value.get_ref() {
-                    DeValue::String(text) => text.to_string(),
-                    DeValue::Integer(number) => number.to_string(),
-                    DeValue::Boolean(switch) => switch.to_string(),
-                    _ => return Err(wrong(at, "text, a number, true or false is wanted")),
-                };
-                self.set(option.name, &value).map_err(|fault| wrong(at, &fault.detail))?;
-            }
-        }
-        Ok(())
-    }
-
     /// Every option that `role` understands, as TOML with what holds; secrets as comments.
     pub fn dump(&self, role: Role) -> String {
         let mut text = String::new();
-        for option in OPTIONS.iter().filter(|option| option.role == role || option.role == Role::Any) {
+        for option in OPTIONS.iter().filter(|option| option.is_for(role)) {
             let _ = match self.values.get(option.name) {
                 Some(Setting::Secret(_)) => writeln!(text, "# {} is set", option.name),
                 _ if option.kind == Secret => writeln!(text, "# {} is not set", option.name),
@@ -306,6 +296,16 @@ fn find(name: &str) -> Result<&'static OptionInfo, Fault> {
     })
 }
 
+/// What a role's section is called.
+fn section(role: Role) -> &'static str {
+    if role == Role::Gateway { "gateway" } else { "backend" }
+}
+
+/// The option that names the file which a secret is kept in.
+fn file_of(secret: &str) -> String {
+    format!("{}_file", secret.strip_suffix("_pem").unwrap_or(secret))
+}
+
 fn check(option: &OptionInfo, value: &str) -> Result<(), String> {
     let number = || value.parse::<u64>().map_err(|_| "a whole number is wanted".to_owned());
     match option.kind {
@@ -371,29 +371,6 @@ mod tests {
             assert!(config.set(name, value).unwrap_err().detail.contains("wanted"), "{name} = {value}");
         }
         assert!(config.set("allow_networks", "10.0.0.0/33").is_err());
-    }
-
-    #[test]
-    #[cfg(feature = "recognize")]
-    fn a_file_is_read_by_section_and_its_errors_have_lines() {
-        let mut config = Config::new();
-        config
-            .load("[gateway]\nsends = 9\n[backend]\nsends = 4\nopen_group = \"lab\"\n", Role::Backend)
-            .unwrap();
-        assert_eq!((config.number("sends"), config.text("open_group")), (4, "lab"));
-        for (text, line) in [
-            ("[backend]\nsends = 4\nlisten_on = \"x\"\n", "line 3: there is no option"),
-            ("[backend]\nbackoff_ms = 4\n", "line 2: backoff_ms is no option of a backend"),
-            ("[backend]\nsends = 99\n", "line 2: sends"),
-            ("[office]\n", "line 1: the sections are"),
-            ("[backend\n", "line 1: "),
-        ] {
-            let error = config.load(text, Role::Backend).unwrap_err().detail;
-            assert!(error.starts_with(line), "{text:?}: {error}");
-        }
-        // What `dump` shows can be read again.
-        let dump = format!("[backend]\n{}", config.dump(Role::Backend));
-        Config::new().load(&dump, Role::Backend).unwrap();
     }
 
     #[test]

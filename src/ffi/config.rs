@@ -85,7 +85,8 @@ pub unsafe extern "C" fn hail_config_set_bytes(
 }
 
 /// Sets what the section [gateway] or [backend] of a TOML file says, by `role` (a HAIL_ROLE_...). Keys are the names of
-/// options.
+/// options; paths are relative to the file. A secret does not stand in it, but the path of a file of mode 0600 that
+/// holds it.
 ///
 /// HAIL_ERR_IO: the file cannot be read. HAIL_ERR_CONFIG: a key or value cannot be used; the detail has the line. Then
 /// none of them is set.
@@ -102,13 +103,7 @@ pub unsafe extern "C" fn hail_config_load(
         unsafe {
             on_config(config, |config| {
                 let (role, path) = (role_of(role)?, text(path, "path")?);
-                let file = std::fs::read_to_string(path)
-                    .map_err(|error| Fault::new(Status::Io, format!("cannot read {path}: {error}")))?;
-                let mut values = config.values.borrow().clone();
-                values
-                    .load(&file, role)
-                    .map_err(|fault| Fault { detail: format!("{path}: {}", fault.detail), ..fault })?;
-                config.values.replace(values);
+                config.values.borrow_mut().load(std::path::Path::new(path), role)?;
                 Ok(())
             })
         }

@@ -68,11 +68,7 @@ impl Recognition {
                 let names = file.names().map(|(app, name)| (app, name.to_owned())).collect();
                 (file.rules.into_iter().map(|named| named.rule).collect(), names, file.set)
             }
-            None => {
-                let set = RuleSet::compile(&[], limits)
-                    .map_err(|error| Fault::new(Status::Pattern, error.to_string()))?;
-                (Vec::new(), Vec::new(), set)
-            }
+            None => (Vec::new(), Vec::new(), RuleSet::compile_valid(&[], limits).0),
         };
         Ok(Recognition {
             recognizer: Recognizer::new(Arc::new(set), config.clone()),
@@ -144,22 +140,20 @@ impl Recognition {
         for (app, pattern) in received {
             match std::str::from_utf8(pattern) {
                 Ok(text) => rules.push(Rule { app, text: text.to_owned() }),
-                Err(_) => rejected.push((app, "the pattern is not UTF-8".to_owned())),
-            }
-        }
-        // A set is compiled whole, so a rule that cannot be used is taken out and the rest tried again.
-        loop {
-            match RuleSet::compile(&rules, Limits::default()) {
-                Ok(set) => {
-                    self.recognizer.set_rules(Arc::new(set));
-                    return rejected;
-                }
-                Err(error) => {
-                    rules.remove(error.index);
-                    rejected.push((error.app, error.fault.to_string()));
+                Err(_) => {
+                    let shown = pattern.escape_ascii();
+                    rejected.push((app, format!("\"{shown}\" is left out: the pattern is not UTF-8")));
                 }
             }
         }
+        // Our own compiled alone when they were read, and come first, so what is left out is the back end's.
+        let (set, errors) = RuleSet::compile_valid(&rules, Limits::default());
+        self.recognizer.set_rules(Arc::new(set));
+        rejected.extend(errors.into_iter().map(|error| {
+            let text = &rules[error.index].text;
+            (error.app, format!("{text:?} is left out: {}", error.fault))
+        }));
+        rejected
     }
 
     /// Puts a trained rule in force.
