@@ -398,7 +398,8 @@ hail_status hail_config_set_bytes(struct hail_config *config,
 
 /**
  * Sets what the section [gateway] or [backend] of a TOML file says, by `role` (a HAIL_ROLE_...). Keys are the names of
- * options.
+ * options; paths are relative to the file. A secret does not stand in it, but the path of a file of mode 0600 that
+ * holds it.
  *
  * HAIL_ERR_IO: the file cannot be read. HAIL_ERR_CONFIG: a key or value cannot be used; the detail has the line. Then
  * none of them is set.

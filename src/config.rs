@@ -88,6 +88,8 @@ pub const OPTIONS: &[OptionInfo] = options! {
     Gateway backoff_ms: Millis, "1000", "first pause before registering again; doubles";
     Gateway backoff_max_ms: Millis, "60000", "longest pause before registering again";
     Gateway barred_retry_ms: Millis, "3600000", "pause after the back end took this gateway off";
+    Gateway enrol_token: Secret, "", "one-time token that enrols this gateway's key (hailpost gateway token)";
+    Gateway enrol_token_file: Path, "", "file, mode 0600, with the line that `hailpost gateway token` printed: the back end and the token";
     Gateway max_rule_octets: Number(0, 1 << 30), "1048576", "octets of received patterns; a rule past it is left out";
     Gateway max_reports: Number(1, 1_000_000), "4096", "reports that may wait for their acknowledgement";
     Gateway extensions: Switch, "true", "offer tags and epochs; off for a peer that objects to them";
@@ -294,6 +296,28 @@ fn find(name: &str) -> Result<&'static OptionInfo, Fault> {
         let hint = nearest.map_or(String::new(), |option| format!("; did you mean {}?", option.name));
         Fault::new(Status::Config, format!("there is no option {name:?}{hint}"))
     })
+}
+
+/// Reads a file that holds a secret, which nobody but its owner may be able to read.
+///
+/// # Errors
+/// `Config` when others may read it or it is no text of at most 4 KiB; `Io` when it cannot be read.
+#[cfg(unix)]
+pub fn read_secret(path: &std::path::Path) -> Result<String, Fault> {
+    use std::{io::Read, os::unix::fs::MetadataExt};
+    const LIMIT: u64 = 4096;
+    let shown = path.display();
+    let io = |error: std::io::Error| Fault::new(Status::Io, format!("{shown} cannot be read: {error}"));
+    let file = std::fs::File::open(path).map_err(io)?;
+    // Asked of the open file, so that it cannot be exchanged between the check and the read.
+    if file.metadata().map_err(io)?.mode() & 0o077 != 0 {
+        let detail = format!("{shown} holds a secret that others may read: run `chmod 600 {shown}`");
+        return Err(Fault::new(Status::Config, detail));
+    }
+    let mut octets = Vec::new();
+    file.take(LIMIT + 1).read_to_end(&mut octets).map_err(io)?;
+    let text = String::from_utf8(octets).ok().filter(|text| text.len() as u64 <= LIMIT);
+    text.ok_or_else(|| Fault::new(Status::Config, format!("{shown} is no text of at most {LIMIT} octets")))
 }
 
 /// What a role's section is called.

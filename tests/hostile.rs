@@ -369,6 +369,9 @@ fn talk_of_a_gateway(rng: &mut Seeded, family: Family, messages: &mut Vec<Vec<u8
             }
             7 if rng.below(4) == 0 => encoder.message(1, &Body::Deregister),
             8 if rng.below(2) == 0 => encoder.message(rng.next_u16(), &Body::Register),
+            9 if rng.below(4) == 0 => {
+                encoder.message(rng.next_u16(), &Body::Enrol { token: [rng.below(2) as u8; 16] })
+            }
             _ => {
                 results += 1;
                 let record =

@@ -238,6 +238,8 @@ class Gateway:
         backoff_ms: int | None = None,
         backoff_max_ms: int | None = None,
         barred_retry_ms: int | None = None,
+        enrol_token: bytes | str | None = None,
+        enrol_token_file: _StrPath | None = None,
         max_rule_octets: int | None = None,
         max_reports: int | None = None,
         extensions: bool | None = None,

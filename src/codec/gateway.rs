@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Names of requests; an answer's has `_answer` behind it.
-const NAMES: [(Kind, &str); 8] = [
+const NAMES: [(Kind, &str); 9] = [
     (Kind::Register, "register"),
     (Kind::Heartbeat, "heartbeat"),
     (Kind::ResultSync, "result_sync"),
@@ -25,6 +25,7 @@ const NAMES: [(Kind, &str); 8] = [
     (Kind::Features, "features"),
     (Kind::Parameters, "parameters"),
     (Kind::Deregister, "deregister"),
+    (Kind::Enrol, "enrol"),
 ];
 
 pub(super) fn decode(family: Family, octets: &[u8]) -> Result<Value, Fault> {
@@ -47,7 +48,8 @@ pub(super) fn decode(family: Family, octets: &[u8]) -> Result<Value, Fault> {
         | Body::FeaturesAnswer
         | Body::ParametersAnswer
         | Body::Deregister => {}
-        Body::RegisterAnswer(outcome) | Body::DeregisterAnswer(outcome) => {
+        Body::Enrol { token } => put("token", super::to_hex(&token).into()),
+        Body::RegisterAnswer(outcome) | Body::DeregisterAnswer(outcome) | Body::EnrolAnswer(outcome) => {
             put("result", outcome.result.into());
             put("reason", outcome.reason.0.into());
             if !outcome.is_ok() {
@@ -126,6 +128,12 @@ pub(super) fn encode(family: Family, value: &Value) -> Result<Vec<u8>, Fault> {
         (Kind::Parameters, true) => encoder.message(tag, &Body::ParametersAnswer),
         (Kind::Deregister, false) => encoder.message(tag, &Body::Deregister),
         (Kind::Deregister, true) => encoder.message(tag, &Body::DeregisterAnswer(object.outcome()?)),
+        (Kind::Enrol, false) => {
+            let token = super::from_hex(object.text("token")?).ok().and_then(|octets| octets.try_into().ok());
+            let token = token.ok_or_else(|| object.wrong("token", "32 hexadecimal digits"))?;
+            encoder.message(tag, &Body::Enrol { token })
+        }
+        (Kind::Enrol, true) => encoder.message(tag, &Body::EnrolAnswer(object.outcome()?)),
     })
 }
 

@@ -269,7 +269,7 @@ fn tag_of(number: u64) -> u16 {
 }
 
 fn index(kind: Kind) -> usize {
-    usize::from(kind.request_id() - 1)
+    Kind::ALL.iter().position(|known| *known == kind).expect("every kind is in the list")
 }
 
 fn sync_index(kind: Kind) -> Option<usize> {

@@ -8,6 +8,7 @@ mod association;
 mod backend;
 mod client;
 mod frames;
+mod token;
 
 #[cfg(feature = "backend")]
 pub(crate) use backend::check_group;
@@ -15,6 +16,7 @@ pub use backend::{
     Backend, BackendConfig, BackendCounters, BackendEvent, Enrolment, GatewayInfo, GroupInfo, Open,
 };
 pub use client::{Gateway, GatewayConfig, GatewayCounters, GatewayEvent, GatewayState};
+pub use token::{Grant, Token};
 
 use std::net::SocketAddr;
 

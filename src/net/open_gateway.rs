@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    gateway::{Gateway, GatewayConfig},
+    gateway::{Gateway, GatewayConfig, Token},
     node::{GatewayNode, Recognition, RecognizerNode},
     recognize,
     rng::Entropy,
@@ -27,12 +27,14 @@ pub(super) const ALPN: &str = "hail-gw/1";
 
 /// Makes a gateway and puts it on the loop. It connects in the next step.
 pub fn open_gateway(net: &mut Loop, config: &Config) -> Result<NodeId, Fault> {
-    let remote = match config.non_empty("backend") {
+    let (backend, token) = enrolment(config)?;
+    let remote = match config.non_empty("backend").or(backend.as_deref()) {
         Some(text) => Some(remote(config, text)?),
         None => return Err(wrong("backend", "say where the back end is, such as tls://host:7700?pin=HEX")),
     };
     let recognition = open_recognition(config)?;
-    let gateway = Gateway::new(gateway_config(config), net.now(), SystemEntropy.seeded());
+    let gateway_config = GatewayConfig { token, ..gateway_config(config) };
+    let gateway = Gateway::new(gateway_config, net.now(), SystemEntropy.seeded());
     Ok(net.add(Box::new(GatewayNode::new(gateway, recognition)), remote))
 }
 
@@ -77,6 +79,27 @@ fn gateway_config(config: &Config) -> GatewayConfig {
         max_rule_octets: config.count("max_rule_octets"),
         max_reports: config.count("max_reports"),
         extensions: config.switch("extensions"),
+        token: None,
+    }
+}
+
+/// The back end and the token that the line of an enrolment names; the option `enrol_token` needs only the token.
+fn enrolment(config: &Config) -> Result<(Option<String>, Option<Token>), Fault> {
+    let (option, text) = match (config.secret("enrol_token"), config.non_empty("enrol_token_file")) {
+        (Some(token), _) => {
+            let text = std::str::from_utf8(token).map_err(|_| wrong("enrol_token", "it is not text"))?;
+            ("enrol_token", text.to_owned())
+        }
+        (None, Some(path)) => ("enrol_token_file", crate::config::read_secret(path.as_ref())?),
+        (None, None) => return Ok((None, None)),
+    };
+    let mut words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let token =
+        words.pop().unwrap_or_default().parse().map_err(|fault: Fault| wrong(option, &fault.detail))?;
+    match words[..] {
+        [] => Ok((None, Some(token))),
+        [backend] => Ok((Some(backend.to_owned()), Some(token))),
+        _ => Err(wrong(option, "a line with the back end's URL and the token is wanted, or the token alone")),
     }
 }
 

@@ -4,6 +4,7 @@
 mod bad_input;
 mod bounds;
 mod datagrams;
+mod enrolment;
 mod exchanges;
 mod requests;
 mod resolutions;

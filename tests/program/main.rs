@@ -4,5 +4,6 @@ mod captures;
 mod codecs;
 mod control;
 mod documents;
+mod enrolment;
 mod life;
 mod running;

@@ -1,6 +1,7 @@
 //! Connections, streams cut into messages, and datagrams from addresses that are nobody's yet.
 
 use super::*;
+use crate::gateway::Token;
 
 /// Longest body that is read before a registration. What is legal then has none; a report that comes too early has one
 /// of this length at the most, and is passed over.
@@ -154,6 +155,9 @@ impl Backend {
             (None, Body::Deregister) => {
                 let outcome = Body::DeregisterAnswer(Outcome::refused(Reason::NOT_REGISTERED));
                 self.answer_stranger(at, &message, &outcome);
+            }
+            (None, Body::Enrol { token }) if peer.path.1.is_none() => {
+                self.redeem(now, at, &message, &Token(token));
             }
             (None, _) => self.counters.unexpected += 1,
             (Some(_), _) => self.session_message(now, at, &message),

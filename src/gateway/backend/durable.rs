@@ -42,6 +42,8 @@ impl Backend {
                     self.wake_group(group);
                     self.outputs.push_back(Output::Event(BackendEvent::Durable(ticket)));
                 }
+                Effect::Token => self.outputs.push_back(Output::Event(BackendEvent::Durable(ticket))),
+                Effect::Redeemed(redeemed) => self.redeemed(*redeemed),
                 Effect::Enrolment(key, enrolment) => {
                     self.enrolment_stored(key, enrolment);
                     self.outputs.push_back(Output::Event(BackendEvent::Durable(ticket)));

@@ -19,6 +19,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod tokens;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -29,7 +30,7 @@ use std::{
 };
 
 use super::{
-    ResultKey,
+    Grant, ResultKey,
     association::{Novelty, Opened, Patience, epoch},
 };
 use crate::{
@@ -203,7 +204,10 @@ counters! {
         connections: "connections taken",
         turned_away: "connections closed because the table was full",
         registrations: "gateways registered",
-        refused: "registrations refused",
+        refused: "registrations and tokens refused",
+        enrolled: "gateways enrolled by a token",
+        tokens_wrong: "tokens shown that were wrong, used or expired",
+        tokens_unseen: "tokens not looked at because too many from there were wrong",
         gone: "gateways lost",
         messages: "messages received and read",
         malformed: "messages that could not be read",
@@ -241,6 +245,8 @@ enum Effect {
     Rules(RuleEdit),
     Model(usize, AppId, Vec<u32>),
     Enrolment(KeyId, Option<Enrolment>),
+    Token,
+    Redeemed(Box<tokens::Redeemed>),
 }
 
 /// Where a peer is found: its socket, and its address on a listening datagram socket.
@@ -273,6 +279,10 @@ pub struct Backend {
     enrolments: HashMap<KeyId, Enrolment>,
     /// As gateways are admitted: durable, or kept out.
     admitted: HashMap<KeyId, Enrolment>,
+    /// Those that are out, by digest.
+    tokens: HashMap<[u8; 32], Grant>,
+    /// Who showed wrong ones: how many, and until when that is remembered.
+    guessers: Replica<IpAddr, (u32, Time)>,
     groups: Vec<Group>,
     /// As the operator asked.
     rules_asked: Rules,

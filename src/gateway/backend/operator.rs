@@ -14,9 +14,7 @@ impl Backend {
     /// Enrols a gateway, or changes its enrolment.
     pub fn enrol(&mut self, key: KeyId, enrolment: Enrolment) -> Result<u64, Fault> {
         check_group(&enrolment.group)?;
-        if enrolment.name.len() > MAX_NAME || enrolment.name.is_empty() {
-            return Err(Fault::new(Status::Invalid, format!("a gateway's name has 1 to {MAX_NAME} octets")));
-        }
+        check_name(&enrolment.name)?;
         self.enrolments.insert(key, enrolment.clone());
         let op = rows::put_gateway(key, &enrolment);
         Ok(self.persist(vec![op], Effect::Enrolment(key, Some(enrolment))))
@@ -187,6 +185,14 @@ impl Backend {
 pub(crate) fn check_group(name: &str) -> Result<(), Fault> {
     if name.is_empty() || name.len() > MAX_GROUP {
         return Err(Fault::new(Status::Invalid, format!("a group's name has 1 to {MAX_GROUP} octets")));
+    }
+    Ok(())
+}
+
+/// Whether a gateway can have that name.
+pub(super) fn check_name(name: &str) -> Result<(), Fault> {
+    if name.is_empty() || name.len() > MAX_NAME {
+        return Err(Fault::new(Status::Invalid, format!("a gateway's name has 1 to {MAX_NAME} octets")));
     }
     Ok(())
 }

@@ -52,6 +52,7 @@ pub(super) struct Peer {
     /// Where its entry among the timers stands.
     pub timer: Time,
     pub session: Option<Box<Session>>,
+    pub has_shown_token: bool,
 }
 
 impl Peer {
@@ -66,6 +67,7 @@ impl Peer {
             heard: now,
             timer,
             session: None,
+            has_shown_token: false,
         }
     }
 

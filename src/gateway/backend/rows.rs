@@ -3,6 +3,7 @@
 //! | table | key | value |
 //! | --- | --- | --- |
 //! | `gateway` | key id (32) | flags (1: trusted, 2: barred), group length, group, name |
+//! | `token` | its digest (32) | flags (1: trusted, 2: replaces), expiry (8), group length, group, name |
 //! | `vote` | group length, group, remote address (16), port, protocol, voter length, voter | AppID, unix time |
 //! | `rule` | group length, group, AppID, pattern | order (8) |
 //! | `model` | group length, group, AppID | number of words (2), words, what the trainer keeps |
@@ -13,13 +14,14 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::{Enrolment, Voter, features::Slot};
 use crate::{
-    gateway::ResultKey,
+    gateway::{Grant, ResultKey},
     io::KeyId,
     store::{Op, Table},
     wire::AppId,
 };
 
 pub(super) const GATEWAY: Table = Table("gateway");
+pub(super) const TOKEN: Table = Table("token");
 pub(super) const VOTE: Table = Table("vote");
 pub(super) const RULE: Table = Table("rule");
 pub(super) const MODEL: Table = Table("model");
@@ -46,6 +48,27 @@ pub(super) fn read_gateway(key: &[u8], value: &[u8]) -> Option<(KeyId, Enrolment
         KeyId(key.try_into().ok()?),
         Enrolment { name, group, trusted: flags & 1 != 0, barred: flags & 2 != 0 },
     ))
+}
+
+pub(super) fn put_token(digest: &[u8; 32], grant: &Grant) -> Op {
+    let mut value = vec![u8::from(grant.trusted) | u8::from(grant.replaces) << 1];
+    value.extend_from_slice(&grant.expires.to_be_bytes());
+    push_short(&mut value, grant.group.as_bytes());
+    value.extend_from_slice(grant.name.as_bytes());
+    Op::Put { table: TOKEN, key: digest.to_vec(), value }
+}
+
+pub(super) fn delete_token(digest: &[u8; 32]) -> Op {
+    Op::Delete { table: TOKEN, key: digest.to_vec() }
+}
+
+pub(super) fn read_token(key: &[u8], value: &[u8]) -> Option<([u8; 32], Grant)> {
+    let mut value = Cursor(value);
+    let flags = value.take(1)?[0];
+    let (expires, group) = (value.u64()?, value.short_text()?);
+    let name = String::from_utf8(value.0.to_vec()).ok()?;
+    let grant = Grant { name, group, trusted: flags & 1 != 0, replaces: flags & 2 != 0, expires };
+    Some((key.try_into().ok()?, grant))
 }
 
 pub(super) fn put_vote(group: &str, key: &ResultKey, voter: &Voter, app: AppId, unix: u64) -> Op {

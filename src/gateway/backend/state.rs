@@ -41,6 +41,8 @@ impl Backend {
             outputs: VecDeque::new(),
             enrolments: HashMap::new(),
             admitted: HashMap::new(),
+            tokens: HashMap::new(),
+            guessers: Replica::default(),
             groups: Vec::new(),
             rules_asked: Rules::default(),
             rules: Rules::default(),
@@ -124,6 +126,10 @@ impl Backend {
             None => unread += 1,
         })?;
         self.admitted = self.enrolments.clone();
+        store.load(rows::TOKEN, &mut |key, value| match rows::read_token(key, value) {
+            Some((digest, grant)) => drop(self.tokens.insert(digest, grant)),
+            None => unread += 1,
+        })?;
         let mut votes = Vec::new();
         store.load(rows::VOTE, &mut |key, value| match rows::read_vote(key, value) {
             Some(vote) => votes.push(vote),

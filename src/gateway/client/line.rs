@@ -34,6 +34,10 @@ pub(super) struct Line {
     pub results_synced: bool,
     pub rules_synced: bool,
     pub late: Vec<Late>,
+    /// The peer proved its key, so that a token is shown to nobody else.
+    pub is_proven: bool,
+    /// It waits for the answer to its token.
+    pub is_enrolling: bool,
 }
 
 impl Gateway {
@@ -44,7 +48,13 @@ impl Gateway {
         let patience = Patience { timeout: self.config.timeout, sends: self.config.sends };
         let association = Association::new(self.config.family, peer, peer.remote, patience);
         let tag = if self.config.extensions { self.rng.next_u16().max(1) } else { 0 };
-        let register = association.message(tag, &Body::Register);
+        // Whatever becomes of it, the connection after this one begins with the registration: a token that was taken while
+        // its answer was lost has done its work.
+        let token = self.config.token.filter(|_| std::mem::take(&mut self.enrols_next) && peer.key.is_some());
+        let register = match token {
+            Some(Token(token)) => association.message(tag, &Body::Enrol { token }),
+            None => association.message(tag, &Body::Register),
+        };
         self.line = Some(Line {
             conn,
             state: GatewayState::Registering,
@@ -58,6 +68,8 @@ impl Gateway {
             results_synced: false,
             rules_synced: false,
             late: Vec::new(),
+            is_proven: peer.key.is_some(),
+            is_enrolling: token.is_some(),
         });
         self.send(conn, register);
     }
@@ -102,7 +114,10 @@ impl Gateway {
         };
         self.counters.messages += 1;
         match (line.state, message.body) {
-            (GatewayState::Registering, Body::RegisterAnswer(outcome)) => {
+            (GatewayState::Registering, Body::EnrolAnswer(outcome)) if line.is_enrolling => {
+                self.enrol_answered(now, outcome);
+            }
+            (GatewayState::Registering, Body::RegisterAnswer(outcome)) if !line.is_enrolling => {
                 self.register_answered(now, &message.header, outcome);
             }
             // The back end probes a datagram address before it answers at length (docs/gateway-protocol.md).
@@ -127,7 +142,13 @@ impl Gateway {
         }
         if !outcome.is_ok() {
             let reason = outcome.reason;
+            let may_enrol = line.is_proven && self.config.token.is_some();
             self.hang_up();
+            if reason == Reason::NOT_AUTHORISED && may_enrol {
+                self.enrols_next = true;
+                self.retry = Some(now);
+                return;
+            }
             self.outputs.push_back(Output::Event(GatewayEvent::Refused(reason)));
             let pause = match reason {
                 Reason::BARRED => self.config.barred_retry,
@@ -140,6 +161,8 @@ impl Gateway {
         if extended {
             line.association.extend(epoch(line.tag, outcome.reason.0));
         }
+        // Good for nothing any more.
+        self.config.token = None;
         line.state = GatewayState::Active;
         line.next = now + self.config.heartbeat;
         self.failures = 0;
@@ -147,6 +170,28 @@ impl Gateway {
         self.counters.registrations += 1;
         self.outputs.push_back(Output::Event(GatewayEvent::Registered));
         self.flush(now);
+    }
+
+    /// The token was taken: now the registration. Or it was not, and never will be.
+    fn enrol_answered(&mut self, now: Time, outcome: Outcome) {
+        let Some(line) = &mut self.line else { return };
+        if !outcome.is_ok() {
+            let reason = outcome.reason;
+            self.hang_up();
+            if reason == Reason::TOKEN {
+                self.config.token = None;
+            }
+            self.outputs.push_back(Output::Event(GatewayEvent::Refused(reason)));
+            let barred = reason == Reason::BARRED;
+            let pause = if barred { self.config.barred_retry } else { self.config.backoff_max };
+            self.retry = Some(now + pause);
+            return;
+        }
+        line.is_enrolling = false;
+        line.register = line.association.message(line.tag, &Body::Register);
+        (line.register_sends, line.next) = (1, now + self.config.timeout);
+        let (conn, register) = (line.conn, line.register.clone());
+        self.send(conn, register);
     }
 
     fn active_message(&mut self, now: Time, message: &Message<'_>) {

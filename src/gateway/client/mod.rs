@@ -6,7 +6,7 @@ mod reports;
 
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
-use super::ResultKey;
+use super::{ResultKey, Token};
 use crate::{
     counters::counters,
     io::{Conn, Input, Output},
@@ -49,6 +49,8 @@ pub struct GatewayConfig {
     pub max_reports: usize,
     /// Offer tags and epoch; off for a peer that objects to a non-zero reserved field.
     pub extensions: bool,
+    /// Enrols our key at a back end that does not know it. Shown once, and only to one that has proved its own key.
+    pub token: Option<Token>,
 }
 
 impl Default for GatewayConfig {
@@ -66,6 +68,7 @@ impl Default for GatewayConfig {
             max_rule_octets: 1 << 20,
             max_reports: 4096,
             extensions: true,
+            token: None,
         }
     }
 }
@@ -157,6 +160,8 @@ pub struct Gateway {
     knowledge: Knowledge,
     reports: VecDeque<Report>,
     was_full: bool,
+    /// The next connection begins with our token.
+    enrols_next: bool,
 }
 
 impl Gateway {
@@ -175,6 +180,7 @@ impl Gateway {
             knowledge: Knowledge::default(),
             reports: VecDeque::new(),
             was_full: false,
+            enrols_next: false,
         }
     }
 

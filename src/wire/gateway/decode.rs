@@ -177,6 +177,11 @@ impl<'a> BodyReader<'a> {
             (Parameters, true) => self.empty(Body::ParametersAnswer)?,
             (Deregister, false) => self.empty(Body::Deregister)?,
             (Deregister, true) => Body::DeregisterAnswer(self.outcome()?),
+            (Enrol, false) => {
+                self.exactly(16)?;
+                Body::Enrol { token: self.octets.try_into().expect("there are exactly sixteen") }
+            }
+            (Enrol, true) => Body::EnrolAnswer(self.outcome()?),
         })
     }
 

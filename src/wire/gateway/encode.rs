@@ -25,7 +25,8 @@ impl Encoder {
             | Body::FeaturesAnswer
             | Body::ParametersAnswer
             | Body::Deregister => {}
-            Body::RegisterAnswer(outcome) | Body::DeregisterAnswer(outcome) => {
+            Body::Enrol { token } => out.extend_from_slice(token),
+            Body::RegisterAnswer(outcome) | Body::DeregisterAnswer(outcome) | Body::EnrolAnswer(outcome) => {
                 two_words(out, outcome.result, outcome.reason.0);
             }
             Body::ResultSyncAnswer { serial, reserved } | Body::RuleSyncAnswer { serial, reserved } => {

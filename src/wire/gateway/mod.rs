@@ -97,11 +97,14 @@ pub enum Kind {
     Parameters = 0x0007,
     /// Either end takes the gateway off.
     Deregister = 0x0008,
+    /// Gateway shows a one-time token to have its key enrolled. Ours: the publication has no such message, and who does
+    /// not know its id passes it over.
+    Enrol = 0x0041,
 }
 
 impl Kind {
     /// Every kind, in order of its id.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Register,
         Kind::Heartbeat,
         Kind::ResultSync,
@@ -110,6 +113,7 @@ impl Kind {
         Kind::Features,
         Kind::Parameters,
         Kind::Deregister,
+        Kind::Enrol,
     ];
 
     /// The message id of the request.
@@ -124,7 +128,7 @@ impl Kind {
 
     /// From a message id: the kind, and whether it is an answer.
     pub fn from_id(id: u16) -> Option<(Kind, bool)> {
-        let kind = *Kind::ALL.get(usize::from(id & 0x7fff).checked_sub(1)?)?;
+        let kind = Kind::ALL.into_iter().find(|kind| kind.request_id() == id & 0x7fff)?;
         Some((kind, id & 0x8000 != 0))
     }
 }
@@ -161,6 +165,8 @@ impl Reason {
     pub const TRY_LATER: Reason = Reason(7);
     /// Taken off by the operator; only the operator can allow it again.
     pub const BARRED: Reason = Reason(8);
+    /// Ours: the token is wrong, used or expired, or its name is another's by now.
+    pub const TOKEN: Reason = Reason(0x41);
     /// None of the others.
     pub const UNSPECIFIED: Reason = Reason(0xffff);
 
@@ -175,6 +181,7 @@ impl Reason {
             6 => "not registered",
             7 => "try later",
             8 => "barred",
+            0x41 => "the token is wrong, used or expired",
             _ => "unspecified",
         }
     }
@@ -270,6 +277,13 @@ pub enum Body<'a> {
     Deregister,
     /// 0x8008
     DeregisterAnswer(Outcome),
+    /// 0x0041
+    Enrol {
+        /// The token, sixteen octets.
+        token: [u8; 16],
+    },
+    /// 0x8041
+    EnrolAnswer(Outcome),
 }
 
 impl Body<'_> {
@@ -292,6 +306,8 @@ impl Body<'_> {
             Body::ParametersAnswer => (Kind::Parameters, true),
             Body::Deregister => (Kind::Deregister, false),
             Body::DeregisterAnswer(_) => (Kind::Deregister, true),
+            Body::Enrol { .. } => (Kind::Enrol, false),
+            Body::EnrolAnswer(_) => (Kind::Enrol, true),
         }
     }
 

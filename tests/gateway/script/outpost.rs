@@ -19,6 +19,8 @@ pub struct Outpost {
     pub now: Time,
     pub family: Family,
     pub transport: Transport,
+    /// What the back end proves.
+    pub peer_key: Option<KeyId>,
     pub conn: Option<Conn>,
     pub wanted: Option<Conn>,
     pub events: Vec<Event>,
@@ -48,6 +50,7 @@ impl Outpost {
             now: Time::ZERO,
             family,
             transport,
+            peer_key: None,
             conn: None,
             wanted: None,
             events: Vec::new(),
@@ -112,7 +115,7 @@ impl Outpost {
         let conn = self.wanted.take().expect("it asked for a connection");
         let (local, remote) = ("10.0.0.9:40000".parse().unwrap(), "192.0.2.1:7700".parse().unwrap());
         self.conn = Some(conn);
-        let peer = Peer { transport: self.transport, local, remote, key: None };
+        let peer = Peer { transport: self.transport, local, remote, key: self.peer_key };
         self.turn(Input::Connected { conn, peer });
     }
 

@@ -2,7 +2,13 @@
 
 use std::path::Path;
 
-use hailpost::{io::KeyId, net::tls::Identity};
+use hailpost::{
+    io::KeyId,
+    net::{
+        tls::Identity,
+        url::{Scheme, Url},
+    },
+};
 use serde_json::json;
 
 use crate::{
@@ -27,6 +33,38 @@ pub struct AddArgs {
     /// Its word alone is enough for the others of its group
     #[arg(long)]
     trusted: bool,
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+/// Makes a one-time token and prints the line that enrols whoever brings it.
+///
+/// The line is the back end's URL with its key, and the token. It goes to the gateway on a way that others do not see, into
+/// a file of mode 0600 (`hailpost gateway --enrol FILE`). The first key that shows the token is enrolled; then, or when
+/// its time is over, or when another token is made for the same name, it is worth nothing.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  hailpost gateway token home --group flat --data office >home.token
+  hailpost gateway --identity home.pem --enrol home.token")]
+pub struct TokenArgs {
+    /// What people will call the gateway
+    name: String,
+    /// Whom it will share results and rules with
+    #[arg(long)]
+    group: String,
+    /// How long it can be used
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=525_600))]
+    minutes: u64,
+    /// Its word alone is enough for the others of its group
+    #[arg(long)]
+    trusted: bool,
+    /// It takes the place of the gateway of that name, whose key is forgotten then
+    #[arg(long)]
+    replace: bool,
+    /// How the gateway reaches this back end, if not as `serve` says it listens
+    #[arg(long, value_name = "URL")]
+    backend: Option<String>,
     #[command(flatten)]
     data: DataArgs,
 }
@@ -59,6 +97,27 @@ pub fn add(args: &AddArgs, out: &mut Out) -> Done {
     });
     let answer = control::ask(&args.data.dir()?, &request)?;
     Ok(out.either(&answer, format!("{} is enrolled in group {}", args.name, args.group))?)
+}
+
+pub fn token(args: &TokenArgs, out: &mut Out) -> Done {
+    if let Some(url) = &args.backend {
+        let url: Url = url.parse().map_err(Failure::from)?;
+        if url.scheme != Scheme::Tls {
+            return Err(Failure::usage("--backend: a token is shown over tls:// only"));
+        }
+    }
+    let request = json!({
+        "do": "gateway_token",
+        "name": args.name,
+        "group": args.group,
+        "minutes": args.minutes,
+        "trusted": args.trusted,
+        "replace": args.replace,
+        "backend": args.backend,
+    });
+    let answer = control::ask(&args.data.dir()?, &request)?;
+    let line = answer["line"].as_str().unwrap_or_default().to_owned();
+    Ok(out.either(&answer, line)?)
 }
 
 pub fn list(args: &ListArgs, out: &mut Out) -> Done {

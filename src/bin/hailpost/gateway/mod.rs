@@ -36,6 +36,8 @@ pub struct Args {
 enum Command {
     /// Enrols a gateway, or changes its enrolment
     Add(enrol::AddArgs),
+    /// Makes a one-time token that enrols whoever brings it
+    Token(enrol::TokenArgs),
     /// Lists enrolled and registered gateways
     List(enrol::ListArgs),
     /// Forgets a gateway's key: it is out at once, and can be enrolled anew
@@ -50,6 +52,7 @@ pub fn run(args: Args, out: &mut Out) -> Done {
     match args.command {
         None => run::run(&args.run, out),
         Some(Command::Add(args)) => enrol::add(&args, out),
+        Some(Command::Token(args)) => enrol::token(&args, out),
         Some(Command::List(args)) => enrol::list(&args, out),
         Some(Command::Revoke(args)) => enrol::change("gateway_revoke", "revoked", &args, out),
         Some(Command::Bar(args)) => enrol::change("gateway_bar", "taken off, and barred", &args, out),

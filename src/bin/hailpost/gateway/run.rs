@@ -1,6 +1,7 @@
 //! A gateway that runs.
 
 use std::{
+    io::Read,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -36,6 +37,9 @@ pub struct Args {
     /// Key and certificate (hailpost keygen)
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
+    /// The line that `gateway token` printed, in a file of mode 0600; - for standard input. Names the back end too
+    #[arg(long, value_name = "FILE")]
+    enrol: Option<PathBuf>,
     /// Recognise the flows of this capture once registered; - for standard input
     #[arg(long, value_name = "F.pcap")]
     pcap: Option<PathBuf>,
@@ -65,6 +69,15 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
     }
     if let Some(identity) = &args.identity {
         config.set("identity_file", &identity.display().to_string())?;
+    }
+    match &args.enrol {
+        Some(path) if path.as_os_str() == "-" => {
+            let mut line = Vec::new();
+            std::io::stdin().lock().take(4096).read_to_end(&mut line)?;
+            config.set_bytes("enrol_token", &line)?;
+        }
+        Some(path) => config.set("enrol_token_file", &path.display().to_string())?,
+        None => {}
     }
     if let Some(rules) = &args.rules {
         config.set("rules", rules)?;

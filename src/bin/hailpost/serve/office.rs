@@ -4,12 +4,12 @@ use std::{
     collections::VecDeque,
     net::SocketAddr,
     sync::mpsc::Sender,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use hailpost::{
     config::Config,
-    gateway::{Backend, Enrolment},
+    gateway::{Backend, Enrolment, Grant, Token},
     io::KeyId,
     net::{Loop, NodeId, open_backend},
     node::{BackendNode, Event, EventKind, Field},
@@ -185,6 +185,33 @@ impl Office {
                     )));
                 }
                 Applied::Durable(self.with(|backend, _| Ok(backend.enrol(key, enrolment)?))?, done)
+            }
+            "gateway_token" => {
+                let url =
+                    match (ask.optional("backend"), self.urls.iter().find(|url| url.starts_with("tls://"))) {
+                        (Some(url), _) => url.to_owned(),
+                        (None, Some(url)) => url.clone(),
+                        (None, None) => {
+                            return Err(Failure::usage(
+                                "no back end serves on tls:// here: start one, or name it with --backend",
+                            ));
+                        }
+                    };
+                let mut token = Token([0; 16]);
+                getrandom::fill(&mut token.0)
+                    .map_err(|error| Failure::new(format!("the system gives no randomness: {error}")))?;
+                let lives = request.get("minutes").and_then(Value::as_u64).unwrap_or(60).saturating_mul(60);
+                let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+                let grant = Grant {
+                    name: ask.text("name")?.to_owned(),
+                    group: ask.text("group")?.to_owned(),
+                    trusted: ask.switch("trusted"),
+                    replaces: ask.switch("replace"),
+                    expires: unix.saturating_add(lives),
+                };
+                let line = format!("{url} {token}");
+                let ticket = self.with(|backend, now| Ok(backend.issue_token(now, &token, grant)?))?;
+                Applied::Durable(ticket, json!({ "line": line, "backend": url, "token": token.to_string() }))
             }
             "gateway_revoke" => {
                 let key = self.gateway(&ask)?;
