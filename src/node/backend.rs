@@ -56,6 +56,7 @@ impl BackendNode {
         store: Box<dyn Store>,
         train: Option<TrainerConfig>,
     ) -> Result<BackendNode, Fault> {
+        let slots = usize::from(config.max_features_per_gateway.max(1));
         let mut backend = Backend::open(config, open, &*store)?;
         let mut trainers = None;
         if let Some(config) = train {
@@ -63,7 +64,13 @@ impl BackendNode {
             if kept.is_none() {
                 backend.keep_setting(TRAIN_SEED, &config.seed.to_be_bytes());
             }
-            let config = TrainerConfig { seed: kept.map_or(config.seed, u64::from_be_bytes), ..config };
+            // The trainer holds no more of one gateway than the store does.
+            let per_app_and_source = config.per_app_and_source.min(slots);
+            let config = TrainerConfig {
+                seed: kept.map_or(config.seed, u64::from_be_bytes),
+                per_app_and_source,
+                ..config
+            };
             let trainers = trainers.insert(Trainers { config, by_group: BTreeMap::new() });
             // A model of another feature set is of no use to the trainer; gateways judge for themselves.
             Backend::load_models(&*store, |group, app, words, lineage| {
@@ -163,13 +170,20 @@ impl BackendNode {
         }
     }
 
-    /// Lets the trainer see features that are durable now.
+    /// Lets the trainer see features that are durable now, and forget those that are gone.
     fn learn(&mut self, now: Time, event: &BackendEvent) {
-        if let (BackendEvent::Features { gateway, app, words }, Some(trainers)) = (event, &mut self.trainers)
-        {
-            let source = Source(self.backend.reporter_number(gateway));
-            // What the trainer refuses (words that are no features of ours, too many of one gateway) it has counted.
-            let _ = trainers.of(&gateway.group).report(now, *app, source, words);
+        let Some(trainers) = &mut self.trainers else { return };
+        match event {
+            BackendEvent::Features { gateway, app, words } => {
+                let source = Source(self.backend.reporter_number(gateway));
+                // What the trainer refuses (words that are no features of ours, too many of one gateway) it has counted.
+                let _ = trainers.of(&gateway.group).report(now, *app, source, words);
+            }
+            // What is not in the store must not teach, or a restart would change what is trained on.
+            BackendEvent::FeaturesGone { group, app, reporter } => {
+                trainers.of(group).forget_app(*app, Source(*reporter));
+            }
+            _ => {}
         }
     }
 
@@ -183,7 +197,8 @@ impl BackendNode {
         &mut self.backend
     }
 
-    fn event(&self, event: BackendEvent) -> Event {
+    /// What the application is told of it, if it is.
+    fn event(&self, event: BackendEvent) -> Option<Event> {
         let about = |kind, gateway: &GatewayInfo| {
             let event = Event::new(kind)
                 .with_u64(Field::Gateway, gateway.id)
@@ -194,7 +209,8 @@ impl BackendNode {
                 None => event,
             }
         };
-        match event {
+        Some(match event {
+            BackendEvent::FeaturesGone { .. } => return None,
             BackendEvent::Registered(gateway) => about(EventKind::GatewayRegistered, &gateway),
             BackendEvent::Synced(gateway) => about(EventKind::GatewaySynced, &gateway),
             BackendEvent::Refused { key, reason } => {
@@ -220,7 +236,7 @@ impl BackendNode {
                 )
             }
             BackendEvent::Durable(ticket) => Event::new(EventKind::Durable).with_u64(Field::Ticket, ticket),
-        }
+        })
     }
 }
 
@@ -240,7 +256,10 @@ impl Node for BackendNode {
             return Some(match self.backend.poll_output(now)? {
                 Output::Event(event) => {
                     self.learn(now, &event);
-                    Output::Event(self.event(event))
+                    match self.event(event) {
+                        Some(event) => Output::Event(event),
+                        None => continue,
+                    }
                 }
                 Output::Store(batch) => {
                     self.store.submit(batch);

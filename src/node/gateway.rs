@@ -27,7 +27,7 @@ pub struct GatewayNode {
     events: VecDeque<Event>,
     /// Records that came together are told one by one, as there is room for events.
     records: std::vec::IntoIter<Record>,
-    /// When flows are looked at that may have been silent too long.
+    /// At the latest when the first flow will have been silent too long.
     sweep: Option<Time>,
     /// When rules that came are put in force.
     rules_due: Option<Time>,
@@ -94,7 +94,7 @@ impl GatewayNode {
     /// Passes on what recognition found.
     fn tell(&mut self, now: Time) {
         let Some(recognition) = &mut self.recognition else { return };
-        self.sweep = self.sweep.or_else(|| recognition.deadline(now));
+        self.sweep = self.sweep.into_iter().chain(recognition.deadline()).min();
         while let Some(finding) = recognition.poll() {
             match finding {
                 Finding::Flow(verdict) => {

@@ -7,6 +7,8 @@ mod backend;
 mod event;
 #[cfg(feature = "gateway")]
 mod gateway;
+#[cfg(feature = "health")]
+mod health;
 #[cfg(feature = "gateway")]
 mod recognition;
 #[cfg(feature = "gateway")]
@@ -19,6 +21,8 @@ pub use backend::BackendNode;
 pub use event::{Event, EventKind, Field, Value};
 #[cfg(feature = "gateway")]
 pub use gateway::{GatewayNode, flow_event};
+#[cfg(feature = "health")]
+pub use health::HealthNode;
 #[cfg(feature = "gateway")]
 pub use recognition::Recognition;
 #[cfg(feature = "gateway")]

@@ -36,7 +36,6 @@ pub(super) enum Finding {
 /// Recognition on one gateway.
 pub struct Recognition {
     recognizer: Recognizer,
-    config: Config,
     /// Our own rules; those of the back end come after them.
     own: Vec<Rule>,
     names: Vec<(AppId, String)>,
@@ -71,8 +70,7 @@ impl Recognition {
             None => (Vec::new(), Vec::new(), RuleSet::compile_valid(&[], limits).0),
         };
         Ok(Recognition {
-            recognizer: Recognizer::new(Arc::new(set), config.clone()),
-            config,
+            recognizer: Recognizer::new(Arc::new(set), config),
             own,
             names,
             models: ModelSet::new(feature_set(), ModelSetConfig::default()),
@@ -170,9 +168,10 @@ impl Recognition {
         self.findings.pop_front()
     }
 
-    /// When flows are looked at that may have been silent too long.
-    pub(super) fn deadline(&self, now: Time) -> Option<Time> {
-        (self.recognizer.open_flows() > 0).then(|| now + self.config.idle / 4)
+    /// When the next flow will have been silent too long, or a fragment waited too long for the others: then
+    /// [`Recognition::expire`] is wanted, though no frame comes. It may be that the flow has spoken since.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.recognizer.deadline()
     }
 
     fn take_verdicts(&mut self, now: Time) {

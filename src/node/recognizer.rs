@@ -18,7 +18,7 @@ use crate::{
 pub struct RecognizerNode {
     recognition: Recognition,
     events: VecDeque<Event>,
-    /// When flows are looked at that may have been silent too long.
+    /// At the latest when the first flow will have been silent too long.
     sweep: Option<Time>,
 }
 
@@ -42,18 +42,18 @@ impl RecognizerNode {
             return Err(too_many_wait());
         }
         let result = self.recognition.feed(now, link, frame);
-        self.tell(now);
+        self.tell();
         result
     }
 
     /// Ends every flow, for a capture that is over.
     pub fn finish(&mut self, now: Time) {
         self.recognition.finish(now);
-        self.tell(now);
+        self.tell();
     }
 
-    fn tell(&mut self, now: Time) {
-        self.sweep = self.sweep.or_else(|| self.recognition.deadline(now));
+    fn tell(&mut self) {
+        self.sweep = self.sweep.into_iter().chain(self.recognition.deadline()).min();
         while let Some(finding) = self.recognition.poll() {
             if let Finding::Flow(verdict) = finding {
                 let name = verdict.app.and_then(|app| self.recognition.name(app));
@@ -68,7 +68,7 @@ impl Node for RecognizerNode {
         if matches!(input, Input::Deadline) && self.sweep.is_some_and(|sweep| sweep <= now) {
             self.sweep = None;
             self.recognition.expire(now);
-            self.tell(now);
+            self.tell();
         }
     }
 
@@ -87,6 +87,8 @@ impl Node for RecognizerNode {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{recognize::Config, status::Status};
 
@@ -99,6 +101,23 @@ mod tests {
         packet[20..22].copy_from_slice(&port.to_be_bytes());
         packet[22..26].copy_from_slice(&[0, 9, 0, 8]);
         packet
+    }
+
+    #[test]
+    fn a_flow_that_falls_silent_ends_at_its_deadline_without_another_frame() {
+        let config = Config { idle: Duration::from_secs(20), ..Config::default() };
+        let mut node = RecognizerNode::new(Recognition::new(None, config, Vec::new()).unwrap());
+        let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
+        node.feed(at(0), LinkType::RAW, &packet(1)).unwrap();
+        assert_eq!(node.deadline(), Some(at(20)));
+        node.feed(at(15), LinkType::RAW, &packet(1)).unwrap();
+        // It has spoken since: looked at, and left until it has been silent long enough.
+        node.handle(at(20), Input::Deadline);
+        assert!(node.poll_output(at(20)).is_none());
+        assert_eq!(node.deadline(), Some(at(35)));
+        node.handle(at(35), Input::Deadline);
+        assert!(matches!(node.poll_output(at(35)), Some(Output::Event(_))));
+        assert_eq!(node.deadline(), None);
     }
 
     #[test]

@@ -26,7 +26,12 @@ impl Backend {
                         self.outputs.push_back(Output::Event(BackendEvent::Identified(info, record)));
                     }
                 }
-                Effect::Features { peer, app, words, tag, report } => {
+                Effect::Features { peer, app, words, tag, report, gone: (group, gone) } => {
+                    for (app, reporter) in gone {
+                        let group = self.groups[group].name.clone();
+                        let event = BackendEvent::FeaturesGone { group, app, reporter };
+                        self.outputs.push_back(Output::Event(event));
+                    }
                     self.waited(peer, report);
                     self.acknowledge(peer, Kind::Features, tag);
                     if let Some(gateway) = self.info_of(peer) {

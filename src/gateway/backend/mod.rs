@@ -126,7 +126,7 @@ pub struct Enrolment {
     pub name: String,
     /// Whom it shares with; at most 64 octets, not empty.
     pub group: String,
-    /// Its word alone is enough.
+    /// Its word alone is enough for results to be told. It weighs no more in training (docs/training.md).
     pub trusted: bool,
     /// Taken off by the operator.
     pub barred: bool,
@@ -194,6 +194,15 @@ pub enum BackendEvent {
         /// What it measured.
         words: Vec<u32>,
     },
+    /// All features that a gateway reported of an application went at a bound: a trainer should not know them any more.
+    FeaturesGone {
+        /// The group.
+        group: String,
+        /// The application.
+        app: AppId,
+        /// Whose they were, as [`Backend::reporter_number`] says it.
+        reporter: u64,
+    },
     /// All that was asked for up to this ticket is durable.
     Durable(u64),
 }
@@ -240,8 +249,24 @@ enum Voter {
 
 /// What waits for the disk.
 enum Effect {
-    Vote { peer: u64, group: usize, key: ResultKey, vote: Vote, record: Record, tag: u16, report: Waiting },
-    Features { peer: u64, app: AppId, words: Vec<u32>, tag: u16, report: Waiting },
+    Vote {
+        peer: u64,
+        group: usize,
+        key: ResultKey,
+        vote: Vote,
+        record: Record,
+        tag: u16,
+        report: Waiting,
+    },
+    Features {
+        peer: u64,
+        app: AppId,
+        words: Vec<u32>,
+        tag: u16,
+        report: Waiting,
+        /// In which group what went for it, by application and reporter.
+        gone: (usize, Vec<(AppId, u64)>),
+    },
     Rules(RuleEdit),
     Model(usize, AppId, Vec<u32>),
     Enrolment(KeyId, Option<Enrolment>),

@@ -91,12 +91,19 @@ impl Backend {
         let unix = self.unix(now);
         let Some(peer) = self.peers[at].as_ref() else { return };
         let Some(session) = &peer.session else { return };
-        let (id, group) = (peer.id, &mut self.groups[session.group]);
+        let session_group = session.group;
+        let (id, group) = (peer.id, &mut self.groups[session_group]);
         let (slot, gone) = group.features.take(app, session.voter, &self.feature_bounds);
         self.counters.features_evicted += gone.len() as u64;
+        let mut rings: Vec<(AppId, Voter)> = gone.iter().map(|slot| (slot.app, slot.voter)).collect();
+        rings.dedup();
+        let gone_rings = rings.iter().map(|(app, voter)| (*app, state::voter_number(voter))).collect();
         let mut ops: Vec<Op> = gone.iter().map(|slot| rows::delete_feature(&group.name, slot)).collect();
         ops.push(rows::put_feature(&group.name, &slot, unix, &words));
-        self.persist(ops, Effect::Features { peer: id, app, words, tag, report });
+        self.persist(
+            ops,
+            Effect::Features { peer: id, app, words, tag, report, gone: (session_group, gone_rings) },
+        );
         self.waits(at, report);
     }
 

@@ -210,7 +210,7 @@ impl Backend {
     }
 }
 
-fn voter_number(voter: &Voter) -> u64 {
+pub(super) fn voter_number(voter: &Voter) -> u64 {
     let mut hasher = DefaultHasher::new();
     voter.hash(&mut hasher);
     hasher.finish()

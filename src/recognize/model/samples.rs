@@ -97,6 +97,17 @@ impl Samples {
         gone
     }
 
+    /// Forgets all of a source about one AppID; how many that were.
+    pub(super) fn forget_app(&mut self, app: AppId, source: Source) -> usize {
+        let Some(sources) = self.apps.get_mut(&app) else { return 0 };
+        let gone = sources.remove(&source).map_or(0, |samples| samples.len());
+        if sources.is_empty() {
+            self.apps.remove(&app);
+        }
+        self.total -= gone;
+        gone
+    }
+
     fn drop_oldest(&mut self, app: AppId, source: Option<Source>) -> Option<u64> {
         let sources = self.apps.get_mut(&app)?;
         let source = match source {
@@ -253,6 +264,8 @@ mod tests {
         for (app, source, serial) in [(1, 1, 1), (1, 2, 2), (2, 1, 3)] {
             keep(&mut s, app, source, serial).unwrap();
         }
+        assert_eq!((s.forget_app(AppId(2), Source(1)), s.forget_app(AppId(2), Source(1))), (1, 0));
+        keep(&mut s, 2, 1, 3).unwrap();
         assert_eq!(s.forget(Source(1)), [1, 3]);
         assert_eq!((s.len(), s.apps().len()), (1, 1));
     }

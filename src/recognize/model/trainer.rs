@@ -216,6 +216,13 @@ impl Trainer {
         gone
     }
 
+    /// Forgets what a source reported of one AppID, when its reports are no longer kept. How many samples that were.
+    pub fn forget_app(&mut self, app: AppId, source: Source) -> usize {
+        let gone = self.samples.forget_app(app, source);
+        self.prune_plans();
+        gone
+    }
+
     /// How many samples are kept.
     pub fn sample_count(&self) -> usize {
         self.samples.len()
