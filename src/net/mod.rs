@@ -20,7 +20,7 @@ pub mod url;
 pub use driver::{Loop, NodeId};
 pub use endpoint::{ClientSecurity, DriverCounters, Limits, Listen, ListenTransport, Remote, ServerSecurity};
 #[cfg(feature = "backend")]
-pub use open_backend::open_backend;
+pub use open_backend::{RELOADED, open_backend, reload_backend};
 #[cfg(feature = "gateway")]
 pub use open_gateway::{HOME_RULES, open_gateway, open_recognition, open_recognizer};
 pub use stream::StreamCounters;

@@ -45,6 +45,40 @@ pub fn open_backend(net: &mut Loop, config: &Config) -> Result<(NodeId, Vec<Sock
     }
 }
 
+/// Options that [`reload_backend`] puts in force.
+pub const RELOADED: [&str; 16] = [
+    "heartbeat_ms",
+    "timeout_ms",
+    "sends",
+    "patience_ms",
+    "agreement",
+    "result_ttl_ms",
+    "result_renew_ms",
+    "max_results",
+    "max_results_per_gateway",
+    "max_gateways",
+    "max_pending",
+    "open_group",
+    "probe_addresses",
+    "max_connections_per_address",
+    "identity_file",
+    "identity_pem",
+];
+
+/// Puts in force what a configuration says now, of the options [`RELOADED`]; key and certificate are read again.
+///
+/// # Errors
+/// When the identity cannot be read or used. Then nothing has changed.
+pub fn reload_backend(net: &mut Loop, id: NodeId, config: &Config) -> Result<(), Fault> {
+    #[cfg(feature = "tls")]
+    if let Some(identity) = super::open_gateway::identity(config)? {
+        let tls = super::tls::server_config(&[&identity], &[super::open_gateway::ALPN])?;
+        net.secure(id, &tls)?;
+    }
+    net.limits_mut().per_address = config.count("max_connections_per_address");
+    net.with(id, |node: &mut BackendNode, _| node.backend_mut().reconfigure(backend_config(config)))
+}
+
 fn backend_config(config: &Config) -> BackendConfig {
     BackendConfig {
         family: family(config),

@@ -7,3 +7,4 @@ mod documents;
 mod enrolment;
 mod life;
 mod running;
+mod watching;

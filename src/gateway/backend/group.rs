@@ -66,6 +66,18 @@ pub(super) struct ResultPolicy {
     pub max_per_gateway: usize,
 }
 
+impl ResultPolicy {
+    pub fn of(config: &super::BackendConfig) -> ResultPolicy {
+        ResultPolicy {
+            agreement: config.agreement.max(1),
+            renew: config.result_renew.as_secs(),
+            ttl: config.result_ttl.as_secs(),
+            max_results: config.max_results,
+            max_per_gateway: config.max_results_per_gateway,
+        }
+    }
+}
+
 /// A group's whole knowledge.
 #[derive(Default)]
 pub(super) struct Group {

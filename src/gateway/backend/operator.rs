@@ -11,6 +11,13 @@ const MAX_NAME: usize = 255;
 const MAX_LINEAGE: usize = 1 << 19;
 
 impl Backend {
+    /// Behaves as `config` says from now on; what was agreed with a gateway when it registered stays until it registers
+    /// again. `family` and the bounds of features stay as they were when the back end opened.
+    pub fn reconfigure(&mut self, config: BackendConfig) {
+        self.policy = ResultPolicy::of(&config);
+        self.config = BackendConfig { family: self.config.family, ..config };
+    }
+
     /// Enrols a gateway, or changes its enrolment.
     pub fn enrol(&mut self, key: KeyId, enrolment: Enrolment) -> Result<u64, Fault> {
         check_group(&enrolment.group)?;

@@ -20,15 +20,8 @@ impl Backend {
     /// A back end on what the store holds. Gateways come back by themselves.
     pub fn open(config: BackendConfig, open: Open, store: &dyn Store) -> Result<Backend, Fault> {
         let Open { now, unix, mut rng } = open;
-        let policy = ResultPolicy {
-            agreement: config.agreement.max(1),
-            renew: config.result_renew.as_secs(),
-            ttl: config.result_ttl.as_secs(),
-            max_results: config.max_results,
-            max_per_gateway: config.max_results_per_gateway,
-        };
         let mut backend = Backend {
-            policy,
+            policy: ResultPolicy::of(&config),
             feature_bounds: FeatureBounds {
                 slots: config.max_features_per_gateway.max(1),
                 apps: config.max_feature_apps_per_gateway.max(1),

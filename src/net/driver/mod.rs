@@ -277,6 +277,21 @@ impl Loop {
         node.downcast_ref()
     }
 
+    /// Protects streams that come in at a node's listeners from now on in another way: with another certificate. Bare
+    /// listeners stay bare.
+    #[cfg(all(feature = "tls", feature = "backend"))]
+    pub fn secure(&mut self, id: NodeId, config: &std::sync::Arc<rustls::ServerConfig>) -> Result<(), Fault> {
+        let slot = *self.by_id.get(&id).ok_or(Status::NotFound)?;
+        for socket in self.sockets.iter_mut().flatten().filter(|socket| socket.slot == slot) {
+            if let SocketKind::Listener { listen, .. } = &mut socket.kind
+                && let ListenTransport::Stream(super::ServerSecurity::Tls(held)) = &mut listen.transport
+            {
+                *held = config.clone();
+            }
+        }
+        Ok(())
+    }
+
     /// Opens a listener for a node. Answers with its address, which tells the port when 0 was asked for.
     pub fn listen(&mut self, id: NodeId, listen: Listen) -> Result<SocketAddr, Fault> {
         let slot = *self.by_id.get(&id).ok_or(Status::NotFound)?;

@@ -1,5 +1,7 @@
 //! `hailpost serve`
 
+mod metrics;
+mod notify;
 pub mod office;
 
 use std::{
@@ -30,6 +32,7 @@ use crate::{
     signals::{Inbox, Word},
     terminal::{Out, warn},
 };
+use notify::Notify;
 use office::Office;
 
 /// How long a stop waits for the disk.
@@ -45,8 +48,8 @@ Example:
   hailpost serve --data office --listen tls://0.0.0.0:7700
   hailpost serve --config /etc/hailpost.toml --check
 
-Signals: TERM and Ctrl-C end in order once what waits is on the disk, a second one ends at once; HUP reads the rules file
-again. Killed at any point, it has lost nothing that it acknowledged; gateways come back by themselves.
+Signals: TERM and Ctrl-C end in order once what waits is on the disk, a second one ends at once; HUP reads
+configuration, certificate and rules again. Killed at any point, it has lost nothing that it acknowledged; gateways come back by themselves.
 
 A configuration: [backend]
                  listen = [\"tls://0.0.0.0:7700\"]
@@ -62,6 +65,9 @@ pub struct Args {
     /// The rules that all groups share are those of this file, now and after each HUP
     #[arg(long, value_name = "F.toml")]
     rules: Option<PathBuf>,
+    /// Answer /healthz, /readyz and /metrics here, on loopback only; 127.0.0.1:7703 by custom
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    health: Option<SocketAddr>,
     /// Check configuration, key and rules, print what holds, and end
     #[arg(long)]
     check: bool,
@@ -72,17 +78,12 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
         return Ok(out.raw(listing(Role::Backend).as_bytes())?);
     }
     let dir = args.data.dir()?;
-    let mut config = args.settings.read(Role::Backend)?;
-    if !args.listen.is_empty() {
-        config.set("listen", &args.listen.join(","))?;
+    if args.health.is_some_and(|address| !address.ip().is_loopback()) {
+        return Err(Failure::usage(
+            "--health: it asks for no credentials, so it is for loopback: 127.0.0.1:7703",
+        ));
     }
-    let made = config.non_empty("identity_file").is_none();
-    if made {
-        config.set("identity_file", &dir.identity().display().to_string())?;
-    }
-    if config.non_empty("store").is_none() {
-        config.set("store", &dir.store().display().to_string())?;
-    }
+    let (config, made) = configuration(args, &dir)?;
     let listens = listens(&config)?;
     let rules = args.rules.as_deref().map(read_rules).transpose()?;
     if args.check {
@@ -115,32 +116,59 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
     let inbox = Inbox::open(&office.net)?;
     control::listen(&dir.socket(), &inbox.speaker(&office.net))?;
     announce(&office, &listens, &config, out)?;
+    if let Some(address) = args.health {
+        let bound = office.watch_health(address)?;
+        let paint = out.paint();
+        let url = format!("http://{bound}");
+        out.either(
+            &json!({ "event": "health", "url": url }),
+            format!("{} {url}/metrics", paint.good("health")),
+        )?;
+        out.flush()?;
+        office.set_ready(true)?;
+    }
     // Gateways must not wait for whoever reads what we print.
     out.detach();
-    let served = turn(&mut office, &inbox, args.rules.as_deref(), out);
+    let served = turn(&mut office, &inbox, (args, &dir, config), out);
     // A socket that nobody answers would only mislead.
     let _ = fs::remove_file(dir.socket());
     served
 }
 
 /// Turns the loop until a stop is asked for, or nobody reads any more, and the disk has what waits.
-fn turn(office: &mut Office, inbox: &Inbox, rules: Option<&Path>, out: &mut Out) -> Done {
+fn turn(
+    office: &mut Office,
+    inbox: &Inbox,
+    (args, dir, mut config): (&Args, &DataDir, Config),
+    out: &mut Out,
+) -> Done {
+    let rules = args.rules.as_deref();
+    let mut notify = Notify::open();
+    notify.say("READY=1");
     let mut names = names::home()?;
     names.extend(rules.map(read_rules).transpose()?.iter().flat_map(names::of));
     let printer = Printer::new(names);
     let mut stopping: Option<Instant> = None;
     loop {
-        office.net.wait(stopping.map(|_| Duration::from_millis(50)))?;
+        let limit = stopping.map(|_| Duration::from_millis(50));
+        office.net.wait(limit.into_iter().chain(notify.limit()).min())?;
+        notify.live();
+        office.answer_metrics()?;
         let mut printed = Ok(());
         while let Some(event) = office.next_event() {
             printed = printed.and_then(|()| printer.print(&event, out));
         }
         while let Some(word) = inbox.next() {
             match word {
-                Word::Stop => drop(stopping.get_or_insert_with(Instant::now)),
+                Word::Stop => {
+                    stopping.get_or_insert_with(Instant::now);
+                    notify.say("STOPPING=1");
+                    office.set_ready(false)?;
+                }
                 Word::Request(request, reply) => office.request(&request, reply),
                 Word::Reload => {
-                    let text = reload(office, rules);
+                    let text = [reload_configuration(office, args, dir, &mut config), reload(office, rules)]
+                        .join("; ");
                     printed = printed.and_then(|()| printer.note("reloaded", &text, out));
                 }
             }
@@ -157,6 +185,48 @@ fn turn(office: &mut Office, inbox: &Inbox, rules: Option<&Path>, out: &mut Out)
         }
         if is_over {
             return Ok(());
+        }
+    }
+}
+
+/// What holds: the file, the command line, and the data directory's own. Whether the key is ours to make.
+fn configuration(args: &Args, dir: &DataDir) -> Result<(Config, bool), Failure> {
+    let mut config = args.settings.read(Role::Backend)?;
+    if !args.listen.is_empty() {
+        config.set("listen", &args.listen.join(","))?;
+    }
+    let made = config.non_empty("identity_file").is_none();
+    if made {
+        config.set("identity_file", &dir.identity().display().to_string())?;
+    }
+    if config.non_empty("store").is_none() {
+        config.set("store", &dir.store().display().to_string())?;
+    }
+    Ok((config, made))
+}
+
+/// Reads the configuration and the certificate again; what came of it.
+fn reload_configuration(office: &mut Office, args: &Args, dir: &DataDir, held: &mut Config) -> String {
+    let read = configuration(args, dir)
+        .and_then(|(new, _)| office.reload(held, &new).map(|(now, later)| (new, now, later)));
+    match read {
+        Ok((new, now, later)) => {
+            let mut text = "configuration and certificate read again: ".to_owned();
+            text += &if now.is_empty() {
+                "no option changed".to_owned()
+            } else {
+                format!("{} changed", now.join(", "))
+            };
+            if !later.is_empty() {
+                text += &format!("; {} after a restart", later.join(", "));
+            }
+            // What waits for a restart is named again the next time.
+            now.iter().for_each(|name| drop(held.set(name, new.text(name))));
+            text
+        }
+        Err(failure) => {
+            warn(&failure.text);
+            format!("the configuration stays as it is: {}", failure.text)
         }
     }
 }

@@ -8,11 +8,11 @@ use std::{
 };
 
 use hailpost::{
-    config::Config,
+    config::{Config, OPTIONS, Role},
     gateway::{Backend, Enrolment, Grant, Token},
     io::KeyId,
-    net::{Loop, NodeId, open_backend},
-    node::{BackendNode, Event, EventKind, Field},
+    net::{Listen, ListenTransport, Loop, NodeId, RELOADED, ServerSecurity, open_backend, reload_backend},
+    node::{BackendNode, Event, EventKind, Field, HealthNode},
     recognize::{AppId, Limits, Rule, RuleSet, RulesFile},
     time::Time,
 };
@@ -28,6 +28,7 @@ pub struct Office {
     /// What it lives on.
     pub net: Loop,
     node: NodeId,
+    health: Option<NodeId>,
     /// Where gateways come in, as URLs that they can use.
     pub urls: Vec<String>,
     begun: Instant,
@@ -54,6 +55,7 @@ impl Office {
         let office = Office {
             net,
             node,
+            health: None,
             urls: Vec::new(),
             begun: Instant::now(),
             serving: true,
@@ -76,6 +78,11 @@ impl Office {
     /// The next event. What waits for it is answered.
     pub fn next_event(&mut self) -> Option<Event> {
         let (_, event) = self.net.next_event()?;
+        match event.kind() {
+            EventKind::StoreFailing => self.set_store_fails(true),
+            EventKind::StoreRecovered => self.set_store_fails(false),
+            _ => {}
+        }
         if event.kind() == EventKind::Durable {
             let ticket = event.u64(Field::Ticket).unwrap_or_default();
             while let Some((due, ..)) = self.waiting.front()
@@ -121,6 +128,55 @@ impl Office {
         ))
     }
 
+    /// Answers for health and metrics at this address.
+    pub fn watch_health(&mut self, address: SocketAddr) -> Result<SocketAddr, Failure> {
+        let health = self.net.add(Box::new(HealthNode::new()), None);
+        let transport = ListenTransport::Stream(ServerSecurity::Plain);
+        let bound = self.net.listen(health, Listen { address, transport, networks: None })?;
+        self.health = Some(health);
+        Ok(bound)
+    }
+
+    /// Whether gateways are taken.
+    pub fn set_ready(&mut self, is_ready: bool) -> Result<(), Failure> {
+        if let Some(health) = self.health {
+            self.net.with(health, |node: &mut HealthNode, _| node.set_ready(is_ready))?;
+        }
+        Ok(())
+    }
+
+    /// Answers who asked for metrics.
+    pub fn answer_metrics(&mut self) -> Result<(), Failure> {
+        let Some(health) = self.health else { return Ok(()) };
+        if self.net.get(health).is_some_and(HealthNode::wants_metrics) {
+            let text = super::metrics::text(self);
+            self.net.with(health, |node: &mut HealthNode, _| node.give_metrics(text))?;
+        }
+        Ok(())
+    }
+
+    /// Seconds since it began.
+    pub fn uptime(&self) -> u64 {
+        self.begun.elapsed().as_secs()
+    }
+
+    /// Puts a configuration in force, as far as that goes while serving. Answers with what changed and holds now, and
+    /// with what changed and holds after a restart.
+    pub fn reload(
+        &mut self,
+        old: &Config,
+        new: &Config,
+    ) -> Result<(Vec<&'static str>, Vec<&'static str>), Failure> {
+        reload_backend(&mut self.net, self.node, new)?;
+        let changed = OPTIONS.iter().filter(|option| option.is_for(Role::Backend)).map(|option| option.name);
+        Ok(changed.filter(|name| old.text(name) != new.text(name)).partition(|name| RELOADED.contains(name)))
+    }
+
+    fn set_store_fails(&mut self, fails: bool) {
+        // The node is there as long as we are.
+        let _ = self.set_ready(!fails);
+    }
+
     /// Reports that wait for the disk.
     pub fn pending(&self) -> usize {
         self.net.get::<BackendNode>(self.node).map_or(0, |node| node.backend().pending()) + self.waiting.len()
@@ -154,7 +210,7 @@ impl Office {
         self.net.with(self.node, |node: &mut BackendNode, now| call(node.backend_mut(), now))?
     }
 
-    fn backend(&self) -> &Backend {
+    pub(super) fn backend(&self) -> &Backend {
         self.net
             .get::<BackendNode>(self.node)
             .expect("the node is on the loop for as long as we are")

@@ -1,0 +1,48 @@
+//! `/metrics` in Prometheus' text format: docs/running.md has the names.
+
+use std::fmt::Write;
+
+use super::office::Office;
+
+/// All that is counted and held now.
+pub fn text(office: &Office) -> String {
+    let mut text = String::new();
+    let mut gauge = |name: &str, help: &str, value: u64| {
+        let _ = writeln!(
+            text,
+            "# HELP hailpost_{name} {help}\n# TYPE hailpost_{name} gauge\nhailpost_{name} {value}"
+        );
+    };
+    let (mut gateways, mut results, mut groups) = (0, 0, 0);
+    for group in office.backend().groups().skip(1) {
+        groups += 1;
+        gateways += group.gateways as u64;
+        results += group.results as u64;
+    }
+    gauge("up", "the back end serves", 1);
+    gauge("uptime_seconds", "since it began", office.uptime());
+    gauge("groups", "groups known", groups);
+    gauge("gateways", "gateways registered now", gateways);
+    gauge("enrolments", "gateways enrolled", office.backend().enrolments().count() as u64);
+    gauge("results", "results told to gateways, of all groups", results);
+    gauge("waiting", "changes and reports that wait for the disk", office.pending() as u64);
+    let mut count = |part: &str, list: &mut dyn Iterator<Item = (&'static str, &'static str, u64)>| {
+        for (name, help, value) in list {
+            let name = format!("hailpost_{part}_{name}_total");
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}");
+        }
+    };
+    let streams = office.net.stream_counters();
+    count("backend", &mut office.backend().counters().list());
+    count("driver", &mut office.net.counters().list());
+    count("tls", &mut streams.tls.list());
+    count(
+        "streams",
+        &mut [
+            ("octets_in", "octets that bare streams took in", streams.octets_in),
+            ("octets_out", "octets that bare streams took out", streams.octets_out),
+        ]
+        .into_iter(),
+    );
+    text
+}
