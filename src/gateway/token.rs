@@ -21,7 +21,9 @@ impl Token {
 
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+        let mut text = [0; 22];
+        URL_SAFE_NO_PAD.encode_slice(self.0, &mut text).expect("16 octets are 22 characters");
+        f.write_str(std::str::from_utf8(&text).expect("they are ASCII"))
     }
 }
 
