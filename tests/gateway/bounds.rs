@@ -243,3 +243,18 @@ fn what_the_operator_asks_for_is_checked_before_anything_changes() {
     let refused = outpost.gateway().report_features(now, AppId(7), vec![0; 257]).unwrap_err();
     assert_eq!(refused.status, Status::Words);
 }
+
+#[test]
+fn features_that_leave_the_store_leave_the_trainer() {
+    use hailpost::{node::feature_set, recognize::model::report_to_words};
+    let config = BackendConfig { max_feature_apps_per_gateway: 1, ..desk::config(V4) };
+    let mut desk = Desk::on(config, Box::new(hailpost::store::Memory::default()), Some(1));
+    let gateway = desk.member(1, None, 5);
+    for (tag, app) in [(1, 7), (2, 7), (3, 8)] {
+        let words = report_to_words(feature_set(), 0, &vec![0.5; feature_set().len()]).unwrap();
+        let octets = encoder(V4).words(tag, hailpost::wire::gateway::Kind::Features, AppId(app), &words);
+        desk.octets(gateway, &octets);
+    }
+    assert_eq!(desk.counters().features_evicted, 2);
+    assert_eq!(desk.node.trainer_mut("home").unwrap().sample_count(), 1, "that of 8");
+}
