@@ -83,10 +83,11 @@
 #define HAIL_EVENT_WRITABLE 9 /**< There is room for reports again. */
 #define HAIL_EVENT_DEREGISTERED 10 /**< Off the back end's list: by_backend. */
 #define HAIL_EVENT_FEATURES_ACKNOWLEDGED 11 /**< Reported features are durable at the back end: app. */
-#define HAIL_EVENT_FLOW 12 /**< A flow was recognised, or ended without: five-tuple, app, how, packets, octets. */
+#define HAIL_EVENT_FLOW 12 /**< A flow ended, recognised or not: five-tuple, app, how, packets, octets. */
 #define HAIL_EVENT_RULE_REJECTED 13 /**< A rule that came cannot be used and is left out: app, text. */
 #define HAIL_EVENT_REPORT_DROPPED 14 /**< A report was given up, which a plain back end never acknowledged: the fields of a record. */
 #define HAIL_EVENT_FEATURES_DROPPED 15 /**< Reported features were given up, which a plain back end never acknowledged: app. */
+#define HAIL_EVENT_RECOGNISED 16 /**< A flow that goes on is recognised, or turns out to be another application: five-tuple, app, how. */
 #define HAIL_EVENT_GATEWAY_REGISTERED 20 /**< A gateway registered: gateway, name, group, key. */
 #define HAIL_EVENT_GATEWAY_SYNCED 21 /**< A gateway acknowledged its first sync. */
 #define HAIL_EVENT_GATEWAY_REFUSED 22 /**< Somebody was refused: key, reason, text. */
@@ -539,7 +540,7 @@ const uint8_t *hail_event_bytes(const struct hail_event *event, uint32_t field, 
 
 /**
  * The two ends, protocol and application of an event about a flow or result (HAIL_EVENT_RESULT, _ACKNOWLEDGED,
- * _IDENTIFIED, _FLOW) as a record, whose `size` you set. An application that is not known is 0.
+ * _IDENTIFIED, _RECOGNISED, _FLOW) as a record, whose `size` you set. An application that is not known is 0.
  *
  * HAIL_ERR_NOT_FOUND: the event is of another kind.
  */
@@ -620,7 +621,7 @@ hail_status hail_gateway_set_heartbeat_ms(struct hail_gateway *gateway, uint32_t
 /**
  * Feeds a captured frame to recognition. `link_type` is a LINKTYPE_ number such as HAIL_LINK_ETHERNET; `time_us` is 0
  * for now, or microseconds of any clock of yours that the frames of this gateway keep to. What is recognised is told to
- * the back end, and to you by HAIL_EVENT_FLOW.
+ * the back end, and to you by HAIL_EVENT_RECOGNISED while the flow goes on and HAIL_EVENT_FLOW when it ends.
  *
  * HAIL_ERR_MALFORMED: it is no IP packet; it is counted and otherwise ignored. HAIL_ERR_STATE: `rules` is none.
  * HAIL_ERR_FULL: too many events wait: step the loop, pull them, and feed it again.
@@ -663,7 +664,8 @@ hail_status hail_recognizer_new(struct hail_loop *loop,
 void hail_recognizer_free(struct hail_recognizer *recognizer);
 
 /**
- * Feeds a captured frame, as hail_gateway_feed(). A flow tells its HAIL_EVENT_FLOW when it ends.
+ * Feeds a captured frame, as hail_gateway_feed(). A flow tells HAIL_EVENT_RECOGNISED once it is recognised, and
+ * HAIL_EVENT_FLOW when it ends.
  *
  * HAIL_ERR_MALFORMED: it is no IP packet; it is counted and otherwise ignored. HAIL_ERR_FULL: too many events wait:
  * step the loop, pull them, and feed it again.

@@ -4,7 +4,7 @@ from types import TracebackType
 from typing import Any, Final, Generic, TypeVar, final
 from typing_extensions import Self, TypeAlias
 
-from ._events import Event, Flow
+from ._events import Event, Flow, Recognised
 from ._types import Address, Enrolment, GatewayInfo, GroupInfo, Record, Rule, Sample
 
 _StrPath: TypeAlias = str | PathLike[str]
@@ -308,8 +308,8 @@ class Recognizer:
     """
 
     def __new__(cls, rules: _StrPath | None = None, *, max_flows: int = 65536) -> Self: ...
-    def feed(self, link_type: int, frame: bytes, time: float | None = None) -> list[Flow]:
-        """Takes in a frame; returns the flows that ended.
+    def feed(self, link_type: int, frame: bytes, time: float | None = None) -> list[Recognised | Flow]:
+        """Takes in a frame; returns the flows that were recognised by it, and those that ended.
 
         `time` is in seconds of any epoch and must not go back; without it the frame is of the last one's time.
         MalformedError when it is no IP packet.

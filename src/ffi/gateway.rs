@@ -266,7 +266,7 @@ pub unsafe extern "C" fn hail_gateway_set_heartbeat_ms(
 
 /// Feeds a captured frame to recognition. `link_type` is a LINKTYPE_ number such as HAIL_LINK_ETHERNET; `time_us` is 0
 /// for now, or microseconds of any clock of yours that the frames of this gateway keep to. What is recognised is told to
-/// the back end, and to you by HAIL_EVENT_FLOW.
+/// the back end, and to you by HAIL_EVENT_RECOGNISED while the flow goes on and HAIL_EVENT_FLOW when it ends.
 ///
 /// HAIL_ERR_MALFORMED: it is no IP packet; it is counted and otherwise ignored. HAIL_ERR_STATE: `rules` is none.
 /// HAIL_ERR_FULL: too many events wait: step the loop, pull them, and feed it again.

@@ -23,7 +23,7 @@ pub struct RecognizerNode {
 }
 
 impl RecognizerNode {
-    /// A recogniser that tells of flows as they end.
+    /// A recogniser that tells of flows as they are recognised and as they end.
     pub fn new(recognition: Recognition) -> RecognizerNode {
         RecognizerNode { recognition, events: VecDeque::new(), sweep: None }
     }
@@ -55,7 +55,7 @@ impl RecognizerNode {
     fn tell(&mut self, now: Time) {
         self.sweep = self.sweep.or_else(|| self.recognition.deadline(now));
         while let Some(finding) = self.recognition.poll() {
-            if let Finding::Flow(verdict) = finding {
+            if let Finding::Recognised(verdict) | Finding::Flow(verdict) = finding {
                 let name = verdict.app.and_then(|app| self.recognition.name(app));
                 self.events.push_back(flow_event(&verdict, name));
             }
@@ -88,17 +88,26 @@ impl Node for RecognizerNode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{recognize::Config, status::Status};
+    use crate::{
+        node::{EventKind, Field},
+        recognize::Config,
+        status::Status,
+    };
 
-    /// An IPv4 packet with an empty UDP datagram from a port of its own.
-    fn packet(port: u16) -> [u8; 28] {
-        let mut packet = [0; 28];
-        packet[..4].copy_from_slice(&[0x45, 0, 0, 28]);
+    /// An IPv4 packet with a UDP datagram from a port of its own.
+    fn datagram(port: u16, octets: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0; 28];
+        packet[..4].copy_from_slice(&[0x45, 0, 0, 28 + octets.len() as u8]);
         packet[8..10].copy_from_slice(&[64, 17]);
         packet[12..20].copy_from_slice(&[192, 168, 1, 2, 192, 0, 2, 1]);
         packet[20..22].copy_from_slice(&port.to_be_bytes());
-        packet[22..26].copy_from_slice(&[0, 9, 0, 8]);
+        packet[22..26].copy_from_slice(&[0, 9, 0, 8 + octets.len() as u8]);
+        packet.extend(octets);
         packet
+    }
+
+    fn packet(port: u16) -> Vec<u8> {
+        datagram(port, b"")
     }
 
     #[test]
@@ -118,5 +127,40 @@ mod tests {
         while node.poll_output(Time::ZERO).is_some() {}
         node.feed(Time::ZERO, LinkType::RAW, &packet(1)).unwrap();
         assert_eq!(node.recognition().recognizer().counters().flows, fed + 1);
+    }
+
+    #[test]
+    fn a_flow_is_told_when_it_is_recognised_and_again_only_when_that_changes() {
+        let rules = r#"
+            [[rule]]
+            app_id = 1
+            name = "some"
+            pattern = '(?#prio=2)^hello'
+
+            [[rule]]
+            app_id = 2
+            name = "chat"
+            pattern = 'chat$'
+        "#;
+        let mut node =
+            RecognizerNode::new(Recognition::new(Some(rules), Config::default(), Vec::new()).unwrap());
+        let mut told = |octets: &[u8], finish: bool| -> Vec<(EventKind, Option<u64>)> {
+            node.feed(Time::ZERO, LinkType::RAW, &datagram(7, octets)).unwrap();
+            if finish {
+                node.finish(Time::ZERO);
+            }
+            std::iter::from_fn(|| node.poll_output(Time::ZERO))
+                .map(|output| match output {
+                    Output::Event(event) => (event.kind(), event.u64(Field::App)),
+                    other => panic!("{other:?}"),
+                })
+                .collect()
+        };
+        assert_eq!(told(b"what", false), []);
+        assert_eq!(told(b"hello", false), [(EventKind::Recognised, Some(1))]);
+        assert_eq!(told(b"hello", false), []);
+        assert_eq!(told(b"a chat", false), [(EventKind::Recognised, Some(2))]);
+        assert_eq!(told(b"hello chat", false), []);
+        assert_eq!(told(b"more", true), [(EventKind::Flow, Some(2))]);
     }
 }
