@@ -226,6 +226,16 @@
 #define HAIL_ENROL_TRUSTED 1
 
 /**
+ * The set of features that gateways measure and models are made of: in the first word of both (docs/training.md).
+ */
+#define HAIL_FEATURE_SET 1
+
+/**
+ * How many features that set has.
+ */
+#define HAIL_FEATURE_COUNT 60
+
+/**
  * A back end's end of the gateway protocol, with its store and its training.
  */
 typedef struct hail_backend hail_backend;
@@ -492,6 +502,15 @@ hail_status hail_loop_set_log(struct hail_loop *loop,
                               void *user);
 
 /**
+ * Makes an object on a loop: `open` puts its node there and says how it is wrapped.
+ *
+ * A counter of the loop by name, such as "accepted": docs/counters.md has them all.
+ *
+ * HAIL_ERR_NOT_FOUND: there is none by that name.
+ */
+hail_status hail_loop_counter(const struct hail_loop *loop, const char *name, uint64_t *value);
+
+/**
  * Puts an address that is text ("192.0.2.1", "2001:db8::1") into the 16 octets of a record.
  *
  * HAIL_ERR_INVALID: it is no address; host names are not looked up.
@@ -597,6 +616,15 @@ hail_status hail_gateway_result(const struct hail_gateway *gateway,
                                 uint16_t port,
                                 uint8_t protocol,
                                 uint32_t *app);
+
+/**
+ * What the back end told, as a JSON list (docs/json.md): `what` is "results" or "rules".
+ *
+ * HAIL_ERR_NOT_FOUND: there is no such list.
+ */
+hail_status hail_gateway_list(const struct hail_gateway *gateway,
+                              const char *what,
+                              struct hail_buffer **json);
 
 /**
  * Reports that wait for their acknowledgement, in `count`: once it is 0, all that was reported is durable.
@@ -798,6 +826,82 @@ hail_status hail_backend_set_parameters(struct hail_backend *backend,
                                         const uint32_t *words,
                                         size_t count,
                                         uint64_t *ticket);
+
+/**
+ * The parameters of a trained rule that a group's gateways are told: up to `capacity` words in `words`, and how many
+ * there are in `count`. A `capacity` of 0 only counts.
+ *
+ * HAIL_ERR_NOT_FOUND: the group has none for this application.
+ */
+hail_status hail_backend_parameters(const struct hail_backend *backend,
+                                    const char *group,
+                                    uint32_t app,
+                                    uint32_t *words,
+                                    size_t capacity,
+                                    size_t *count);
+
+/**
+ * Goes back to the parameters before those in use, and holds the application, so that training does not bring the same
+ * ones back. `ticket` as hail_backend_enrol().
+ *
+ * HAIL_ERR_NOT_FOUND: there are none before, or the back end does not train.
+ */
+hail_status hail_backend_roll_back(struct hail_backend *backend,
+                                   const char *group,
+                                   uint32_t app,
+                                   uint64_t *ticket);
+
+/**
+ * Stops training an application in a group by itself, or resumes it when `held` is 0. `ticket` as
+ * hail_backend_enrol().
+ *
+ * HAIL_ERR_NOT_FOUND: there is no model of it, or the back end does not train.
+ */
+hail_status hail_backend_hold(struct hail_backend *backend,
+                              const char *group,
+                              uint32_t app,
+                              int32_t held,
+                              uint64_t *ticket);
+
+/**
+ * Hands in a model that a trainer of yours made, in words as docs/training.md lays them out. It is judged as one that is
+ * trained here: HAIL_EVENT_TRAINED says how that ended, and if it was accepted gateways are told.
+ *
+ * HAIL_ERR_WORDS: it is no model. HAIL_ERR_NOT_FOUND: there are no samples to judge it by. HAIL_ERR_STATE: the one before
+ * is not judged yet, or `train` is off.
+ */
+hail_status hail_backend_offer(struct hail_backend *backend,
+                               const char *group,
+                               uint32_t app,
+                               const uint32_t *words,
+                               size_t count);
+
+/**
+ * What a trainer of yours may learn an application from, as JSON: a list of objects with `app`, `source`, `weight` and
+ * `features`. What judges a model is not among them.
+ *
+ * HAIL_ERR_STATE: `train` is off.
+ */
+hail_status hail_backend_samples(const struct hail_backend *backend,
+                                 const char *group,
+                                 uint32_t app,
+                                 struct hail_buffer **json);
+
+/**
+ * What the back end holds, as a JSON list (docs/json.md). `what` is "gateways" (registered now), "enrolments" or "groups",
+ * for which `group` is NULL; or "results", "rules" or "models" of a group, where for "rules" NULL means those of all.
+ *
+ * HAIL_ERR_NOT_FOUND: there is no such list.
+ */
+hail_status hail_backend_list(const struct hail_backend *backend,
+                              const char *what,
+                              const char *group,
+                              struct hail_buffer **json);
+
+/**
+ * Reports that wait for the disk, in `count`.
+ */
+hail_status hail_backend_pending(const struct hail_backend *backend, size_t *count);
 
 /**
  * The gateways that are registered now, as the HAIL_FIELD_GATEWAY of their events: up to `capacity` of them in

@@ -2,7 +2,10 @@
 
 use std::ffi::{c_char, c_void};
 
+#[cfg(all(feature = "gateway", feature = "json"))]
+use super::codec::as_json;
 use super::{
+    codec::hail_buffer,
     config::hail_config,
     event_loop::hail_loop,
     handle::{self, Handle, Object},
@@ -189,6 +192,45 @@ pub unsafe extern "C" fn hail_gateway_result(
             })
         }
     )
+}
+
+/// What the back end told, as a JSON list (docs/json.md): `what` is "results" or "rules".
+///
+/// HAIL_ERR_NOT_FOUND: there is no such list.
+#[unsafe(no_mangle)]
+#[cfg_attr(not(all(feature = "gateway", feature = "json")), allow(unused_variables))]
+pub unsafe extern "C" fn hail_gateway_list(
+    gateway: *const hail_gateway,
+    what: *const c_char,
+    json: *mut *mut hail_buffer,
+) -> hail_status {
+    #[cfg(feature = "json")]
+    {
+        #[cfg(feature = "gateway")]
+        use crate::codec::list;
+        supported!(
+            "gateway",
+            // SAFETY: the contract.
+            unsafe {
+                on_gateway(gateway, |node, _| {
+                    let out = output(json, "json")?;
+                    let held = node.gateway();
+                    out.write(match text(what, "what")? {
+                        "results" => as_json(held.results().map(|(key, app)| list::result(key, app))),
+                        "rules" => as_json(held.rules().map(|(app, pattern)| list::rule(app, pattern))),
+                        what => {
+                            return Err(Fault::new(Status::NotFound, format!("there is no list {what:?}")));
+                        }
+                    });
+                    Ok(())
+                })
+            }
+        )
+    }
+    #[cfg(not(feature = "json"))]
+    {
+        crate::status::Status::Unsupported.number()
+    }
 }
 
 /// Reports that wait for their acknowledgement, in `count`: once it is 0, all that was reported is durable.

@@ -158,7 +158,6 @@ pub(super) unsafe fn on_captured<T: Object, N: Node>(
 }
 
 /// A counter by name.
-#[cfg(any(feature = "gateway", feature = "backend"))]
 pub(super) fn counter(
     mut counters: impl Iterator<Item = (&'static str, &'static str, u64)>,
     name: &str,

@@ -15,7 +15,7 @@ mod recognizer;
 use std::any::Any;
 
 #[cfg(feature = "backend")]
-pub use backend::BackendNode;
+pub use backend::{BackendNode, ModelInfo};
 pub use event::{Event, EventKind, Field, Value};
 #[cfg(feature = "gateway")]
 pub use gateway::{GatewayNode, flow_event};

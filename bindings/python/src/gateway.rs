@@ -4,7 +4,7 @@ use std::{fs::File, io::BufReader, sync::Mutex};
 
 use hailpost::{
     config::Role,
-    gateway::GatewayState,
+    gateway::{GatewayState, ResultKey},
     net::{open_gateway, url::Url},
     node::GatewayNode,
     status::{Fault, Status},
@@ -186,6 +186,31 @@ impl Gateway {
                 Err(error) => return Err(raised(py, &capture_fault(&path, &error))),
             }
         }
+    }
+
+    /// Ends every flow, for a capture that is over: each tells its Flow.
+    fn finish(&self, py: Python<'_>) -> PyResult<()> {
+        self.handle.call(py, |node: &mut GatewayNode, now| node.finish(now))
+    }
+
+    /// Changes the pause between heartbeats, at least 1 ms; holds from the next heartbeat on.
+    fn set_heartbeat_ms(&self, py: Python<'_>, heartbeat_ms: u32) -> PyResult<()> {
+        self.handle.call(py, |node: &mut GatewayNode, _| {
+            if heartbeat_ms == 0 {
+                return Err(Fault::new(Status::Invalid, "heartbeat_ms is at least 1"));
+            }
+            node.gateway_mut().set_heartbeat(std::time::Duration::from_millis(heartbeat_ms.into()));
+            Ok(())
+        })
+    }
+
+    /// The application that others recognised at a remote end, a pair of address and port; None when nothing is known.
+    #[pyo3(signature = (remote, protocol = 1))]
+    fn result(&self, py: Python<'_>, remote: (String, u16), protocol: u8) -> PyResult<Option<u32>> {
+        self.handle.call(py, |node: &mut GatewayNode, _| {
+            let remote = values::socket_address("remote", remote)?;
+            Ok(node.gateway().result(&ResultKey { remote, protocol }).map(|app| app.0))
+        })
     }
 
     /// Leaves the backend in order and stays away until join().

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use hailpost::{
     gateway::{Enrolment, GatewayInfo, GroupInfo, ResultKey},
     io::KeyId,
+    node::ModelInfo,
     status::{Fault, Status},
     wire::AppId,
 };
@@ -50,6 +51,11 @@ pub fn group<'py>(py: Python<'py>, group: &GroupInfo) -> PyResult<Bound<'py, PyA
 /// `Enrolment(key, name, group, trusted, barred)`.
 pub fn enrolment<'py>(py: Python<'py>, key: KeyId, known: &Enrolment) -> PyResult<Bound<'py, PyAny>> {
     make(py, "Enrolment", (key.to_string(), &known.name, &known.group, known.trusted, known.barred))
+}
+
+/// `Model(app, origin, revision, held)`.
+pub fn model<'py>(py: Python<'py>, model: &ModelInfo) -> PyResult<Bound<'py, PyAny>> {
+    make(py, "Model", (model.app.0, model.origin(), model.revision, model.is_held))
 }
 
 /// Counters by name.

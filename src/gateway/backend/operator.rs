@@ -11,12 +11,14 @@ const MAX_NAME: usize = 255;
 const MAX_LINEAGE: usize = 1 << 19;
 
 impl Backend {
-    /// Enrols a gateway, or changes its enrolment.
+    /// Enrols a gateway, or changes its enrolment. One that is barred stays so until [`Backend::allow`].
     pub fn enrol(&mut self, key: KeyId, enrolment: Enrolment) -> Result<u64, Fault> {
         check_group(&enrolment.group)?;
         if enrolment.name.len() > MAX_NAME || enrolment.name.is_empty() {
             return Err(Fault::new(Status::Invalid, format!("a gateway's name has 1 to {MAX_NAME} octets")));
         }
+        let is_barred = self.enrolments.get(&key).is_some_and(|known| known.barred);
+        let enrolment = Enrolment { barred: enrolment.barred || is_barred, ..enrolment };
         self.enrolments.insert(key, enrolment.clone());
         let op = rows::put_gateway(key, &enrolment);
         Ok(self.persist(vec![op], Effect::Enrolment(key, Some(enrolment))))
