@@ -295,7 +295,7 @@ pub(super) unsafe fn make<T, W: FnOnce(Handle) -> T>(
         let config = unsafe { copied(config) }?;
         let (id, wrap) = open(&mut inner.net, &config)?;
         let made = Box::into_raw(Box::new(wrap(Handle { shared: shared.clone(), id })));
-        inner.objects.insert(id, Entry { role, source: made.cast(), user, capture: None });
+        inner.objects.insert(id, Entry { role, source: made.cast(), user });
         inner.log.line(Level::Info, &format!("{role}: made"));
         out.write(made);
         Ok(())

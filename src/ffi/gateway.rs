@@ -325,7 +325,8 @@ pub unsafe extern "C" fn hail_gateway_feed(
         "gateway",
         // SAFETY: the contract.
         unsafe {
-            handle::on_captured(gateway, time_us, |node: &mut GatewayNode, now, captured| {
+            on_gateway(gateway, |node, now| {
+                let captured = handle::captured(time_us);
                 node.feed_captured(now, captured, LinkType(link_type), slice(frame, size, "frame")?)
             })
         }

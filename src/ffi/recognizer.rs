@@ -76,8 +76,8 @@ pub unsafe extern "C" fn hail_recognizer_feed(
         "gateway",
         // SAFETY: the contract.
         unsafe {
-            handle::on_captured(recognizer, time_us, |node: &mut RecognizerNode, _, captured| {
-                node.feed(captured, LinkType(link_type), slice(frame, size, "frame")?)
+            handle::on_node(recognizer, |node: &mut RecognizerNode, now| {
+                node.feed(now, handle::captured(time_us), LinkType(link_type), slice(frame, size, "frame")?)
             })
         }
     )

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    Event, EventKind, Field, MAX_WAITING, Node,
+    CaptureClock, Event, EventKind, Field, MAX_WAITING, Node,
     recognition::{Finding, Recognition},
     too_many_wait,
 };
@@ -24,6 +24,7 @@ const RULES_PAUSE: Duration = Duration::from_millis(100);
 pub struct GatewayNode {
     gateway: Gateway,
     recognition: Option<Recognition>,
+    captured: CaptureClock,
     events: VecDeque<Event>,
     /// Records that came together are told one by one, as there is room for events.
     records: std::vec::IntoIter<Record>,
@@ -41,6 +42,7 @@ impl GatewayNode {
         GatewayNode {
             gateway,
             recognition,
+            captured: CaptureClock::default(),
             events: VecDeque::new(),
             records: Vec::new().into_iter(),
             is_full: false,
@@ -64,17 +66,19 @@ impl GatewayNode {
         self.recognition.as_ref()
     }
 
-    /// Takes in a frame as captured at `now`.
+    /// Takes in a frame that was captured now.
     pub fn feed(&mut self, now: Time, link: LinkType, frame: &[u8]) -> Result<(), Fault> {
-        self.feed_captured(now, now, link, frame)
+        self.feed_captured(now, None, link, frame)
     }
 
-    /// Takes in a frame of a capture at a time of the capture's own, so that a file read in a moment looks to recognition
-    /// as it did on the wire. Those times must not go back.
+    /// Takes in a frame of a capture at a time of the capture's own, of any epoch; see [`CaptureClock`].
+    ///
+    /// Fails with [`Status::State`] when this gateway does not recognise flows, with [`Status::Malformed`] when it is no IP
+    /// packet, and with [`Status::Full`] when too many events wait to be pulled.
     pub fn feed_captured(
         &mut self,
         now: Time,
-        captured: Time,
+        captured: Option<Time>,
         link: LinkType,
         frame: &[u8],
     ) -> Result<(), Fault> {
@@ -82,14 +86,20 @@ impl GatewayNode {
         if self.events.len() >= MAX_WAITING {
             return Err(too_many_wait());
         }
-        let result = recognition.feed(captured, link, frame);
+        let result = recognition.feed(self.captured.at(now, captured), link, frame);
         self.tell(now);
         result
+    }
+
+    /// Says that the next frame with a time of its own is the first of another capture.
+    pub fn begin_capture(&mut self) {
+        self.captured.begin();
     }
 
     /// Ends every flow, for a capture that is over.
     pub fn finish(&mut self, now: Time) -> Result<(), Fault> {
         self.recognition.as_mut().ok_or_else(no_rules)?.finish(now);
+        self.captured.begin();
         self.tell(now);
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{
-    Event, MAX_WAITING, Node, flow_event,
+    CaptureClock, Event, MAX_WAITING, Node, flow_event,
     recognition::{Finding, Recognition},
     too_many_wait,
 };
@@ -17,6 +17,7 @@ use crate::{
 /// A recogniser without a back end.
 pub struct RecognizerNode {
     recognition: Recognition,
+    captured: CaptureClock,
     events: VecDeque<Event>,
     /// When flows are looked at that may have been silent too long.
     sweep: Option<Time>,
@@ -25,7 +26,12 @@ pub struct RecognizerNode {
 impl RecognizerNode {
     /// A recogniser that tells of flows as they are recognised and as they end.
     pub fn new(recognition: Recognition) -> RecognizerNode {
-        RecognizerNode { recognition, events: VecDeque::new(), sweep: None }
+        RecognizerNode {
+            recognition,
+            captured: CaptureClock::default(),
+            events: VecDeque::new(),
+            sweep: None,
+        }
     }
 
     /// What recognises flows.
@@ -33,15 +39,21 @@ impl RecognizerNode {
         &self.recognition
     }
 
-    /// Takes in a frame as captured at `now`.
+    /// Takes in a frame that was captured now, or at a time of the capture's own, of any epoch; see [`CaptureClock`].
     ///
     /// Fails with [`crate::status::Status::Malformed`] when it is no IP packet, and with
     /// [`crate::status::Status::Full`] when too many events wait to be pulled.
-    pub fn feed(&mut self, now: Time, link: LinkType, frame: &[u8]) -> Result<(), Fault> {
+    pub fn feed(
+        &mut self,
+        now: Time,
+        captured: Option<Time>,
+        link: LinkType,
+        frame: &[u8],
+    ) -> Result<(), Fault> {
         if self.events.len() >= MAX_WAITING {
             return Err(too_many_wait());
         }
-        let result = self.recognition.feed(now, link, frame);
+        let result = self.recognition.feed(self.captured.at(now, captured), link, frame);
         self.tell(now);
         result
     }
@@ -49,6 +61,7 @@ impl RecognizerNode {
     /// Ends every flow, for a capture that is over.
     pub fn finish(&mut self, now: Time) {
         self.recognition.finish(now);
+        self.captured.begin();
         self.tell(now);
     }
 
@@ -117,7 +130,7 @@ mod tests {
         let mut node = RecognizerNode::new(Recognition::new(None, config, Vec::new()).unwrap());
         let mut fed = 0u64;
         let fault = loop {
-            match node.feed(Time::ZERO, LinkType::RAW, &packet(fed as u16)) {
+            match node.feed(Time::ZERO, None, LinkType::RAW, &packet(fed as u16)) {
                 Ok(()) => fed += 1,
                 Err(fault) => break fault,
             }
@@ -125,7 +138,7 @@ mod tests {
         assert_eq!(fault.status, Status::Full);
         assert_eq!(node.events.len(), MAX_WAITING);
         while node.poll_output(Time::ZERO).is_some() {}
-        node.feed(Time::ZERO, LinkType::RAW, &packet(1)).unwrap();
+        node.feed(Time::ZERO, None, LinkType::RAW, &packet(1)).unwrap();
         assert_eq!(node.recognition().recognizer().counters().flows, fed + 1);
     }
 
@@ -145,7 +158,7 @@ mod tests {
         let mut node =
             RecognizerNode::new(Recognition::new(Some(rules), Config::default(), Vec::new()).unwrap());
         let mut told = |octets: &[u8], finish: bool| -> Vec<(EventKind, Option<u64>)> {
-            node.feed(Time::ZERO, LinkType::RAW, &datagram(7, octets)).unwrap();
+            node.feed(Time::ZERO, None, LinkType::RAW, &datagram(7, octets)).unwrap();
             if finish {
                 node.finish(Time::ZERO);
             }

@@ -4,7 +4,7 @@ use std::{io::Read, sync::Mutex};
 
 use hailpost::{
     net::HOME_RULES,
-    node::{Event, EventKind, flow_event},
+    node::{CaptureClock, Event, EventKind, flow_event},
     recognize::{Config, Limits, Recognizer as Engine, RulesFile, Stage},
     status::{Fault, Status},
     time::Time,
@@ -37,8 +37,8 @@ pub struct Recognizer {
 struct Named {
     engine: Engine,
     names: Vec<(hailpost::wire::AppId, String)>,
-    /// The first frame's time and the latest's, for a caller who gives none.
-    latest: Time,
+    /// No clock of ours runs beside that of the frames.
+    captured: CaptureClock,
     /// What a frame that could not be taken in brought to an end: told with the next one.
     waiting: Vec<Event>,
 }
@@ -60,21 +60,20 @@ impl Named {
         Ok(Named {
             engine: Engine::new(file.set.into(), config),
             names,
-            latest: Time::ZERO,
+            captured: CaptureClock::default(),
             waiting: Vec::new(),
         })
     }
 
     fn feed(
         &mut self,
-        time: Time,
+        time: Option<Time>,
         link_type: LinkType,
         frame: &[u8],
         early: bool,
         flows: &mut Vec<Event>,
     ) -> Result<(), Fault> {
-        self.latest = self.latest.max(time);
-        let fed = self.engine.feed(self.latest, link_type, frame);
+        let fed = self.engine.feed(self.captured.at(Time::ZERO, time), link_type, frame);
         self.take(flows, early);
         fed.map_err(|error| Fault::new(Status::Malformed, error.to_string()))
     }
@@ -83,6 +82,7 @@ impl Named {
         flows.append(&mut self.waiting);
         flows.retain(|flow| flow.kind() == EventKind::Flow);
         self.engine.finish();
+        self.captured.begin();
         self.take(flows, false);
     }
 
@@ -126,8 +126,7 @@ impl Recognizer {
         let frame = frame.as_bytes();
         let flows = self.with(py, |named| {
             let mut flows = std::mem::take(&mut named.waiting);
-            let time = time.map_or(named.latest, |time| Time::from_micros((time * 1e6) as u64));
-            let fed = named.feed(time, LinkType(link_type), frame, true, &mut flows);
+            let fed = named.feed(time.map(values::seconds), LinkType(link_type), frame, true, &mut flows);
             fed.map(|()| std::mem::take(&mut flows)).inspect_err(|_| named.waiting = flows)
         })?;
         to_python(py, &flows)
@@ -145,7 +144,7 @@ impl Recognizer {
             self.with(py, |named| {
                 for (time, link_type, frame) in frames.iter() {
                     // Not IP: counted by the recogniser.
-                    let _ = named.feed(time, link_type, frame, false, &mut flows);
+                    let _ = named.feed(Some(time), link_type, frame, false, &mut flows);
                 }
                 if !matches!(ended, Ok(false)) {
                     named.finish(&mut flows);

@@ -7,6 +7,7 @@ use hailpost::{
     io::KeyId,
     node::ModelInfo,
     status::{Fault, Status},
+    time::Time,
     wire::AppId,
 };
 use pyo3::{intern, prelude::*, sync::PyOnceLock, types::PyBytes};
@@ -73,6 +74,11 @@ pub fn counters(
 pub fn socket_address(name: &str, (host, port): (String, u16)) -> Result<SocketAddr, Fault> {
     let wrong = || Fault::new(Status::Invalid, format!("{name}: {host:?} is not an IP address"));
     Ok(SocketAddr::new(host.parse::<IpAddr>().map_err(|_| wrong())?, port))
+}
+
+/// A time of a caller's, in seconds of any epoch.
+pub fn seconds(time: f64) -> Time {
+    Time::from_micros((time * 1e6) as u64)
 }
 
 /// A path of a caller's: text or an `os.PathLike`.
