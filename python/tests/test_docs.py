@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -72,3 +74,13 @@ def test_the_scenarios_of_both_languages_are_there() -> None:
     # And none of Python's is missing there.
     scenarios = (Path(__file__).parent / "test_scenarios.py").read_text()
     assert set(re.findall(r"^def (test_\w+)", scenarios, re.MULTILINE)) <= {test for _, _, test in rows}
+
+
+def test_the_python_page_is_typed(tmp_path: Path) -> None:
+    if importlib.util.find_spec("mypy") is None:
+        skip("mypy is not installed")
+    program = tmp_path / "page.py"
+    program.write_text("\n".join(block for _, block in blocks(ROOT / "docs" / "python.md")))
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(program)]
+    checked = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
