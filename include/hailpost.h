@@ -815,6 +815,38 @@ hail_status hail_backend_remove_rule(struct hail_backend *backend,
                                      uint64_t *ticket);
 
 /**
+ * What the back end holds, as a JSON list (docs/json.md). `what` is "gateways" (registered now), "enrolments" or "groups",
+ * for which `group` is NULL; or "results", "rules" or "models" of a group, where for "rules" NULL means those of all.
+ *
+ * HAIL_ERR_NOT_FOUND: there is no such list.
+ */
+hail_status hail_backend_list(const struct hail_backend *backend,
+                              const char *what,
+                              const char *group,
+                              struct hail_buffer **json);
+
+/**
+ * Reports that wait for the disk, in `count`.
+ */
+hail_status hail_backend_pending(const struct hail_backend *backend, size_t *count);
+
+/**
+ * The gateways that are registered now, as the HAIL_FIELD_GATEWAY of their events: up to `capacity` of them in
+ * `gateways`, and how many there are in `count`, which may be more. A `capacity` of 0 only counts.
+ */
+hail_status hail_backend_gateways(const struct hail_backend *backend,
+                                  uint64_t *gateways,
+                                  size_t capacity,
+                                  size_t *count);
+
+/**
+ * A counter by name, such as "registrations": docs/counters.md has them all.
+ *
+ * HAIL_ERR_NOT_FOUND: there is none by that name.
+ */
+hail_status hail_backend_counter(const struct hail_backend *backend, const char *name, uint64_t *value);
+
+/**
  * Sets the parameters, 1 to 256 words, of a trained rule by which a group's gateways recognise an application. `ticket`
  * as hail_backend_enrol().
  *
@@ -886,38 +918,6 @@ hail_status hail_backend_samples(const struct hail_backend *backend,
                                  const char *group,
                                  uint32_t app,
                                  struct hail_buffer **json);
-
-/**
- * What the back end holds, as a JSON list (docs/json.md). `what` is "gateways" (registered now), "enrolments" or "groups",
- * for which `group` is NULL; or "results", "rules" or "models" of a group, where for "rules" NULL means those of all.
- *
- * HAIL_ERR_NOT_FOUND: there is no such list.
- */
-hail_status hail_backend_list(const struct hail_backend *backend,
-                              const char *what,
-                              const char *group,
-                              struct hail_buffer **json);
-
-/**
- * Reports that wait for the disk, in `count`.
- */
-hail_status hail_backend_pending(const struct hail_backend *backend, size_t *count);
-
-/**
- * The gateways that are registered now, as the HAIL_FIELD_GATEWAY of their events: up to `capacity` of them in
- * `gateways`, and how many there are in `count`, which may be more. A `capacity` of 0 only counts.
- */
-hail_status hail_backend_gateways(const struct hail_backend *backend,
-                                  uint64_t *gateways,
-                                  size_t capacity,
-                                  size_t *count);
-
-/**
- * A counter by name, such as "registrations": docs/counters.md has them all.
- *
- * HAIL_ERR_NOT_FOUND: there is none by that name.
- */
-hail_status hail_backend_counter(const struct hail_backend *backend, const char *name, uint64_t *value);
 
 /**
  * Makes a private key and a self-signed certificate that never expires: PEM text for the option `identity_pem`, or to be

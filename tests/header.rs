@@ -18,7 +18,7 @@ use hailpost::{
 };
 
 /// Modules of the C face, in the order in which the header has them.
-const MODULES: [&str; 11] = [
+const MODULES: [&str; 12] = [
     "status",
     "log",
     "codec",
@@ -29,6 +29,7 @@ const MODULES: [&str; 11] = [
     "gateway",
     "recognizer",
     "backend",
+    "training",
     "identity",
 ];
 

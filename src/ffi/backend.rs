@@ -8,7 +8,7 @@ use super::{
     event_loop::hail_loop,
     handle::{self, Handle, Object, output, reference},
     status::hail_status,
-    supported,
+    supported, supported_as_json,
 };
 #[cfg(feature = "backend")]
 use super::{
@@ -32,33 +32,8 @@ use super::codec::as_json;
 #[cfg(all(feature = "backend", feature = "json"))]
 use crate::codec::list;
 
-/// What needs JSON too.
-macro_rules! both {
-    ($body:expr) => {{
-        #[cfg(feature = "json")]
-        {
-            supported!("backend", $body)
-        }
-        #[cfg(not(feature = "json"))]
-        {
-            Status::Unsupported.number()
-        }
-    }};
-}
-
 /// The word of this gateway alone is enough, where others must agree.
 pub const HAIL_ENROL_TRUSTED: u32 = 1;
-
-/// The set of features that gateways measure and models are made of: in the first word of both (docs/training.md).
-pub const HAIL_FEATURE_SET: u32 = 1;
-/// How many features that set has.
-pub const HAIL_FEATURE_COUNT: u32 = 60;
-
-#[cfg(feature = "recognize")]
-const _: () = assert!(
-    HAIL_FEATURE_SET == crate::recognize::FEATURE_SET as u32
-        && HAIL_FEATURE_COUNT == crate::recognize::FEATURE_COUNT as u32
-);
 
 /// A back end's end of the gateway protocol, with its store and its training.
 pub struct hail_backend {
@@ -298,159 +273,6 @@ pub unsafe extern "C" fn hail_backend_remove_rule(
     )
 }
 
-/// Sets the parameters, 1 to 256 words, of a trained rule by which a group's gateways recognise an application. `ticket`
-/// as hail_backend_enrol().
-///
-/// HAIL_ERR_WORDS: there are none, or too many.
-#[unsafe(no_mangle)]
-#[cfg_attr(not(feature = "backend"), allow(unused_variables))]
-pub unsafe extern "C" fn hail_backend_set_parameters(
-    backend: *mut hail_backend,
-    group: *const c_char,
-    app: u32,
-    words: *const u32,
-    count: usize,
-    ticket: *mut u64,
-) -> hail_status {
-    supported!(
-        "backend",
-        // SAFETY: the contract.
-        unsafe {
-            ask_node(backend, ticket, |node, _| {
-                let group = text(group, "group")?;
-                let words = slice(words, count, "words")?;
-                // Before they are copied: the count may be anything.
-                if words.len() > crate::wire::gateway::MAX_WORDS {
-                    return Err(Fault::new(Status::Words, "at most 256 words can travel"));
-                }
-                node.set_parameters(group, AppId(app), words.to_vec())
-            })
-        }
-    )
-}
-
-/// The parameters of a trained rule that a group's gateways are told: up to `capacity` words in `words`, and how many
-/// there are in `count`. A `capacity` of 0 only counts.
-///
-/// HAIL_ERR_NOT_FOUND: the group has none for this application.
-#[unsafe(no_mangle)]
-#[cfg_attr(not(feature = "backend"), allow(unused_variables))]
-pub unsafe extern "C" fn hail_backend_parameters(
-    backend: *const hail_backend,
-    group: *const c_char,
-    app: u32,
-    words: *mut u32,
-    capacity: usize,
-    count: *mut usize,
-) -> hail_status {
-    supported!(
-        "backend",
-        // SAFETY: the contract.
-        unsafe {
-            handle::on_node(backend, |node: &mut BackendNode, _| {
-                let count = output(count, "count")?;
-                let known = node.backend().parameters(text(group, "group")?, AppId(app));
-                let known = known.ok_or_else(|| {
-                    Fault::new(Status::NotFound, "the group has no parameters for this application")
-                })?;
-                fill(words, capacity, "words", known.iter().copied(), count)
-            })
-        }
-    )
-}
-
-/// Goes back to the parameters before those in use, and holds the application, so that training does not bring the same
-/// ones back. `ticket` as hail_backend_enrol().
-///
-/// HAIL_ERR_NOT_FOUND: there are none before, or the back end does not train.
-#[unsafe(no_mangle)]
-#[cfg_attr(not(feature = "backend"), allow(unused_variables))]
-pub unsafe extern "C" fn hail_backend_roll_back(
-    backend: *mut hail_backend,
-    group: *const c_char,
-    app: u32,
-    ticket: *mut u64,
-) -> hail_status {
-    supported!(
-        "backend",
-        // SAFETY: the contract.
-        unsafe { ask_node(backend, ticket, |node, _| node.roll_back(text(group, "group")?, AppId(app))) }
-    )
-}
-
-/// Stops training an application in a group by itself, or resumes it when `held` is 0. `ticket` as
-/// hail_backend_enrol().
-///
-/// HAIL_ERR_NOT_FOUND: there is no model of it, or the back end does not train.
-#[unsafe(no_mangle)]
-#[cfg_attr(not(feature = "backend"), allow(unused_variables))]
-pub unsafe extern "C" fn hail_backend_hold(
-    backend: *mut hail_backend,
-    group: *const c_char,
-    app: u32,
-    held: i32,
-    ticket: *mut u64,
-) -> hail_status {
-    supported!(
-        "backend",
-        // SAFETY: the contract.
-        unsafe {
-            ask_node(backend, ticket, |node, _| node.hold(text(group, "group")?, AppId(app), held != 0))
-        }
-    )
-}
-
-/// Hands in a model that a trainer of yours made, in words as docs/training.md lays them out. It is judged as one that is
-/// trained here: HAIL_EVENT_TRAINED says how that ended, and if it was accepted gateways are told.
-///
-/// HAIL_ERR_WORDS: it is no model. HAIL_ERR_NOT_FOUND: there are no samples to judge it by. HAIL_ERR_STATE: the one before
-/// is not judged yet, or `train` is off.
-#[unsafe(no_mangle)]
-#[cfg_attr(not(feature = "backend"), allow(unused_variables))]
-pub unsafe extern "C" fn hail_backend_offer(
-    backend: *mut hail_backend,
-    group: *const c_char,
-    app: u32,
-    words: *const u32,
-    count: usize,
-) -> hail_status {
-    supported!(
-        "backend",
-        // SAFETY: the contract.
-        unsafe {
-            handle::on_node(backend, |node: &mut BackendNode, _| {
-                let words = slice(words, count, "words")?;
-                node.offer(text(group, "group")?, AppId(app), words)
-            })
-        }
-    )
-}
-
-/// What a trainer of yours may learn an application from, as JSON: a list of objects with `app`, `source`, `weight` and
-/// `features`. What judges a model is not among them.
-///
-/// HAIL_ERR_STATE: `train` is off.
-#[unsafe(no_mangle)]
-#[cfg_attr(not(all(feature = "backend", feature = "json")), allow(unused_variables))]
-pub unsafe extern "C" fn hail_backend_samples(
-    backend: *const hail_backend,
-    group: *const c_char,
-    app: u32,
-    json: *mut *mut hail_buffer,
-) -> hail_status {
-    both!(
-        // SAFETY: the contract.
-        unsafe {
-            handle::on_node(backend, |node: &mut BackendNode, _| {
-                let out = output(json, "json")?;
-                let samples = node.samples(text(group, "group")?, AppId(app))?;
-                out.write(as_json(samples.iter().map(list::sample)));
-                Ok(())
-            })
-        }
-    )
-}
-
 /// What the back end holds, as a JSON list (docs/json.md). `what` is "gateways" (registered now), "enrolments" or "groups",
 /// for which `group` is NULL; or "results", "rules" or "models" of a group, where for "rules" NULL means those of all.
 ///
@@ -463,7 +285,8 @@ pub unsafe extern "C" fn hail_backend_list(
     group: *const c_char,
     json: *mut *mut hail_buffer,
 ) -> hail_status {
-    both!(
+    supported_as_json!(
+        "backend",
         // SAFETY: the contract.
         unsafe {
             handle::on_node(backend, |node: &mut BackendNode, _| {
@@ -567,7 +390,7 @@ pub unsafe extern "C" fn hail_backend_counter(
 /// # Safety
 /// `room` is NULL or has room for `capacity` values.
 #[cfg(feature = "backend")]
-unsafe fn fill<T>(
+pub(super) unsafe fn fill<T>(
     room: *mut T,
     capacity: usize,
     name: &str,
@@ -608,7 +431,7 @@ unsafe fn ask(
 /// # Safety
 /// As of [`ask`].
 #[cfg(feature = "backend")]
-unsafe fn ask_node(
+pub(super) unsafe fn ask_node(
     backend: *const hail_backend,
     ticket: *mut u64,
     body: impl FnOnce(&mut BackendNode, Time) -> Result<u64, Fault>,

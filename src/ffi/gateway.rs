@@ -11,7 +11,7 @@ use super::{
     handle::{self, Handle, Object},
     record::hail_record,
     status::hail_status,
-    supported,
+    supported, supported_as_json,
 };
 #[cfg(feature = "gateway")]
 use super::{
@@ -19,6 +19,8 @@ use super::{
     handle::{invalid, output, slice, text},
     record,
 };
+#[cfg(all(feature = "gateway", feature = "json"))]
+use crate::codec::list;
 #[cfg(feature = "gateway")]
 use crate::{
     gateway::{GatewayState, ResultKey},
@@ -204,33 +206,22 @@ pub unsafe extern "C" fn hail_gateway_list(
     what: *const c_char,
     json: *mut *mut hail_buffer,
 ) -> hail_status {
-    #[cfg(feature = "json")]
-    {
-        #[cfg(feature = "gateway")]
-        use crate::codec::list;
-        supported!(
-            "gateway",
-            // SAFETY: the contract.
-            unsafe {
-                on_gateway(gateway, |node, _| {
-                    let out = output(json, "json")?;
-                    let held = node.gateway();
-                    out.write(match text(what, "what")? {
-                        "results" => as_json(held.results().map(|(key, app)| list::result(key, app))),
-                        "rules" => as_json(held.rules().map(|(app, pattern)| list::rule(app, pattern))),
-                        what => {
-                            return Err(Fault::new(Status::NotFound, format!("there is no list {what:?}")));
-                        }
-                    });
-                    Ok(())
-                })
-            }
-        )
-    }
-    #[cfg(not(feature = "json"))]
-    {
-        crate::status::Status::Unsupported.number()
-    }
+    supported_as_json!(
+        "gateway",
+        // SAFETY: the contract.
+        unsafe {
+            on_gateway(gateway, |node, _| {
+                let out = output(json, "json")?;
+                let held = node.gateway();
+                out.write(match text(what, "what")? {
+                    "results" => as_json(held.results().map(|(key, app)| list::result(key, app))),
+                    "rules" => as_json(held.rules().map(|(app, pattern)| list::rule(app, pattern))),
+                    what => return Err(Fault::new(Status::NotFound, format!("there is no list {what:?}"))),
+                });
+                Ok(())
+            })
+        }
+    )
 }
 
 /// Reports that wait for their acknowledgement, in `count`: once it is 0, all that was reported is durable.
