@@ -195,9 +195,26 @@ static void reports_wait(void)
     hail_loop_free(loop);
 }
 
+/* A name that nobody has is said, by an event; nothing blocks meanwhile. */
+static void no_such_name(void)
+{
+    hail_loop *loop = NULL;
+    hail_gateway *gateway = NULL;
+    CHECK_IS(hail_loop_new(&loop), HAIL_OK);
+    hail_config *config = check_config((const char *[]){"backend", "tcp://nowhere.invalid:7700", "rules", "none", NULL});
+    CHECK_OK(loop, hail_gateway_new(loop, config, NULL, &gateway));
+    hail_config_free(config);
+    const hail_event *event = check_await(loop, gateway, HAIL_EVENT_DOWN);
+    hail_status status = (hail_status)hail_event_u64(event, HAIL_FIELD_STATUS);
+    CHECK(status == HAIL_ERR_RESOLVE || status == HAIL_ERR_TIMEOUT);
+    hail_gateway_free(gateway);
+    hail_loop_free(loop);
+}
+
 int main(void)
 {
     texts();
+    no_such_name();
     options();
     waking();
     failures_are_events();

@@ -59,6 +59,16 @@ int main() {
 
     backend.set_rule("", 22, "^SSH-2\\.0-");
     CHECK(await(loop, gateway.get(), HAIL_EVENT_RULES).u64(HAIL_FIELD_COUNT) == 1);
+    CHECK(gateway.list("rules") == R"([{"app":22,"pattern":"^SSH-2\\.0-"}])");
+    CHECK(backend.list("rules") == gateway.list("rules") && backend.list("models", "home") == "[]");
+    std::uint64_t ticket = backend.set_parameters("home", 7, {1, 2, 3});
+    while (await(loop, backend.get(), HAIL_EVENT_DURABLE).u64(HAIL_FIELD_TICKET) < ticket)
+        ;
+    CHECK(backend.parameters("home", 7).size() == 3 && backend.parameters("home", 8).empty());
+    CHECK(thrown([&] { backend.roll_back("home", 7); }) == HAIL_ERR_NOT_FOUND);
+    CHECK(thrown([&] { backend.hold("home", 7); }) == HAIL_ERR_NOT_FOUND);
+    CHECK(thrown([&] { backend.offer("home", 7, {1, 2, 3}); }) == HAIL_ERR_WORDS);
+    CHECK(backend.samples("home", 7) == "[]" && backend.pending() == 0 && loop.counter("accepted") == 1);
     backend.remove_rule("", 22);
     backend.deregister(friendly.id);
     await(loop, gateway.get(), HAIL_EVENT_DEREGISTERED);

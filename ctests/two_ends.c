@@ -107,6 +107,17 @@ static void over(const char *scheme)
     CHECK_IS(app, 7);
     check_acknowledged(loop, second);
 
+    hail_record ipv6 = check_record(8);
+    ipv6.protocol = HAIL_PROTOCOL_UDP;
+    CHECK_IS(hail_address_parse("fd00::2", ipv6.local_address), HAIL_OK);
+    CHECK_IS(hail_address_parse("2001:db8::9", ipv6.remote_address), HAIL_OK);
+    CHECK_OK(loop, hail_gateway_report(second, &ipv6));
+    do
+        event = check_await(loop, first, HAIL_EVENT_RESULT);
+    while (hail_event_u64(event, HAIL_FIELD_APP) != 8);
+    CHECK(strcmp(hail_event_text(event, HAIL_FIELD_REMOTE_ADDRESS), "2001:db8::9") == 0);
+    check_acknowledged(loop, second);
+
     /* Rules: for the group, for all, one that cannot be used, and away again. */
     const uint8_t *pattern = (const uint8_t *)PATTERN;
     CHECK_OK(loop, hail_backend_set_rule(backend, "home", 22, pattern, sizeof PATTERN - 1, &ticket));
@@ -208,8 +219,39 @@ static void restart(void)
     CHECK_IS(system(command), 0);
 }
 
+/* At the bound reports are refused, and an event says when there is room again. */
+static void full(void)
+{
+    hail_loop *loop = NULL;
+    hail_gateway *gateway = NULL;
+    uint16_t port = 0;
+    uint64_t refused = 0;
+    char url[64];
+    CHECK_IS(hail_loop_new(&loop), HAIL_OK);
+    hail_backend *backend = backend_on(loop, "tcp://127.0.0.1:0", NULL, NULL, &port);
+    snprintf(url, sizeof url, "tcp://127.0.0.1:%u", (unsigned)port);
+    hail_config *config = check_config((const char *[]){"backend", url, "max_reports", "2", NULL});
+    CHECK_OK(loop, hail_gateway_new(loop, config, NULL, &gateway));
+    hail_config_free(config);
+    hail_record record = check_record(1);
+    for (uint32_t at = 1; at <= 3; at++) {
+        record.app = at;
+        record.remote_port = (uint16_t)at;
+        CHECK_IS(hail_gateway_report(gateway, &record), at < 3 ? HAIL_OK : HAIL_ERR_FULL);
+    }
+    CHECK_OK(loop, hail_gateway_counter(gateway, "reports_refused", &refused));
+    CHECK_IS(refused, 1);
+    check_await(loop, gateway, HAIL_EVENT_WRITABLE);
+    CHECK_OK(loop, hail_gateway_report(gateway, &record));
+    check_acknowledged(loop, gateway);
+    hail_gateway_free(gateway);
+    hail_backend_free(backend);
+    hail_loop_free(loop);
+}
+
 int main(void)
 {
+    full();
     over("tcp");
     over("udp");
     over("tls");

@@ -83,10 +83,11 @@
 #define HAIL_EVENT_WRITABLE 9 /**< There is room for reports again. */
 #define HAIL_EVENT_DEREGISTERED 10 /**< Off the back end's list: by_backend. */
 #define HAIL_EVENT_FEATURES_ACKNOWLEDGED 11 /**< Reported features are durable at the back end: app. */
-#define HAIL_EVENT_FLOW 12 /**< A flow was recognised, or ended without: five-tuple, app, how, packets, octets. */
+#define HAIL_EVENT_FLOW 12 /**< A flow ended, recognised or not: five-tuple, app, how, packets, octets. */
 #define HAIL_EVENT_RULE_REJECTED 13 /**< A rule that came cannot be used and is left out: app, text. */
 #define HAIL_EVENT_REPORT_DROPPED 14 /**< A report was given up, which a plain back end never acknowledged: the fields of a record. */
 #define HAIL_EVENT_FEATURES_DROPPED 15 /**< Reported features were given up, which a plain back end never acknowledged: app. */
+#define HAIL_EVENT_RECOGNISED 16 /**< A flow that goes on is recognised, or turns out to be another application: five-tuple, app, how. */
 #define HAIL_EVENT_GATEWAY_REGISTERED 20 /**< A gateway registered: gateway, name, group, key. */
 #define HAIL_EVENT_GATEWAY_SYNCED 21 /**< A gateway acknowledged its first sync. */
 #define HAIL_EVENT_GATEWAY_REFUSED 22 /**< Somebody was refused: key, reason, text. */
@@ -223,6 +224,16 @@
  * The word of this gateway alone is enough, where others must agree.
  */
 #define HAIL_ENROL_TRUSTED 1
+
+/**
+ * The set of features that gateways measure and models are made of: in the first word of both (docs/training.md).
+ */
+#define HAIL_FEATURE_SET 1
+
+/**
+ * How many features that set has.
+ */
+#define HAIL_FEATURE_COUNT 60
 
 /**
  * A back end's end of the gateway protocol, with its store and its training.
@@ -492,6 +503,15 @@ hail_status hail_loop_set_log(struct hail_loop *loop,
                               void *user);
 
 /**
+ * Makes an object on a loop: `open` puts its node there and says how it is wrapped.
+ *
+ * A counter of the loop by name, such as "accepted": docs/counters.md has them all.
+ *
+ * HAIL_ERR_NOT_FOUND: there is none by that name.
+ */
+hail_status hail_loop_counter(const struct hail_loop *loop, const char *name, uint64_t *value);
+
+/**
  * Puts an address that is text ("192.0.2.1", "2001:db8::1") into the 16 octets of a record.
  *
  * HAIL_ERR_INVALID: it is no address; host names are not looked up.
@@ -540,7 +560,7 @@ const uint8_t *hail_event_bytes(const struct hail_event *event, uint32_t field, 
 
 /**
  * The two ends, protocol and application of an event about a flow or result (HAIL_EVENT_RESULT, _ACKNOWLEDGED,
- * _IDENTIFIED, _FLOW) as a record, whose `size` you set. An application that is not known is 0.
+ * _IDENTIFIED, _RECOGNISED, _FLOW) as a record, whose `size` you set. An application that is not known is 0.
  *
  * HAIL_ERR_NOT_FOUND: the event is of another kind.
  */
@@ -599,6 +619,15 @@ hail_status hail_gateway_result(const struct hail_gateway *gateway,
                                 uint32_t *app);
 
 /**
+ * What the back end told, as a JSON list (docs/json.md): `what` is "results" or "rules".
+ *
+ * HAIL_ERR_NOT_FOUND: there is no such list.
+ */
+hail_status hail_gateway_list(const struct hail_gateway *gateway,
+                              const char *what,
+                              struct hail_buffer **json);
+
+/**
  * Reports that wait for their acknowledgement, in `count`: once it is 0, all that was reported is durable.
  */
 hail_status hail_gateway_pending(const struct hail_gateway *gateway, size_t *count);
@@ -621,7 +650,7 @@ hail_status hail_gateway_set_heartbeat_ms(struct hail_gateway *gateway, uint32_t
 /**
  * Feeds a captured frame to recognition. `link_type` is a LINKTYPE_ number such as HAIL_LINK_ETHERNET; `time_us` is 0
  * for now, or microseconds of any clock of yours that the frames of this gateway keep to. What is recognised is told to
- * the back end, and to you by HAIL_EVENT_FLOW.
+ * the back end, and to you by HAIL_EVENT_RECOGNISED while the flow goes on and HAIL_EVENT_FLOW when it ends.
  *
  * HAIL_ERR_MALFORMED: it is no IP packet; it is counted and otherwise ignored. HAIL_ERR_STATE: `rules` is none.
  * HAIL_ERR_FULL: too many events wait: step the loop, pull them, and feed it again.
@@ -664,7 +693,8 @@ hail_status hail_recognizer_new(struct hail_loop *loop,
 void hail_recognizer_free(struct hail_recognizer *recognizer);
 
 /**
- * Feeds a captured frame, as hail_gateway_feed(). A flow tells its HAIL_EVENT_FLOW when it ends.
+ * Feeds a captured frame, as hail_gateway_feed(). A flow tells HAIL_EVENT_RECOGNISED once it is recognised, and
+ * HAIL_EVENT_FLOW when it ends.
  *
  * HAIL_ERR_MALFORMED: it is no IP packet; it is counted and otherwise ignored. HAIL_ERR_FULL: too many events wait:
  * step the loop, pull them, and feed it again.
@@ -786,17 +816,20 @@ hail_status hail_backend_remove_rule(struct hail_backend *backend,
                                      uint64_t *ticket);
 
 /**
- * Sets the parameters, 1 to 256 words, of a trained rule by which a group's gateways recognise an application. `ticket`
- * as hail_backend_enrol().
+ * What the back end holds, as a JSON list (docs/json.md). `what` is "gateways" (registered now), "enrolments" or "groups",
+ * for which `group` is NULL; or "results", "rules" or "models" of a group, where for "rules" NULL means those of all.
  *
- * HAIL_ERR_WORDS: there are none, or too many.
+ * HAIL_ERR_NOT_FOUND: there is no such list.
  */
-hail_status hail_backend_set_parameters(struct hail_backend *backend,
-                                        const char *group,
-                                        uint32_t app,
-                                        const uint32_t *words,
-                                        size_t count,
-                                        uint64_t *ticket);
+hail_status hail_backend_list(const struct hail_backend *backend,
+                              const char *what,
+                              const char *group,
+                              struct hail_buffer **json);
+
+/**
+ * Reports that wait for the disk, in `count`.
+ */
+hail_status hail_backend_pending(const struct hail_backend *backend, size_t *count);
 
 /**
  * The gateways that are registered now, as the HAIL_FIELD_GATEWAY of their events: up to `capacity` of them in
@@ -813,6 +846,79 @@ hail_status hail_backend_gateways(const struct hail_backend *backend,
  * HAIL_ERR_NOT_FOUND: there is none by that name.
  */
 hail_status hail_backend_counter(const struct hail_backend *backend, const char *name, uint64_t *value);
+
+/**
+ * Sets the parameters, 1 to 256 words, of a trained rule by which a group's gateways recognise an application. `ticket`
+ * as hail_backend_enrol().
+ *
+ * HAIL_ERR_WORDS: there are none, or too many.
+ */
+hail_status hail_backend_set_parameters(struct hail_backend *backend,
+                                        const char *group,
+                                        uint32_t app,
+                                        const uint32_t *words,
+                                        size_t count,
+                                        uint64_t *ticket);
+
+/**
+ * The parameters of a trained rule that a group's gateways are told: up to `capacity` words in `words`, and how many
+ * there are in `count`. A `capacity` of 0 only counts.
+ *
+ * HAIL_ERR_NOT_FOUND: the group has none for this application.
+ */
+hail_status hail_backend_parameters(const struct hail_backend *backend,
+                                    const char *group,
+                                    uint32_t app,
+                                    uint32_t *words,
+                                    size_t capacity,
+                                    size_t *count);
+
+/**
+ * Goes back to the parameters before those in use, and holds the application, so that training does not bring the same
+ * ones back. `ticket` as hail_backend_enrol().
+ *
+ * HAIL_ERR_NOT_FOUND: there are none before, or the back end does not train.
+ */
+hail_status hail_backend_roll_back(struct hail_backend *backend,
+                                   const char *group,
+                                   uint32_t app,
+                                   uint64_t *ticket);
+
+/**
+ * Stops training an application in a group by itself, or resumes it when `held` is 0. `ticket` as
+ * hail_backend_enrol().
+ *
+ * HAIL_ERR_NOT_FOUND: there is no model of it, or the back end does not train.
+ */
+hail_status hail_backend_hold(struct hail_backend *backend,
+                              const char *group,
+                              uint32_t app,
+                              int32_t held,
+                              uint64_t *ticket);
+
+/**
+ * Hands in a model that a trainer of yours made, in words as docs/training.md lays them out. It is judged as one that is
+ * trained here: HAIL_EVENT_TRAINED says how that ended, and if it was accepted gateways are told.
+ *
+ * HAIL_ERR_WORDS: it is no model. HAIL_ERR_NOT_FOUND: there are no samples to judge it by. HAIL_ERR_STATE: the one before
+ * is not judged yet, or `train` is off.
+ */
+hail_status hail_backend_offer(struct hail_backend *backend,
+                               const char *group,
+                               uint32_t app,
+                               const uint32_t *words,
+                               size_t count);
+
+/**
+ * What a trainer of yours may learn an application from, as JSON: a list of objects with `app`, `source`, `weight` and
+ * `features`. What judges a model is not among them.
+ *
+ * HAIL_ERR_STATE: `train` is off.
+ */
+hail_status hail_backend_samples(const struct hail_backend *backend,
+                                 const char *group,
+                                 uint32_t app,
+                                 struct hail_buffer **json);
 
 /**
  * Makes a private key and a self-signed certificate that never expires: PEM text for the option `identity_pem`, or to be

@@ -11,13 +11,14 @@ use std::{
 use hailpost::{
     config::{OPTIONS, OptionKind, Role},
     gateway::{BackendCounters, GatewayCounters},
+    net::DriverCounters,
     node::{EventKind, Field},
     recognize,
     status::{Retry, Status},
 };
 
 /// Modules of the C face, in the order in which the header has them.
-const MODULES: [&str; 11] = [
+const MODULES: [&str; 12] = [
     "status",
     "log",
     "codec",
@@ -28,6 +29,7 @@ const MODULES: [&str; 11] = [
     "gateway",
     "recognizer",
     "backend",
+    "training",
     "identity",
 ];
 
@@ -193,13 +195,14 @@ fn the_tables_of_the_documents_are_those_of_the_source() {
     }
     settle("docs/options.md", &text);
 
-    let mut text = "# Counters\n\nWhat `hail_gateway_counter`, `hail_recognizer_counter` and `hail_backend_counter` know by \
-         name. A gateway's recognition has the prefix `recognize.`. Made from the source.\n"
+    let mut text = "# Counters\n\nWhat `hail_gateway_counter`, `hail_recognizer_counter`, `hail_backend_counter` and \
+         `hail_loop_counter` know by name. A gateway's recognition has the prefix `recognize.`. Made from the source.\n"
         .to_owned();
-    let lists: [(&str, Vec<_>); 3] = [
+    let lists: [(&str, Vec<_>); 4] = [
         ("gateway", GatewayCounters::default().list().collect()),
         ("recogniser", recognize::Counters::default().list().collect()),
         ("back end", BackendCounters::default().list().collect()),
+        ("loop", DriverCounters::default().list().collect()),
     ];
     for (title, list) in lists {
         write!(text, "\n## Of a {title}\n\n| counter | counts |\n| --- | --- |\n").unwrap();

@@ -150,6 +150,11 @@ public:
     /// From any thread.
     void wake() const { hail_loop_wake(get()); }
     event next_event() { return event(hail_loop_next_event(get())); }
+    std::uint64_t counter(const char *name) const {
+        std::uint64_t value = 0;
+        check(hail_loop_counter(get(), name, &value));
+        return value;
+    }
     void network_changed() { check(hail_loop_network_changed(get())); }
     void set_log(std::int32_t level, hail_log_fn callback, void *user) {
         check(hail_loop_set_log(get(), level, callback, user));
@@ -222,6 +227,12 @@ public:
         check(hail_gateway_pending(get(), &count));
         return count;
     }
+    /// "results" or "rules" that the back end told, as a JSON list.
+    std::string list(const char *what) const {
+        hail_buffer *json = nullptr;
+        check(hail_gateway_list(get(), what, &json));
+        return std::string(buffer(json).text());
+    }
     void leave() { check(hail_gateway_leave(get())); }
     void join() { check(hail_gateway_join(get())); }
     void set_heartbeat_ms(std::uint32_t pause) { check(hail_gateway_set_heartbeat_ms(get(), pause)); }
@@ -293,6 +304,47 @@ public:
         std::uint64_t ticket = 0;
         check(hail_backend_set_parameters(get(), group.c_str(), app, words.data(), words.size(), &ticket));
         return ticket;
+    }
+    /// Nothing when the group has none for the application.
+    std::vector<std::uint32_t> parameters(const std::string &group, std::uint32_t app) const {
+        std::size_t count = 0;
+        hail_status status = hail_backend_parameters(get(), group.c_str(), app, nullptr, 0, &count);
+        if (status == HAIL_ERR_NOT_FOUND)
+            return {};
+        check(status);
+        std::vector<std::uint32_t> words(count);
+        check(hail_backend_parameters(get(), group.c_str(), app, words.data(), words.size(), &count));
+        return words;
+    }
+    std::uint64_t roll_back(const std::string &group, std::uint32_t app) {
+        std::uint64_t ticket = 0;
+        check(hail_backend_roll_back(get(), group.c_str(), app, &ticket));
+        return ticket;
+    }
+    std::uint64_t hold(const std::string &group, std::uint32_t app, bool held = true) {
+        std::uint64_t ticket = 0;
+        check(hail_backend_hold(get(), group.c_str(), app, held, &ticket));
+        return ticket;
+    }
+    void offer(const std::string &group, std::uint32_t app, const std::vector<std::uint32_t> &words) {
+        check(hail_backend_offer(get(), group.c_str(), app, words.data(), words.size()));
+    }
+    /// A JSON list.
+    std::string samples(const std::string &group, std::uint32_t app) const {
+        hail_buffer *json = nullptr;
+        check(hail_backend_samples(get(), group.c_str(), app, &json));
+        return std::string(buffer(json).text());
+    }
+    /// A JSON list, as hail_backend_list() names them; `group` is empty where that takes NULL.
+    std::string list(const char *what, const std::string &group = {}) const {
+        hail_buffer *json = nullptr;
+        check(hail_backend_list(get(), what, name(group), &json));
+        return std::string(buffer(json).text());
+    }
+    std::size_t pending() const {
+        std::size_t count = 0;
+        check(hail_backend_pending(get(), &count));
+        return count;
     }
     std::vector<std::uint64_t> gateways() const {
         std::size_t count = 0;

@@ -1,5 +1,5 @@
 /* From a verdict to QoS: reads raw IP packets, each after its length in two octets, from standard input, and prints for
- * each flow that was recognised the line that marks it. In firmware the packets come from the driver or from NFQUEUE,
+ * each flow, as soon as it is recognised, the line that marks it while it goes on. In firmware the packets come from the driver or from NFQUEUE,
  * and the line goes to nftables, or the class to a table of the switch.
  *
  *   nft add table inet qos
@@ -20,6 +20,7 @@ static const char *class_of(const char *name)
     return "normal";
 }
 
+/* A flow that turns out to be another application tells again: the later mark holds. */
 static void mark(const hail_event *event)
 {
     const char *name = hail_event_text(event, HAIL_FIELD_APP_NAME);
@@ -29,6 +30,7 @@ static void mark(const hail_event *event)
     /* The verdict's way to QoS is this line. */
     printf("add element inet qos %s { %s . %llu timeout 1h } # %s\n", class_of(name), remote,
            (unsigned long long)hail_event_u64(event, HAIL_FIELD_REMOTE_PORT), name);
+    fflush(stdout);
 }
 
 static void pull(hail_loop *loop)
@@ -36,7 +38,7 @@ static void pull(hail_loop *loop)
     const hail_event *event;
     hail_loop_step(loop);
     while ((event = hail_loop_next_event(loop)) != NULL)
-        if (hail_event_kind(event) == HAIL_EVENT_FLOW)
+        if (hail_event_kind(event) == HAIL_EVENT_RECOGNISED)
             mark(event);
 }
 
@@ -56,6 +58,7 @@ int main(void)
         /* Anything that is no IP packet is counted and passed over. */
         while (hail_recognizer_feed(recognizer, HAIL_LINK_RAW, 0, packet, size) == HAIL_ERR_FULL)
             pull(loop);
+        pull(loop);
     }
     hail_recognizer_finish(recognizer);
     pull(loop);

@@ -106,6 +106,17 @@ class FeaturesDropped(Event):
     app: int
 
 @dataclass(frozen=True)
+class Recognised(Event):
+    """A flow that goes on is recognised, or turns out to be another application: as `Flow`, which comes when it ends."""
+
+    app: int
+    app_name: str | None
+    how: str
+    local: Address
+    remote: Address
+    protocol: int
+
+@dataclass(frozen=True)
 class GatewayRegistered(Event):
     """A gateway registered."""
 
@@ -204,6 +215,7 @@ __all__ = [
     "RuleRejected",
     "ReportDropped",
     "FeaturesDropped",
+    "Recognised",
     "GatewayRegistered",
     "GatewaySynced",
     "GatewayRefused",

@@ -4,8 +4,8 @@ from types import TracebackType
 from typing import Any, Final, Generic, TypeVar, final
 from typing_extensions import Self, TypeAlias
 
-from ._events import Event, Flow
-from ._types import Address, Enrolment, GatewayInfo, GroupInfo, Record, Rule, Sample
+from ._events import Event, Flow, Recognised
+from ._types import Address, Enrolment, GatewayInfo, GroupInfo, Model, Record, Rule, Sample
 
 _StrPath: TypeAlias = str | PathLike[str]
 _T = TypeVar("_T", covariant=True)
@@ -192,6 +192,21 @@ class Backend:
 
         It is judged as one trained here: Trained says how that ended, and if it was accepted gateways are told.
         """
+    def models(self, group: str) -> list[Model]:
+        """The models in use in a group, where the backend trains."""
+    def roll_back(self, group: str, app_id: int) -> int:
+        """Goes back to the model before the one in use, and holds the application.
+
+        So that training does not bring the same model back. Returns a ticket. NotFoundError when there is none before.
+        """
+    def hold(self, group: str, app_id: int, held: bool = True) -> int:
+        """Stops training an application in a group by itself, or with held=False resumes it.
+
+        Returns a ticket. NotFoundError when there is no model of it.
+        """
+    @property
+    def pending(self) -> int:
+        """Reports that wait for the disk."""
     def next_event(self, timeout: float | None = None) -> Event | None:
         """The next event; None when there was none for timeout seconds, or when it was closed."""
     def events(self, timeout: float | None = None) -> EventIterator[Event]:
@@ -270,6 +285,12 @@ class Gateway:
         Those that are not IP are passed over. MalformedError for a file that is damaged or cut; what stood before counts.
         FullError when more than 65,536 events wait: feed() a larger one frame by frame, and read the events in between.
         """
+    def finish(self) -> None:
+        """Ends every flow, for a capture that is over: each tells its Flow."""
+    def set_heartbeat_ms(self, heartbeat_ms: int) -> None:
+        """Changes the pause between heartbeats, at least 1 ms; holds from the next heartbeat on."""
+    def result(self, remote: tuple[str, int], protocol: int = 1) -> int | None:
+        """The application that others recognised at a remote end, a pair of address and port; None when nothing is known."""
     def leave(self) -> None:
         """Leaves the backend in order and stays away until join()."""
     def join(self) -> None:
@@ -310,8 +331,8 @@ class Recognizer:
     """
 
     def __new__(cls, rules: _StrPath | None = None, *, max_flows: int = 65536) -> Self: ...
-    def feed(self, link_type: int, frame: bytes, time: float | None = None) -> list[Flow]:
-        """Takes in a frame; returns the flows that ended.
+    def feed(self, link_type: int, frame: bytes, time: float | None = None) -> list[Recognised | Flow]:
+        """Takes in a frame; returns the flows that were recognised by it, and those that ended.
 
         `time` is in seconds of any epoch and must not go back; without it the frame is of the last one's time.
         MalformedError when it is no IP packet.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from typing import Optional, Tuple
 
-__all__ = ["Address", "Enrolment", "GatewayInfo", "GroupInfo", "Record", "Rule", "Sample"]
+__all__ = ["Address", "Enrolment", "GatewayInfo", "GroupInfo", "Model", "Record", "Rule", "Sample"]
 
 
 class Address(typing.NamedTuple):
@@ -69,6 +69,19 @@ class Enrolment(typing.NamedTuple):
     """Its word alone is enough."""
     barred: bool
     """Taken off by the operator."""
+
+
+class Model(typing.NamedTuple):
+    """A trained model in use."""
+
+    app: int
+    """AppID."""
+    origin: str
+    """trained, offered or installed."""
+    revision: int
+    """Rises with each model of the application."""
+    held: bool
+    """It is not trained by itself."""
 
 
 class Rule(typing.NamedTuple):

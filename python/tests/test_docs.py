@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -59,3 +61,26 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     # A free port, and no patience for what does not come.
     quick = [(line, re.sub(r"timeout=\d+", "timeout=0.1", block.replace(":7700", ":0"))) for line, block in found]
     run(page, quick, {"__name__": "page"})
+
+
+def test_the_scenarios_of_both_languages_are_there() -> None:
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    rows = re.findall(r"^\|.*\| `(\w+\.c)` `(\w+)` \| `(\w+)` \|$", (ROOT / "docs" / "c-api.md").read_text(), re.MULTILINE)
+    assert len(rows) > 20
+    for program, function, test in rows:
+        source = (ROOT / "ctests" / program).read_text()
+        assert re.search(rf"^\w.*\b{function}\(", source, re.MULTILINE), (program, function)
+        assert f"def {test}(" in tests, test
+    # And none of Python's is missing there.
+    scenarios = (Path(__file__).parent / "test_scenarios.py").read_text()
+    assert set(re.findall(r"^def (test_\w+)", scenarios, re.MULTILINE)) <= {test for _, _, test in rows}
+
+
+def test_the_python_page_is_typed(tmp_path: Path) -> None:
+    if importlib.util.find_spec("mypy") is None:
+        skip("mypy is not installed")
+    program = tmp_path / "page.py"
+    program.write_text("\n".join(block for _, block in blocks(ROOT / "docs" / "python.md")))
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(program)]
+    checked = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout

@@ -39,12 +39,15 @@ def test_frames_one_by_one() -> None:
     flows = []
     for number, frame in enumerate(capture.ssh(CLIENT, SERVER)[:5]):
         flows += recognizer.feed(capture.ETHERNET, frame, number / 10)
-    assert flows == []
+    # Its greeting was enough, long before it ends.
+    assert [(type(flow), flow.app_name, flow.how) for flow in flows] == [(hailpost.Recognised, "ssh", "rule")]
+    assert (flows[0].local, flows[0].remote, flows[0].protocol) == (CLIENT, SERVER, hailpost.TCP)
     # There is room for one only: the first ends.
     for frame in capture.ssh(("192.168.1.3", 1), SERVER)[:5]:
         flows += recognizer.feed(capture.ETHERNET, frame)
     flows += recognizer.finish()
-    assert [(flow.local.host, flow.app_name) for flow in flows] == [("192.168.1.2", "ssh"), ("192.168.1.3", "ssh")]
+    ended = [flow for flow in flows if isinstance(flow, hailpost.Flow)]
+    assert [(flow.local.host, flow.app_name) for flow in ended] == [("192.168.1.2", "ssh"), ("192.168.1.3", "ssh")]
     with pytest.raises(hailpost.MalformedError):
         recognizer.feed(capture.ETHERNET, b"")
     with pytest.raises(hailpost.MalformedError, match="link type"):
@@ -75,6 +78,8 @@ def test_what_one_gateway_recognises_the_others_learn(tmp_path: Path) -> None:
     with House("tls") as house:
         one, other = house.registered("one", rules="home"), house.registered("other", rules="home")
         assert one.feed_pcap(path) == 7
+        early = house.until(one, hailpost.Recognised)
+        assert (early.app_name, early.how, early.local, early.remote) == ("ssh", "rule", CLIENT, SERVER)
         flow = house.until(one, hailpost.Flow)
         assert (flow.app_name, flow.how) == ("ssh", "rule")
         record = house.until(house.backend, hailpost.Identified).record
@@ -84,6 +89,7 @@ def test_what_one_gateway_recognises_the_others_learn(tmp_path: Path) -> None:
         silent = capture.conversation(("192.168.1.9", 1), SERVER, b"?", b"!")
         for number, frame in enumerate(silent):
             other.feed(capture.ETHERNET, frame, number / 10)
+        assert house.until(other, hailpost.Recognised).how == "shared"
         other.feed_pcap(capture.write(tmp_path / "none.pcap", []))
         shared = house.until(other, hailpost.Flow)
         assert (shared.app, shared.how) == (flow.app, "shared")

@@ -12,6 +12,9 @@ import hailpost
 import pytest
 from house import PATIENCE, SSH, House
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
+import own_trainer  # noqa: E402
+
 
 def test_a_gateway_registers_and_beats(house: House) -> None:
     gateway = house.gateway(heartbeat_ms=20)
@@ -25,6 +28,9 @@ def test_a_gateway_registers_and_beats(house: House) -> None:
     assert registered.group == "home"
     assert (registered.key is not None) == (house.scheme == "tls")
     house.turn_until(lambda: gateway.counters()["heartbeats"] >= 3)
+    with pytest.raises(hailpost.InvalidError):
+        gateway.set_heartbeat_ms(0)
+    gateway.set_heartbeat_ms(10)
     assert house.backend.counters()["registrations"] == 1
 
 
@@ -41,6 +47,8 @@ def test_a_result_travels_from_one_gateway_to_the_others(house: House) -> None:
     told = house.until(other, hailpost.Result).record
     assert told == hailpost.Record(22, hailpost.Address("::", 0), hailpost.Address(*remote), hailpost.TCP)
     assert house.backend.results("home") == [told] == other.results()
+    assert (other.result(remote), other.result(remote, hailpost.UDP)) == (22, None)
+    assert house.backend.pending == 0
     assert house.backend.results("elsewhere") == []
     # One that comes later is told at its registration.
     assert house.registered("late").results() == [told]
@@ -76,6 +84,34 @@ def test_parameters_reach_every_gateway(house: House) -> None:
     assert house.until(gateway, hailpost.Parameters).app == 7
     assert house.backend.parameters("home", 7) == tuple(words)
     assert house.backend.parameters("home", 8) is None
+
+
+def test_models_are_taken_back_and_held() -> None:
+    with House("tls") as house:
+        gateway = house.registered()
+        first, second = (own_trainer.words(silent(bias)) for bias in (-1.0, -2.0))
+        with pytest.raises(hailpost.NotFoundError):
+            house.backend.hold("home", 7)
+        house.backend.set_parameters("home", 7, first)
+        with pytest.raises(hailpost.NotFoundError, match="no earlier"):
+            house.backend.roll_back("home", 7)
+        house.until(gateway, hailpost.Parameters, lambda event: event.words[-1] == first[-1])
+        house.backend.set_parameters("home", 7, second)
+        house.until(gateway, hailpost.Parameters, lambda event: event.words[-1] == second[-1])
+        assert house.backend.models("home") == [hailpost.Model(7, "installed", 2, False)]
+        ticket = house.backend.roll_back("home", 7)
+        house.until(house.backend, hailpost.Durable, lambda event: event.ticket >= ticket)
+        house.until(gateway, hailpost.Parameters, lambda event: event.words[-1] == first[-1])
+        [model] = house.backend.models("home")
+        assert model.held
+        house.backend.hold("home", 7, held=False)
+        assert [model.held for model in house.backend.models("home")] == [False]
+        assert house.backend.models("elsewhere") == []
+
+
+def silent(bias: float) -> own_trainer.Network:
+    """A model that looks at one feature and says nothing by it."""
+    return own_trainer.Network([0], [0.0], [1.0], [[0.0]], [0.0], [0.0], bias)
 
 
 def test_features_reach_the_backend(house: House) -> None:

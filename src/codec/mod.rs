@@ -5,6 +5,8 @@
 
 mod event;
 mod gateway;
+#[cfg(any(feature = "gateway", feature = "backend"))]
+pub mod list;
 
 pub use event::event;
 

@@ -3,16 +3,17 @@
 use std::ffi::{CString, c_char, c_void};
 
 use super::{
+    codec::hail_buffer,
     config::hail_config,
     event_loop::hail_loop,
     handle::{self, Handle, Object, output, reference},
     status::hail_status,
-    supported,
+    supported, supported_as_json,
 };
 #[cfg(feature = "backend")]
 use super::{
     event_loop,
-    handle::{array, invalid, optional_text, slice, text},
+    handle::{Out, array, invalid, optional_text, slice, text},
 };
 use crate::status::Status;
 #[cfg(feature = "backend")]
@@ -25,6 +26,11 @@ use crate::{
     time::Time,
     wire::AppId,
 };
+
+#[cfg(all(feature = "backend", feature = "json"))]
+use super::codec::as_json;
+#[cfg(all(feature = "backend", feature = "json"))]
+use crate::codec::list;
 
 /// The word of this gateway alone is enough, where others must agree.
 pub const HAIL_ENROL_TRUSTED: u32 = 1;
@@ -267,32 +273,68 @@ pub unsafe extern "C" fn hail_backend_remove_rule(
     )
 }
 
-/// Sets the parameters, 1 to 256 words, of a trained rule by which a group's gateways recognise an application. `ticket`
-/// as hail_backend_enrol().
+/// What the back end holds, as a JSON list (docs/json.md). `what` is "gateways" (registered now), "enrolments" or "groups",
+/// for which `group` is NULL; or "results", "rules" or "models" of a group, where for "rules" NULL means those of all.
 ///
-/// HAIL_ERR_WORDS: there are none, or too many.
+/// HAIL_ERR_NOT_FOUND: there is no such list.
+#[unsafe(no_mangle)]
+#[cfg_attr(not(all(feature = "backend", feature = "json")), allow(unused_variables))]
+pub unsafe extern "C" fn hail_backend_list(
+    backend: *const hail_backend,
+    what: *const c_char,
+    group: *const c_char,
+    json: *mut *mut hail_buffer,
+) -> hail_status {
+    supported_as_json!(
+        "backend",
+        // SAFETY: the contract.
+        unsafe {
+            handle::on_node(backend, |node: &mut BackendNode, _| {
+                let out = output(json, "json")?;
+                let what = text(what, "what")?;
+                let held = node.backend();
+                let wanted = optional_text(group, "group")?;
+                let of = || wanted.ok_or_else(|| invalid("group is NULL"));
+                let none = || match wanted {
+                    Some(_) => Err(invalid("group is NULL for this list")),
+                    None => Ok(()),
+                };
+                out.write(match what {
+                    "gateways" => {
+                        none().map(|()| as_json(held.gateways().map(|known| list::gateway(&known))))?
+                    }
+                    "enrolments" => none().map(|()| {
+                        as_json(held.enrolments().map(|(key, known)| list::enrolment(key, known)))
+                    })?,
+                    "groups" => none().map(|()| as_json(held.groups().map(|known| list::group(&known))))?,
+                    "results" => as_json(held.results(of()?).map(|(key, app)| list::result(key, app))),
+                    "rules" => {
+                        let rules = held.rules(wanted.unwrap_or_default());
+                        as_json(rules.map(|(app, pattern)| list::rule(app, pattern)))
+                    }
+                    "models" => as_json(node.models(of()?).map(|known| list::model(&known))),
+                    _ => return Err(Fault::new(Status::NotFound, format!("there is no list {what:?}"))),
+                });
+                Ok(())
+            })
+        }
+    )
+}
+
+/// Reports that wait for the disk, in `count`.
 #[unsafe(no_mangle)]
 #[cfg_attr(not(feature = "backend"), allow(unused_variables))]
-pub unsafe extern "C" fn hail_backend_set_parameters(
-    backend: *mut hail_backend,
-    group: *const c_char,
-    app: u32,
-    words: *const u32,
-    count: usize,
-    ticket: *mut u64,
+pub unsafe extern "C" fn hail_backend_pending(
+    backend: *const hail_backend,
+    count: *mut usize,
 ) -> hail_status {
     supported!(
         "backend",
         // SAFETY: the contract.
         unsafe {
-            ask_node(backend, ticket, |node, _| {
-                let group = text(group, "group")?;
-                let words = slice(words, count, "words")?;
-                // Before they are copied: the count may be anything.
-                if words.len() > crate::wire::gateway::MAX_WORDS {
-                    return Err(Fault::new(Status::Words, "at most 256 words can travel"));
-                }
-                node.set_parameters(group, AppId(app), words.to_vec())
+            handle::on_node(backend, |node: &mut BackendNode, _| {
+                output(count, "count")?.write(node.backend().pending());
+                Ok(())
             })
         }
     )
@@ -314,18 +356,7 @@ pub unsafe extern "C" fn hail_backend_gateways(
         unsafe {
             handle::on_node(backend, |node: &mut BackendNode, _| {
                 let count = output(count, "count")?;
-                if capacity > 0 && gateways.is_null() {
-                    return Err(invalid("gateways is NULL"));
-                }
-                let mut all = 0;
-                for gateway in node.backend().gateways() {
-                    if all < capacity {
-                        gateways.add(all).write_unaligned(gateway.id);
-                    }
-                    all += 1;
-                }
-                count.write(all);
-                Ok(())
+                fill(gateways, capacity, "gateways", node.backend().gateways().map(|known| known.id), count)
             })
         }
     )
@@ -354,6 +385,33 @@ pub unsafe extern "C" fn hail_backend_counter(
     )
 }
 
+/// Writes as many values as there is room for, and how many there are.
+///
+/// # Safety
+/// `room` is NULL or has room for `capacity` values.
+#[cfg(feature = "backend")]
+pub(super) unsafe fn fill<T>(
+    room: *mut T,
+    capacity: usize,
+    name: &str,
+    values: impl Iterator<Item = T>,
+    count: Out<usize>,
+) -> Result<(), Fault> {
+    if capacity > 0 && room.is_null() {
+        return Err(invalid(&format!("{name} is NULL")));
+    }
+    let mut all = 0;
+    for value in values {
+        if all < capacity {
+            // SAFETY: the caller's promise.
+            unsafe { room.add(all).write_unaligned(value) };
+        }
+        all += 1;
+    }
+    count.write(all);
+    Ok(())
+}
+
 /// Asks for something that becomes durable.
 ///
 /// # Safety
@@ -373,7 +431,7 @@ unsafe fn ask(
 /// # Safety
 /// As of [`ask`].
 #[cfg(feature = "backend")]
-unsafe fn ask_node(
+pub(super) unsafe fn ask_node(
     backend: *const hail_backend,
     ticket: *mut u64,
     body: impl FnOnce(&mut BackendNode, Time) -> Result<u64, Fault>,

@@ -110,6 +110,12 @@ impl Drop for hail_buffer {
     }
 }
 
+/// A list of rows, for C to free.
+#[cfg(all(feature = "json", any(feature = "gateway", feature = "backend")))]
+pub(super) fn as_json(rows: impl Iterator<Item = serde_json::Value>) -> *mut hail_buffer {
+    hail_buffer::give(serde_json::Value::Array(rows.collect()).to_string().into_bytes())
+}
+
 /// Runs what is on no loop.
 pub(super) fn answer(body: impl FnOnce() -> Result<(), Fault>) -> Status {
     match caught(body) {

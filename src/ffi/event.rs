@@ -157,7 +157,7 @@ pub unsafe extern "C" fn hail_event_bytes(
 }
 
 /// The two ends, protocol and application of an event about a flow or result (HAIL_EVENT_RESULT, _ACKNOWLEDGED,
-/// _IDENTIFIED, _FLOW) as a record, whose `size` you set. An application that is not known is 0.
+/// _IDENTIFIED, _RECOGNISED, _FLOW) as a record, whose `size` you set. An application that is not known is 0.
 ///
 /// HAIL_ERR_NOT_FOUND: the event is of another kind.
 #[unsafe(no_mangle)]

@@ -23,7 +23,7 @@ use super::{
 use super::{
     event::hail_event,
     guard::caught,
-    handle::{invalid, output, reference},
+    handle::{self, invalid, output, reference},
     log::{HAIL_LOG_DEBUG, HAIL_LOG_OFF, Log, hail_log_fn},
     state::{Inner, NOTHING, Shared},
     status::hail_status,
@@ -252,6 +252,26 @@ pub unsafe extern "C" fn hail_loop_set_log(
 
 /// Makes an object on a loop: `open` puts its node there and says how it is wrapped.
 ///
+/// A counter of the loop by name, such as "accepted": docs/counters.md has them all.
+///
+/// HAIL_ERR_NOT_FOUND: there is none by that name.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hail_loop_counter(
+    r#loop: *const hail_loop,
+    name: *const c_char,
+    value: *mut u64,
+) -> hail_status {
+    // SAFETY: the contract.
+    let read = unsafe {
+        on_loop(r#loop, |inner| {
+            let out = output(value, "value")?;
+            out.write(handle::counter(inner.net.counters().list(), handle::text(name, "name")?)?);
+            Ok(())
+        })
+    };
+    read.err().unwrap_or(Status::Ok).number()
+}
+
 /// # Safety
 /// `object` is NULL or a live loop, `config` is NULL or a live configuration, `out` is NULL or room for a pointer.
 #[cfg(any(feature = "gateway", feature = "backend"))]
@@ -275,7 +295,7 @@ pub(super) unsafe fn make<T, W: FnOnce(Handle) -> T>(
         let config = unsafe { copied(config) }?;
         let (id, wrap) = open(&mut inner.net, &config)?;
         let made = Box::into_raw(Box::new(wrap(Handle { shared: shared.clone(), id })));
-        inner.objects.insert(id, Entry { role, source: made.cast(), user, capture: None });
+        inner.objects.insert(id, Entry { role, source: made.cast(), user });
         inner.log.line(Level::Info, &format!("{role}: made"));
         out.write(made);
         Ok(())

@@ -2,13 +2,16 @@
 
 use std::ffi::{c_char, c_void};
 
+#[cfg(all(feature = "gateway", feature = "json"))]
+use super::codec::as_json;
 use super::{
+    codec::hail_buffer,
     config::hail_config,
     event_loop::hail_loop,
     handle::{self, Handle, Object},
     record::hail_record,
     status::hail_status,
-    supported,
+    supported, supported_as_json,
 };
 #[cfg(feature = "gateway")]
 use super::{
@@ -16,6 +19,8 @@ use super::{
     handle::{invalid, output, slice, text},
     record,
 };
+#[cfg(all(feature = "gateway", feature = "json"))]
+use crate::codec::list;
 #[cfg(feature = "gateway")]
 use crate::{
     gateway::{GatewayState, ResultKey},
@@ -191,6 +196,34 @@ pub unsafe extern "C" fn hail_gateway_result(
     )
 }
 
+/// What the back end told, as a JSON list (docs/json.md): `what` is "results" or "rules".
+///
+/// HAIL_ERR_NOT_FOUND: there is no such list.
+#[unsafe(no_mangle)]
+#[cfg_attr(not(all(feature = "gateway", feature = "json")), allow(unused_variables))]
+pub unsafe extern "C" fn hail_gateway_list(
+    gateway: *const hail_gateway,
+    what: *const c_char,
+    json: *mut *mut hail_buffer,
+) -> hail_status {
+    supported_as_json!(
+        "gateway",
+        // SAFETY: the contract.
+        unsafe {
+            on_gateway(gateway, |node, _| {
+                let out = output(json, "json")?;
+                let held = node.gateway();
+                out.write(match text(what, "what")? {
+                    "results" => as_json(held.results().map(|(key, app)| list::result(key, app))),
+                    "rules" => as_json(held.rules().map(|(app, pattern)| list::rule(app, pattern))),
+                    what => return Err(Fault::new(Status::NotFound, format!("there is no list {what:?}"))),
+                });
+                Ok(())
+            })
+        }
+    )
+}
+
 /// Reports that wait for their acknowledgement, in `count`: once it is 0, all that was reported is durable.
 #[unsafe(no_mangle)]
 #[cfg_attr(not(feature = "gateway"), allow(unused_variables))]
@@ -266,7 +299,7 @@ pub unsafe extern "C" fn hail_gateway_set_heartbeat_ms(
 
 /// Feeds a captured frame to recognition. `link_type` is a LINKTYPE_ number such as HAIL_LINK_ETHERNET; `time_us` is 0
 /// for now, or microseconds of any clock of yours that the frames of this gateway keep to. What is recognised is told to
-/// the back end, and to you by HAIL_EVENT_FLOW.
+/// the back end, and to you by HAIL_EVENT_RECOGNISED while the flow goes on and HAIL_EVENT_FLOW when it ends.
 ///
 /// HAIL_ERR_MALFORMED: it is no IP packet; it is counted and otherwise ignored. HAIL_ERR_STATE: `rules` is none.
 /// HAIL_ERR_FULL: too many events wait: step the loop, pull them, and feed it again.
@@ -283,7 +316,8 @@ pub unsafe extern "C" fn hail_gateway_feed(
         "gateway",
         // SAFETY: the contract.
         unsafe {
-            handle::on_captured(gateway, time_us, |node: &mut GatewayNode, now, captured| {
+            on_gateway(gateway, |node, now| {
+                let captured = handle::captured(time_us);
                 node.feed_captured(now, captured, LinkType(link_type), slice(frame, size, "frame")?)
             })
         }

@@ -136,29 +136,13 @@ pub(super) unsafe fn on_node<T: Object, N: Node>(
     shared.call(|inner| inner.net.with(id, body)?)
 }
 
-/// Calls into an object's node with the time, and that at which a frame was captured.
-///
-/// # Safety
-/// As [`on_node`].
-#[cfg(any(feature = "gateway", feature = "backend"))]
-pub(super) unsafe fn on_captured<T: Object, N: Node>(
-    object: *const T,
-    micros: u64,
-    body: impl FnOnce(&mut N, Time, Time) -> Result<(), Fault>,
-) -> i32 {
-    // SAFETY: the caller's promise.
-    let (shared, id) = match unsafe { reference(object) } {
-        Ok(object) => (object.handle().shared.clone(), object.handle().id),
-        Err(fault) => return fault.status.number(),
-    };
-    shared.call(|inner| {
-        let captured = inner.capture_time(id, micros);
-        inner.net.with(id, |node, now| body(node, now, captured))?
-    })
+/// When a frame was captured, as C tells it: 0 is now.
+#[cfg(feature = "gateway")]
+pub(super) fn captured(micros: u64) -> Option<Time> {
+    (micros != 0).then(|| Time::from_micros(micros))
 }
 
 /// A counter by name.
-#[cfg(any(feature = "gateway", feature = "backend"))]
 pub(super) fn counter(
     mut counters: impl Iterator<Item = (&'static str, &'static str, u64)>,
     name: &str,

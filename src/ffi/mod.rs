@@ -25,6 +25,7 @@ mod recognizer;
 mod record;
 mod state;
 mod status;
+mod training;
 
 /// Evaluates a body that needs a feature; in a build without it, `HAIL_ERR_UNSUPPORTED`.
 macro_rules! supported {
@@ -40,3 +41,18 @@ macro_rules! supported {
     }};
 }
 use supported;
+
+/// The same of a body that needs JSON too.
+macro_rules! supported_as_json {
+    ($feature:tt, $body:expr) => {{
+        #[cfg(feature = "json")]
+        {
+            supported!($feature, $body)
+        }
+        #[cfg(not(feature = "json"))]
+        {
+            $crate::status::Status::Unsupported.number()
+        }
+    }};
+}
+use supported_as_json;

@@ -58,7 +58,8 @@ pub unsafe extern "C" fn hail_recognizer_free(recognizer: *mut hail_recognizer) 
     unsafe { handle::free(recognizer) }
 }
 
-/// Feeds a captured frame, as hail_gateway_feed(). A flow tells its HAIL_EVENT_FLOW when it ends.
+/// Feeds a captured frame, as hail_gateway_feed(). A flow tells HAIL_EVENT_RECOGNISED once it is recognised, and
+/// HAIL_EVENT_FLOW when it ends.
 ///
 /// HAIL_ERR_MALFORMED: it is no IP packet; it is counted and otherwise ignored. HAIL_ERR_FULL: too many events wait:
 /// step the loop, pull them, and feed it again.
@@ -75,8 +76,8 @@ pub unsafe extern "C" fn hail_recognizer_feed(
         "gateway",
         // SAFETY: the contract.
         unsafe {
-            handle::on_captured(recognizer, time_us, |node: &mut RecognizerNode, _, captured| {
-                node.feed(captured, LinkType(link_type), slice(frame, size, "frame")?)
+            handle::on_node(recognizer, |node: &mut RecognizerNode, now| {
+                node.feed(now, handle::captured(time_us), LinkType(link_type), slice(frame, size, "frame")?)
             })
         }
     )

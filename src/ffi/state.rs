@@ -16,7 +16,6 @@ use crate::{
     net::{Loop, NodeId},
     node::Node,
     status::{Fault, Status},
-    time::Time,
 };
 
 /// One for each loop, held by the loop and all that was made on it.
@@ -47,8 +46,6 @@ pub(super) struct Entry {
     /// The object as C knows it. Compared and handed out, never followed.
     pub source: *const c_void,
     pub user: *mut c_void,
-    /// The first time that came with a captured frame, and ours at that moment.
-    pub capture: Option<(u64, Time)>,
 }
 
 impl Shared {
@@ -180,19 +177,6 @@ impl Inner {
         }
         caught(|| self.net.remove(id)).ok().flatten()
     }
-
-    /// The loop's time for a frame that was captured at `micros` of the caller's clock; 0 for now. The two clocks are
-    /// tied together at the first frame, so that a capture of last year is as good as a live one.
-    pub fn capture_time(&mut self, id: NodeId, micros: u64) -> Time {
-        let now = self.net.now();
-        match (micros, self.objects.get_mut(&id)) {
-            (0, _) | (_, None) => now,
-            (_, Some(entry)) => {
-                let (first, ours) = *entry.capture.get_or_insert((micros, now));
-                Time::from_micros(ours.as_micros().saturating_add(micros.saturating_sub(first)))
-            }
-        }
-    }
 }
 
 /// An empty text.
@@ -224,36 +208,5 @@ mod tests {
         assert_eq!(outer, 0);
         assert!(shared.is_freed());
         assert_eq!(shared.call(|_| Ok(())), Status::Invalid.number());
-    }
-
-    #[test]
-    fn a_captures_clock_is_tied_to_ours() {
-        let shared = Shared::new(Loop::new().unwrap());
-        shared
-            .enter(|inner| {
-                let id = inner.net.add(Box::new(Idle), None);
-                let entry = Entry { role: "x", source: ptr::null(), user: ptr::null_mut(), capture: None };
-                inner.objects.insert(id, entry);
-                let first = inner.capture_time(id, 5_000_000);
-                assert_eq!(inner.capture_time(id, 7_000_000).since(first).as_secs(), 2);
-                assert_eq!(inner.capture_time(id, 1), first);
-                Ok(())
-            })
-            .unwrap();
-    }
-
-    struct Idle;
-
-    impl crate::node::Node for Idle {
-        fn handle(&mut self, _: Time, _: crate::io::Input<'_>) {}
-        fn poll_output(&mut self, _: Time) -> Option<crate::io::Output<crate::node::Event>> {
-            None
-        }
-        fn flush(&mut self, _: Time) -> bool {
-            false
-        }
-        fn deadline(&self) -> Option<Time> {
-            None
-        }
     }
 }

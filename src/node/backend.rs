@@ -9,7 +9,7 @@ use super::{Event, EventKind, Field, Node};
 use crate::{
     gateway::{Backend, BackendConfig, BackendEvent, GatewayInfo, Open, check_group},
     io::{Input, Output},
-    recognize::model::{Outcome, Source, Trainer, TrainerConfig},
+    recognize::model::{OfferError, Origin, Outcome, Source, Trainer, TrainerConfig, TrainingSample},
     status::{Fault, Status},
     store::Store,
     time::Time,
@@ -32,6 +32,30 @@ pub struct BackendNode {
     store_retry: Option<Time>,
     /// By group; `None` when somebody else trains.
     trainers: Option<Trainers>,
+}
+
+/// A model in use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ModelInfo {
+    /// What it recognises.
+    pub app: AppId,
+    /// Where it came from.
+    pub origin: Origin,
+    /// Rises with each model of the application.
+    pub revision: u16,
+    /// It is not trained by itself.
+    pub is_held: bool,
+}
+
+impl ModelInfo {
+    /// Where it came from, in a word.
+    pub fn origin(&self) -> &'static str {
+        match self.origin {
+            Origin::Trained => "trained",
+            Origin::Offered => "offered",
+            Origin::Installed => "installed",
+        }
+    }
 }
 
 /// One trainer a group: what one group's gateways report teaches no other group.
@@ -134,9 +158,40 @@ impl BackendNode {
         self.backend.set_model(group, app, words, &lineage)
     }
 
+    /// The models in use in a group, as far as it trains here.
+    pub fn models(&self, group: &str) -> impl Iterator<Item = ModelInfo> + '_ {
+        let trainer = self.trainers.as_ref().and_then(|trainers| trainers.by_group.get(group));
+        trainer.into_iter().flat_map(|trainer| {
+            let info =
+                |(app, origin, revision)| ModelInfo { app, origin, revision, is_held: trainer.is_held(app) };
+            trainer.models().map(info)
+        })
+    }
+
     /// The samples that training an application in a group would use, for another trainer.
-    pub fn trainer_mut(&mut self, group: &str) -> Option<&mut Trainer> {
-        self.trainers.as_mut().map(|trainers| trainers.of(group))
+    ///
+    /// Fails with [`Status::State`] when this back end does not train.
+    pub fn samples(&self, group: &str, app: AppId) -> Result<Vec<TrainingSample>, Fault> {
+        let trainers = self.trainers.as_ref().ok_or_else(no_training)?;
+        Ok(trainers.by_group.get(group).map(|trainer| trainer.samples(app)).unwrap_or_default())
+    }
+
+    /// Hands in a model that another trainer made. It is judged as one trained here, and the event `trained` says how
+    /// that ended.
+    ///
+    /// Fails with [`Status::State`] when this back end does not train or is not done with one before, with
+    /// [`Status::Words`] when the words are no model, and with [`Status::NotFound`] when there are no samples to judge by.
+    pub fn offer(&mut self, group: &str, app: AppId, words: &[u32]) -> Result<(), Fault> {
+        check_group(group)?;
+        let trainers = self.trainers.as_mut().ok_or_else(no_training)?;
+        trainers.of(group).offer(app, words).map_err(|error| {
+            let status = match error {
+                OfferError::Words(_) => Status::Words,
+                OfferError::Pending => Status::State,
+                OfferError::NoSamples => Status::NotFound,
+            };
+            Fault::new(status, error.to_string())
+        })
     }
 
     /// Goes on with training, a little.
@@ -238,6 +293,10 @@ impl BackendNode {
             BackendEvent::Durable(ticket) => Event::new(EventKind::Durable).with_u64(Field::Ticket, ticket),
         })
     }
+}
+
+fn no_training() -> Fault {
+    Fault::new(Status::State, "this back end does not train: set the option `train`")
 }
 
 impl Node for BackendNode {

@@ -64,7 +64,7 @@ numbered! {
         Deregistered = 10, "deregistered";
         /// Reported features are durable at the back end: `app`.
         FeaturesAcknowledged = 11, "features_acknowledged";
-        /// A flow was recognised, or ended without: five-tuple, `app`, `how`, `packets`, `octets`.
+        /// A flow ended, recognised or not: five-tuple, `app`, `how`, `packets`, `octets`.
         Flow = 12, "flow";
         /// A rule that came cannot be used and is left out: `app`, `text`.
         RuleRejected = 13, "rule_rejected";
@@ -72,6 +72,8 @@ numbered! {
         ReportDropped = 14, "report_dropped";
         /// Reported features were given up, which a plain back end never acknowledged: `app`.
         FeaturesDropped = 15, "features_dropped";
+        /// A flow that goes on is recognised, or turns out to be another application: five-tuple, `app`, `how`.
+        Recognised = 16, "recognised";
 
         /// A gateway registered: `gateway`, `name`, `group`, `key`.
         GatewayRegistered = 20, "gateway_registered";
@@ -184,6 +186,16 @@ impl EventKind {
                 (Field::Protocol, true),
                 (Field::Packets, true),
                 (Field::Octets, true),
+            ],
+            EventKind::Recognised => &[
+                (Field::App, true),
+                (Field::AppName, false),
+                (Field::How, true),
+                (Field::LocalAddress, true),
+                (Field::LocalPort, true),
+                (Field::RemoteAddress, true),
+                (Field::RemotePort, true),
+                (Field::Protocol, true),
             ],
             EventKind::RuleRejected => carried!(App Text),
             EventKind::GatewayRegistered | EventKind::GatewaySynced => carried!(Gateway Name Group; Key),

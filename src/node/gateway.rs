@@ -3,14 +3,14 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    Event, EventKind, Field, MAX_WAITING, Node,
+    CaptureClock, Event, EventKind, Field, MAX_WAITING, Node,
     recognition::{Finding, Recognition},
     too_many_wait,
 };
 use crate::{
     gateway::{Gateway, GatewayEvent},
     io::{Input, Output},
-    recognize::{How, Verdict},
+    recognize::{How, Stage, Verdict},
     status::{Fault, Status},
     time::Time,
     wire::{gateway::Record, packet::LinkType},
@@ -24,9 +24,12 @@ const RULES_PAUSE: Duration = Duration::from_millis(100);
 pub struct GatewayNode {
     gateway: Gateway,
     recognition: Option<Recognition>,
+    captured: CaptureClock,
     events: VecDeque<Event>,
     /// Records that came together are told one by one, as there is room for events.
     records: std::vec::IntoIter<Record>,
+    /// It was told that reports are refused; not told again before there was room.
+    is_full: bool,
     /// At the latest when the first flow will have been silent too long.
     sweep: Option<Time>,
     /// When rules that came are put in force.
@@ -39,8 +42,10 @@ impl GatewayNode {
         GatewayNode {
             gateway,
             recognition,
+            captured: CaptureClock::default(),
             events: VecDeque::new(),
             records: Vec::new().into_iter(),
+            is_full: false,
             sweep: None,
             rules_due: None,
         }
@@ -61,17 +66,19 @@ impl GatewayNode {
         self.recognition.as_ref()
     }
 
-    /// Takes in a frame as captured at `now`.
+    /// Takes in a frame that was captured now.
     pub fn feed(&mut self, now: Time, link: LinkType, frame: &[u8]) -> Result<(), Fault> {
-        self.feed_captured(now, now, link, frame)
+        self.feed_captured(now, None, link, frame)
     }
 
-    /// Takes in a frame of a capture at a time of the capture's own, so that a file read in a moment looks to recognition
-    /// as it did on the wire. Those times must not go back.
+    /// Takes in a frame of a capture at a time of the capture's own, of any epoch; see [`CaptureClock`].
+    ///
+    /// Fails with [`Status::State`] when this gateway does not recognise flows, with [`Status::Malformed`] when it is no IP
+    /// packet, and with [`Status::Full`] when too many events wait to be pulled.
     pub fn feed_captured(
         &mut self,
         now: Time,
-        captured: Time,
+        captured: Option<Time>,
         link: LinkType,
         frame: &[u8],
     ) -> Result<(), Fault> {
@@ -79,14 +86,20 @@ impl GatewayNode {
         if self.events.len() >= MAX_WAITING {
             return Err(too_many_wait());
         }
-        let result = recognition.feed(captured, link, frame);
+        let result = recognition.feed(self.captured.at(now, captured), link, frame);
         self.tell(now);
         result
+    }
+
+    /// Says that the next frame with a time of its own is the first of another capture.
+    pub fn begin_capture(&mut self) {
+        self.captured.begin();
     }
 
     /// Ends every flow, for a capture that is over.
     pub fn finish(&mut self, now: Time) -> Result<(), Fault> {
         self.recognition.as_mut().ok_or_else(no_rules)?.finish(now);
+        self.captured.begin();
         self.tell(now);
         Ok(())
     }
@@ -95,16 +108,32 @@ impl GatewayNode {
     fn tell(&mut self, now: Time) {
         let Some(recognition) = &mut self.recognition else { return };
         self.sweep = self.sweep.into_iter().chain(recognition.deadline()).min();
+        let mut is_full = false;
         while let Some(finding) = recognition.poll() {
             match finding {
-                Finding::Flow(verdict) => {
+                Finding::Recognised(verdict) | Finding::Flow(verdict) => {
                     let name = verdict.app.and_then(|app| recognition.name(app));
                     self.events.push_back(flow_event(&verdict, name));
                 }
-                // When the queue is full the flow's next report comes with its next appearance.
-                Finding::Result(record) => drop(self.gateway.report(now, record)),
-                Finding::Features(app, words) => drop(self.gateway.report_features(now, app, words)),
+                Finding::Result(record) => {
+                    let refused =
+                        self.gateway.report(now, record).is_err_and(|fault| fault.status == Status::Full);
+                    if refused {
+                        // The remote end's next flow tells of it.
+                        recognition.forget_told(&record);
+                    }
+                    is_full |= refused;
+                }
+                // Other flows of the application are as unlike its history, and teach the same.
+                Finding::Features(app, words) => {
+                    let told = self.gateway.report_features(now, app, words);
+                    is_full |= told.is_err_and(|fault| fault.status == Status::Full);
+                }
             }
+        }
+        if is_full && !std::mem::replace(&mut self.is_full, true) {
+            let text = "too many reports wait for the back end: what is recognised until there is room is not reported";
+            self.events.push_back(Event::new(EventKind::Warning).with_text(Field::Text, text));
         }
     }
 
@@ -169,7 +198,10 @@ impl GatewayNode {
             GatewayEvent::FeaturesAcknowledged(app) => new(EventKind::FeaturesAcknowledged).with_app(app),
             GatewayEvent::ReportDropped(record) => new(EventKind::ReportDropped).with_record(&record),
             GatewayEvent::FeaturesDropped(app) => new(EventKind::FeaturesDropped).with_app(app),
-            GatewayEvent::Writable => new(EventKind::Writable),
+            GatewayEvent::Writable => {
+                self.is_full = false;
+                new(EventKind::Writable)
+            }
             GatewayEvent::Deregistered { by_backend } => {
                 new(EventKind::Deregistered).with_u64(Field::ByBackend, by_backend.into())
             }
@@ -222,7 +254,7 @@ impl Node for GatewayNode {
     }
 }
 
-/// A flow's verdict as an event.
+/// A flow's verdict as an event: [`EventKind::Flow`] when it ended, [`EventKind::Recognised`] while it goes on.
 pub fn flow_event(verdict: &Verdict, name: Option<&str>) -> Event {
     let protocol = if verdict.flow.protocol == 6 { 1 } else { 2 };
     let how = match verdict.how {
@@ -231,8 +263,11 @@ pub fn flow_event(verdict: &Verdict, name: Option<&str>) -> Event {
         How::Shared => "shared",
         How::None => "none",
     };
-    let event =
-        Event::new(EventKind::Flow).with_ends(verdict.flow.initiator, verdict.flow.responder, protocol);
+    let kind = match verdict.stage {
+        Stage::Ended => EventKind::Flow,
+        _ => EventKind::Recognised,
+    };
+    let event = Event::new(kind).with_ends(verdict.flow.initiator, verdict.flow.responder, protocol);
     let event = match verdict.app {
         Some(app) => event.with_app(app),
         None => event,
@@ -241,10 +276,13 @@ pub fn flow_event(verdict: &Verdict, name: Option<&str>) -> Event {
         Some(name) => event.with_text(Field::AppName, name.to_owned()),
         None => event,
     };
-    event
-        .with_text(Field::How, how)
-        .with_u64(Field::Packets, verdict.packets.into())
-        .with_u64(Field::Octets, verdict.octets)
+    let event = event.with_text(Field::How, how);
+    match kind {
+        EventKind::Flow => {
+            event.with_u64(Field::Packets, verdict.packets.into()).with_u64(Field::Octets, verdict.octets)
+        }
+        _ => event,
+    }
 }
 
 fn result(record: Record) -> Event {
@@ -253,4 +291,53 @@ fn result(record: Record) -> Event {
 
 fn no_rules() -> Fault {
     Fault::new(Status::State, "this gateway does not recognise flows: set the option `rules`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{gateway::GatewayConfig, recognize::Config, rng::Seeded};
+
+    const RULES: &str = "[[rule]]\napp_id = 7\nname = \"greeting\"\npattern = \"^hello\"\n";
+
+    /// A gateway that cannot report anything to anybody yet, with room for so many reports.
+    fn gateway(max_reports: usize) -> GatewayNode {
+        let config = GatewayConfig { max_reports, ..GatewayConfig::default() };
+        let recognition = Recognition::new(Some(RULES), Config::default(), Vec::new()).unwrap();
+        GatewayNode::new(Gateway::new(config, Time::ZERO, Seeded::new(1)), Some(recognition))
+    }
+
+    /// A UDP packet to a server of its own.
+    fn hello(server: u8) -> Vec<u8> {
+        let mut packet = vec![0x45, 0, 0, 33, 0, 0, 0, 0, 64, 17, 0, 0, 192, 168, 1, 2, 203, 0, 113, server];
+        packet.extend([0x9c, 0x40, 0, 9, 0, 13, 0, 0]);
+        packet.extend(b"hello");
+        packet
+    }
+
+    fn events(node: &mut GatewayNode) -> Vec<EventKind> {
+        let outputs = std::iter::from_fn(|| node.poll_output(Time::ZERO));
+        outputs
+            .filter_map(|output| if let Output::Event(event) = output { Some(event.kind()) } else { None })
+            .collect()
+    }
+
+    #[test]
+    fn reports_that_find_no_room_are_counted_told_of_once_and_made_again_later() {
+        let mut node = gateway(2);
+        let feed = |node: &mut GatewayNode, server| {
+            node.feed(Time::ZERO, LinkType::RAW, &hello(server)).unwrap();
+            events(node)
+        };
+        assert_eq!(feed(&mut node, 1), [EventKind::Recognised]);
+        assert_eq!(feed(&mut node, 2), [EventKind::Recognised]);
+        assert_eq!(node.gateway().counters().reports_refused, 0);
+        assert_eq!(feed(&mut node, 3), [EventKind::Recognised, EventKind::Warning]);
+        assert_eq!(feed(&mut node, 4), [EventKind::Recognised]);
+        assert_eq!((node.gateway().counters().reports_refused, node.gateway().pending()), (2, 2));
+        // The end of a flow is its next appearance: what was refused is tried again, what waits is not.
+        node.finish(Time::ZERO).unwrap();
+        assert_eq!(events(&mut node), [EventKind::Flow; 4]);
+        assert_eq!((node.gateway().counters().reports_refused, node.gateway().pending()), (4, 2));
+    }
 }

@@ -4,6 +4,8 @@
 
 #[cfg(feature = "backend")]
 mod backend;
+#[cfg(feature = "gateway")]
+mod capture_clock;
 mod event;
 #[cfg(feature = "gateway")]
 mod gateway;
@@ -17,7 +19,9 @@ mod recognizer;
 use std::any::Any;
 
 #[cfg(feature = "backend")]
-pub use backend::BackendNode;
+pub use backend::{BackendNode, ModelInfo};
+#[cfg(feature = "gateway")]
+pub use capture_clock::CaptureClock;
 pub use event::{Event, EventKind, Field, Value};
 #[cfg(feature = "gateway")]
 pub use gateway::{GatewayNode, flow_event};

@@ -25,7 +25,9 @@ const MAX_TOLD: usize = 16_384;
 
 /// What recognition has to say.
 pub(super) enum Finding {
-    /// A flow ended, or what it is was settled.
+    /// A flow that goes on is known for the first time, or is another application than was told.
+    Recognised(Verdict),
+    /// A flow ended.
     Flow(Verdict),
     /// A remote end was recognised that the back end should know of.
     Result(Record),
@@ -164,6 +166,11 @@ impl Recognition {
         Ok(())
     }
 
+    /// Forgets that a result was told, since it could not be: the remote end's next flow tells of it.
+    pub(super) fn forget_told(&mut self, record: &Record) {
+        self.told.remove(&ResultKey { remote: record.remote, protocol: record.protocol });
+    }
+
     pub(super) fn poll(&mut self) -> Option<Finding> {
         self.findings.pop_front()
     }
@@ -176,6 +183,9 @@ impl Recognition {
 
     fn take_verdicts(&mut self, now: Time) {
         while let Some(verdict) = self.recognizer.poll_verdict() {
+            if verdict.is_news && verdict.stage != Stage::Ended {
+                self.findings.push_back(Finding::Recognised(verdict.clone()));
+            }
             match verdict.stage {
                 Stage::Early => {}
                 Stage::Settled => {

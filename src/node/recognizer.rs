@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{
-    Event, MAX_WAITING, Node, flow_event,
+    CaptureClock, Event, MAX_WAITING, Node, flow_event,
     recognition::{Finding, Recognition},
     too_many_wait,
 };
@@ -17,15 +17,21 @@ use crate::{
 /// A recogniser without a back end.
 pub struct RecognizerNode {
     recognition: Recognition,
+    captured: CaptureClock,
     events: VecDeque<Event>,
     /// At the latest when the first flow will have been silent too long.
     sweep: Option<Time>,
 }
 
 impl RecognizerNode {
-    /// A recogniser that tells of flows as they end.
+    /// A recogniser that tells of flows as they are recognised and as they end.
     pub fn new(recognition: Recognition) -> RecognizerNode {
-        RecognizerNode { recognition, events: VecDeque::new(), sweep: None }
+        RecognizerNode {
+            recognition,
+            captured: CaptureClock::default(),
+            events: VecDeque::new(),
+            sweep: None,
+        }
     }
 
     /// What recognises flows.
@@ -33,15 +39,21 @@ impl RecognizerNode {
         &self.recognition
     }
 
-    /// Takes in a frame as captured at `now`.
+    /// Takes in a frame that was captured now, or at a time of the capture's own, of any epoch; see [`CaptureClock`].
     ///
     /// Fails with [`crate::status::Status::Malformed`] when it is no IP packet, and with
     /// [`crate::status::Status::Full`] when too many events wait to be pulled.
-    pub fn feed(&mut self, now: Time, link: LinkType, frame: &[u8]) -> Result<(), Fault> {
+    pub fn feed(
+        &mut self,
+        now: Time,
+        captured: Option<Time>,
+        link: LinkType,
+        frame: &[u8],
+    ) -> Result<(), Fault> {
         if self.events.len() >= MAX_WAITING {
             return Err(too_many_wait());
         }
-        let result = self.recognition.feed(now, link, frame);
+        let result = self.recognition.feed(self.captured.at(now, captured), link, frame);
         self.tell();
         result
     }
@@ -49,13 +61,14 @@ impl RecognizerNode {
     /// Ends every flow, for a capture that is over.
     pub fn finish(&mut self, now: Time) {
         self.recognition.finish(now);
+        self.captured.begin();
         self.tell();
     }
 
     fn tell(&mut self) {
         self.sweep = self.sweep.into_iter().chain(self.recognition.deadline()).min();
         while let Some(finding) = self.recognition.poll() {
-            if let Finding::Flow(verdict) = finding {
+            if let Finding::Recognised(verdict) | Finding::Flow(verdict) = finding {
                 let name = verdict.app.and_then(|app| self.recognition.name(app));
                 self.events.push_back(flow_event(&verdict, name));
             }
@@ -90,17 +103,26 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{recognize::Config, status::Status};
+    use crate::{
+        node::{EventKind, Field},
+        recognize::Config,
+        status::Status,
+    };
 
-    /// An IPv4 packet with an empty UDP datagram from a port of its own.
-    fn packet(port: u16) -> [u8; 28] {
-        let mut packet = [0; 28];
-        packet[..4].copy_from_slice(&[0x45, 0, 0, 28]);
+    /// An IPv4 packet with a UDP datagram from a port of its own.
+    fn datagram(port: u16, octets: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0; 28];
+        packet[..4].copy_from_slice(&[0x45, 0, 0, 28 + octets.len() as u8]);
         packet[8..10].copy_from_slice(&[64, 17]);
         packet[12..20].copy_from_slice(&[192, 168, 1, 2, 192, 0, 2, 1]);
         packet[20..22].copy_from_slice(&port.to_be_bytes());
-        packet[22..26].copy_from_slice(&[0, 9, 0, 8]);
+        packet[22..26].copy_from_slice(&[0, 9, 0, 8 + octets.len() as u8]);
+        packet.extend(octets);
         packet
+    }
+
+    fn packet(port: u16) -> Vec<u8> {
+        datagram(port, b"")
     }
 
     #[test]
@@ -108,9 +130,9 @@ mod tests {
         let config = Config { idle: Duration::from_secs(20), ..Config::default() };
         let mut node = RecognizerNode::new(Recognition::new(None, config, Vec::new()).unwrap());
         let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
-        node.feed(at(0), LinkType::RAW, &packet(1)).unwrap();
+        node.feed(at(0), None, LinkType::RAW, &packet(1)).unwrap();
         assert_eq!(node.deadline(), Some(at(20)));
-        node.feed(at(15), LinkType::RAW, &packet(1)).unwrap();
+        node.feed(at(15), None, LinkType::RAW, &packet(1)).unwrap();
         // It has spoken since: looked at, and left until it has been silent long enough.
         node.handle(at(20), Input::Deadline);
         assert!(node.poll_output(at(20)).is_none());
@@ -127,7 +149,7 @@ mod tests {
         let mut node = RecognizerNode::new(Recognition::new(None, config, Vec::new()).unwrap());
         let mut fed = 0u64;
         let fault = loop {
-            match node.feed(Time::ZERO, LinkType::RAW, &packet(fed as u16)) {
+            match node.feed(Time::ZERO, None, LinkType::RAW, &packet(fed as u16)) {
                 Ok(()) => fed += 1,
                 Err(fault) => break fault,
             }
@@ -135,7 +157,42 @@ mod tests {
         assert_eq!(fault.status, Status::Full);
         assert_eq!(node.events.len(), MAX_WAITING);
         while node.poll_output(Time::ZERO).is_some() {}
-        node.feed(Time::ZERO, LinkType::RAW, &packet(1)).unwrap();
+        node.feed(Time::ZERO, None, LinkType::RAW, &packet(1)).unwrap();
         assert_eq!(node.recognition().recognizer().counters().flows, fed + 1);
+    }
+
+    #[test]
+    fn a_flow_is_told_when_it_is_recognised_and_again_only_when_that_changes() {
+        let rules = r#"
+            [[rule]]
+            app_id = 1
+            name = "some"
+            pattern = '(?#prio=2)^hello'
+
+            [[rule]]
+            app_id = 2
+            name = "chat"
+            pattern = 'chat$'
+        "#;
+        let mut node =
+            RecognizerNode::new(Recognition::new(Some(rules), Config::default(), Vec::new()).unwrap());
+        let mut told = |octets: &[u8], finish: bool| -> Vec<(EventKind, Option<u64>)> {
+            node.feed(Time::ZERO, None, LinkType::RAW, &datagram(7, octets)).unwrap();
+            if finish {
+                node.finish(Time::ZERO);
+            }
+            std::iter::from_fn(|| node.poll_output(Time::ZERO))
+                .map(|output| match output {
+                    Output::Event(event) => (event.kind(), event.u64(Field::App)),
+                    other => panic!("{other:?}"),
+                })
+                .collect()
+        };
+        assert_eq!(told(b"what", false), []);
+        assert_eq!(told(b"hello", false), [(EventKind::Recognised, Some(1))]);
+        assert_eq!(told(b"hello", false), []);
+        assert_eq!(told(b"a chat", false), [(EventKind::Recognised, Some(2))]);
+        assert_eq!(told(b"hello chat", false), []);
+        assert_eq!(told(b"more", true), [(EventKind::Flow, Some(2))]);
     }
 }

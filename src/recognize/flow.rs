@@ -156,6 +156,8 @@ pub(crate) struct Flow {
     pub(crate) first: Time,
     pub(crate) shared: Option<AppId>,
     pub(crate) model: Option<AppId>,
+    /// The application of the latest verdict given out.
+    pub(crate) told: Option<AppId>,
     /// What a rule of an earlier set said.
     pub(crate) ruled: Option<AppId>,
 }
@@ -194,6 +196,7 @@ impl Flow {
             given: Given::Nothing,
             shared: None,
             model: None,
+            told: None,
             ruled: None,
             closed: false,
             openings: 0,

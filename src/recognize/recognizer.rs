@@ -488,18 +488,23 @@ impl Recognizer {
             (None, None, Some(app)) => (Some(app), How::Model, None),
             (None, None, None) => (None, How::None, None),
         };
+        let is_news = app.is_some() && app != flow.told;
         self.verdicts.push_back(Verdict {
             flow: flow.key.five_tuple(),
             app,
             how,
             rule,
             stage,
+            is_news,
             packets: flow.packets,
             octets: flow.octets,
             first: flow.first,
             last: flow.last,
             features: flow.features,
         });
+        if is_news {
+            self.table.flow_mut(at).told = app;
+        }
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Verdict {
     pub rule: Option<usize>,
     /// When it was given.
     pub stage: Stage,
+    /// The application is known, and the verdicts before on this flow did not name it: the first that does, or a change.
+    pub is_news: bool,
     /// Packets so far, in both directions.
     pub packets: u32,
     /// Octets so far, in both directions, from the IP header on.

@@ -256,5 +256,6 @@ fn features_that_leave_the_store_leave_the_trainer() {
         desk.octets(gateway, &octets);
     }
     assert_eq!(desk.counters().features_evicted, 2);
-    assert_eq!(desk.node.trainer_mut("home").unwrap().sample_count(), 1, "that of 8");
+    let samples = |app| desk.node.samples("home", AppId(app)).unwrap().len();
+    assert_eq!((samples(7), samples(8)), (0, 1));
 }

@@ -10,10 +10,7 @@ use hailpost::{
         url::{Host, Scheme, Url},
     },
     node::BackendNode,
-    recognize::{
-        Limits, Rule, RuleSet,
-        model::{OfferError, Trainer},
-    },
+    recognize::{Limits, Rule, RuleSet},
     status::{Fault, Status},
     wire::AppId,
 };
@@ -143,8 +140,7 @@ impl Backend {
     fn enrol(&self, py: Python<'_>, key_id: &str, name: &str, group: &str, trusted: bool) -> PyResult<u64> {
         self.handle.call(py, |node: &mut BackendNode, _| {
             let key: KeyId = key_id.parse()?;
-            let barred = node.backend().enrolments().any(|(known, old)| *known == key && old.barred);
-            let enrolment = Enrolment { name: name.into(), group: group.into(), trusted, barred };
+            let enrolment = Enrolment { name: name.into(), group: group.into(), trusted, barred: false };
             node.backend_mut().enrol(key, enrolment)
         })
     }
@@ -234,9 +230,7 @@ impl Backend {
     /// What a trainer of one's own may learn an application from: features of it and of others, weighed. What judges a model
     /// is not among them.
     fn samples<'py>(&self, py: Python<'py>, group: &str, app_id: u32) -> PyResult<Vec<Bound<'py, PyAny>>> {
-        let found = self.handle.call(py, |node: &mut BackendNode, _| {
-            trainer(node, group).map(|known| known.samples(AppId(app_id)))
-        })?;
+        let found = self.handle.call(py, |node: &mut BackendNode, _| node.samples(group, AppId(app_id)))?;
         let sample = |sample: hailpost::recognize::model::TrainingSample| {
             let features = PyTuple::new(py, sample.features)?;
             values::make(py, "Sample", (sample.app.0, sample.source.0, sample.weight, features))
@@ -247,16 +241,32 @@ impl Backend {
     /// Hands in a model that a trainer of one's own made, in words as docs/training.md lays them out. It is judged as one
     /// trained here: Trained says how that ended, and if it was accepted gateways are told.
     fn offer(&self, py: Python<'_>, group: &str, app_id: u32, words: Vec<u32>) -> PyResult<()> {
-        self.handle.call(py, |node: &mut BackendNode, _| {
-            trainer(node, group)?.offer(AppId(app_id), &words).map_err(|error| {
-                let status = match error {
-                    OfferError::Words(_) => Status::Words,
-                    OfferError::Pending => Status::State,
-                    OfferError::NoSamples => Status::NotFound,
-                };
-                Fault::new(status, error.to_string())
-            })
-        })
+        self.handle.call(py, |node: &mut BackendNode, _| node.offer(group, AppId(app_id), &words))
+    }
+
+    /// The models in use in a group, where the backend trains.
+    fn models<'py>(&self, py: Python<'py>, group: &str) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let found: Vec<_> = self.handle.look(py, |node: &BackendNode| node.models(group).collect())?;
+        found.iter().map(|model| values::model(py, model)).collect()
+    }
+
+    /// Goes back to the model before the one in use, and holds the application, so that training does not bring the same
+    /// model back. Returns a ticket. NotFoundError when there is none before.
+    fn roll_back(&self, py: Python<'_>, group: &str, app_id: u32) -> PyResult<u64> {
+        self.handle.call(py, |node: &mut BackendNode, _| node.roll_back(group, AppId(app_id)))
+    }
+
+    /// Stops training an application in a group by itself, or with held=False resumes it. Returns a ticket. NotFoundError
+    /// when there is no model of it.
+    #[pyo3(signature = (group, app_id, held = true))]
+    fn hold(&self, py: Python<'_>, group: &str, app_id: u32, held: bool) -> PyResult<u64> {
+        self.handle.call(py, |node: &mut BackendNode, _| node.hold(group, AppId(app_id), held))
+    }
+
+    /// Reports that wait for the disk.
+    #[getter]
+    fn pending(&self, py: Python<'_>) -> PyResult<usize> {
+        self.handle.look(py, |node: &BackendNode| node.backend().pending())
     }
 
     /// The next event; None when there was none for timeout seconds, or when it was closed.
@@ -321,11 +331,6 @@ pub fn warn_if_bare(py: Python<'_>, scheme: Scheme) -> PyResult<()> {
         py.import("hailpost._log")?.call_method1("bare", (scheme.name(),))?;
     }
     Ok(())
-}
-
-fn trainer<'n>(node: &'n mut BackendNode, group: &str) -> Result<&'n mut Trainer, Fault> {
-    node.trainer_mut(group)
-        .ok_or_else(|| Fault::new(Status::State, "this backend does not train: set the option `train`"))
 }
 
 fn octets(pattern: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {

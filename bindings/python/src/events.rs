@@ -34,7 +34,8 @@ impl Group {
         let fields = kind.fields();
         let has = |wanted: Field| fields.iter().any(|(field, _)| *field == wanted);
         let always = |wanted: Field| fields.contains(&(wanted, true));
-        let is_record = always(Field::App) && always(Field::LocalAddress);
+        // The ends of a flow are its initiator and its responder; a record's are inside and outside.
+        let is_record = always(Field::App) && always(Field::LocalAddress) && !always(Field::How);
         let mut groups = Vec::new();
         for &(field, is_always) in fields {
             match field {

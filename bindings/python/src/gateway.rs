@@ -1,14 +1,13 @@
 //! A gateway.
 
-use std::{fs::File, io::BufReader, sync::Mutex};
+use std::{fs::File, io::BufReader};
 
 use hailpost::{
     config::Role,
-    gateway::GatewayState,
+    gateway::{GatewayState, ResultKey},
     net::{open_gateway, url::Url},
     node::GatewayNode,
     status::{Fault, Status},
-    time::Time,
     wire::{AppId, capture::CaptureReader, gateway::Record, packet::LinkType},
 };
 use pyo3::{
@@ -37,31 +36,6 @@ const FRAMES_AT_ONCE: usize = 1024;
 #[pyclass(frozen, module = "hailpost", weakref)]
 pub struct Gateway {
     handle: Handle,
-    /// Where the clock of a capture stands against the loop's.
-    captured: Mutex<Captured>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Captured {
-    /// The capture's time that is the loop's `at`.
-    anchor: Option<(f64, Time)>,
-    /// The latest time given to recognition, whose clock must not go back.
-    latest: Time,
-}
-
-impl Captured {
-    fn at(&mut self, now: Time, captured: Option<f64>) -> Time {
-        let time = match captured {
-            None => now,
-            Some(captured) => {
-                let latest = self.latest;
-                let (anchor, at) = *self.anchor.get_or_insert((captured, now.max(latest)));
-                at + std::time::Duration::try_from_secs_f64(captured - anchor).unwrap_or_default()
-            }
-        };
-        self.latest = self.latest.max(time);
-        self.latest
-    }
 }
 
 #[pymethods]
@@ -83,7 +57,7 @@ impl Gateway {
         if let Ok(url) = config.text("backend").parse::<Url>() {
             warn_if_bare(py, url.scheme)?;
         }
-        let gateway = Bound::new(py, Gateway { handle, captured: Mutex::default() })?;
+        let gateway = Bound::new(py, Gateway { handle })?;
         introduce(&gateway.get().handle, gateway.as_any())?;
         Ok(gateway.unbind())
     }
@@ -146,9 +120,9 @@ impl Gateway {
         time: Option<f64>,
     ) -> PyResult<()> {
         let frame = frame.as_bytes();
+        let captured = time.map(values::seconds);
         self.handle.call(py, |node: &mut GatewayNode, now| {
-            let at = self.captured_at(now, time);
-            node.feed_captured(now, at, LinkType(link_type), frame)
+            node.feed_captured(now, captured, LinkType(link_type), frame)
         })
     }
 
@@ -158,16 +132,18 @@ impl Gateway {
     fn feed_pcap(&self, py: Python<'_>, path: &Bound<'_, PyAny>) -> PyResult<u64> {
         let path = values::path(path)?;
         let mut reader = py.detach(|| open_capture(&path)).or_raise(py)?;
-        self.captured.lock().unwrap_or_else(std::sync::PoisonError::into_inner).anchor = None;
+        self.handle.call(py, |node: &mut GatewayNode, _| {
+            node.begin_capture();
+            Ok(())
+        })?;
         let mut fed = 0;
         let mut frames = Frames::default();
         loop {
             let ended = py.detach(|| frames.fill(&mut reader, FRAMES_AT_ONCE));
             self.handle.call(py, |node: &mut GatewayNode, now| {
                 for (time, link_type, frame) in frames.iter() {
-                    let at = self.captured_at(now, Some(time.as_micros() as f64 / 1e6));
                     // Not IP: counted by the recogniser.
-                    if let Err(fault) = node.feed_captured(now, at, link_type, frame)
+                    if let Err(fault) = node.feed_captured(now, Some(time), link_type, frame)
                         && fault.status != Status::Malformed
                     {
                         return Err(fault);
@@ -186,6 +162,31 @@ impl Gateway {
                 Err(error) => return Err(raised(py, &capture_fault(&path, &error))),
             }
         }
+    }
+
+    /// Ends every flow, for a capture that is over: each tells its Flow.
+    fn finish(&self, py: Python<'_>) -> PyResult<()> {
+        self.handle.call(py, |node: &mut GatewayNode, now| node.finish(now))
+    }
+
+    /// Changes the pause between heartbeats, at least 1 ms; holds from the next heartbeat on.
+    fn set_heartbeat_ms(&self, py: Python<'_>, heartbeat_ms: u32) -> PyResult<()> {
+        self.handle.call(py, |node: &mut GatewayNode, _| {
+            if heartbeat_ms == 0 {
+                return Err(Fault::new(Status::Invalid, "heartbeat_ms is at least 1"));
+            }
+            node.gateway_mut().set_heartbeat(std::time::Duration::from_millis(heartbeat_ms.into()));
+            Ok(())
+        })
+    }
+
+    /// The application that others recognised at a remote end, a pair of address and port; None when nothing is known.
+    #[pyo3(signature = (remote, protocol = 1))]
+    fn result(&self, py: Python<'_>, remote: (String, u16), protocol: u8) -> PyResult<Option<u32>> {
+        self.handle.call(py, |node: &mut GatewayNode, _| {
+            let remote = values::socket_address("remote", remote)?;
+            Ok(node.gateway().result(&ResultKey { remote, protocol }).map(|app| app.0))
+        })
     }
 
     /// Leaves the backend in order and stays away until join().
@@ -284,12 +285,6 @@ impl Gateway {
 
     fn __repr__(&self) -> &'static str {
         if self.handle.is_closed() { "<hailpost.Gateway, closed>" } else { "<hailpost.Gateway>" }
-    }
-}
-
-impl Gateway {
-    fn captured_at(&self, now: Time, captured: Option<f64>) -> Time {
-        self.captured.lock().unwrap_or_else(std::sync::PoisonError::into_inner).at(now, captured)
     }
 }
 

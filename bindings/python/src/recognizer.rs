@@ -4,7 +4,7 @@ use std::{io::Read, sync::Mutex};
 
 use hailpost::{
     net::HOME_RULES,
-    node::{Event, flow_event},
+    node::{CaptureClock, Event, EventKind, flow_event},
     recognize::{Config, Limits, Recognizer as Engine, RulesFile, Stage},
     status::{Fault, Status},
     time::Time,
@@ -37,8 +37,10 @@ pub struct Recognizer {
 struct Named {
     engine: Engine,
     names: Vec<(hailpost::wire::AppId, String)>,
-    /// The first frame's time and the latest's, for a caller who gives none.
-    latest: Time,
+    /// No clock of ours runs beside that of the frames.
+    captured: CaptureClock,
+    /// What a frame that could not be taken in brought to an end: told with the next one.
+    waiting: Vec<Event>,
 }
 
 impl Named {
@@ -55,30 +57,39 @@ impl Named {
         getrandom::fill(&mut seed)
             .map_err(|error| Fault::new(Status::Io, format!("reading random octets: {error}")))?;
         let config = Config { max_flows, seed: u64::from_ne_bytes(seed), ..Config::default() };
-        Ok(Named { engine: Engine::new(file.set.into(), config), names, latest: Time::ZERO })
+        Ok(Named {
+            engine: Engine::new(file.set.into(), config),
+            names,
+            captured: CaptureClock::default(),
+            waiting: Vec::new(),
+        })
     }
 
     fn feed(
         &mut self,
-        time: Time,
+        time: Option<Time>,
         link_type: LinkType,
         frame: &[u8],
+        early: bool,
         flows: &mut Vec<Event>,
     ) -> Result<(), Fault> {
-        self.latest = self.latest.max(time);
-        let fed = self.engine.feed(self.latest, link_type, frame);
-        self.take(flows);
+        let fed = self.engine.feed(self.captured.at(Time::ZERO, time), link_type, frame);
+        self.take(flows, early);
         fed.map_err(|error| Fault::new(Status::Malformed, error.to_string()))
     }
 
     fn finish(&mut self, flows: &mut Vec<Event>) {
+        flows.append(&mut self.waiting);
+        flows.retain(|flow| flow.kind() == EventKind::Flow);
         self.engine.finish();
-        self.take(flows);
+        self.captured.begin();
+        self.take(flows, false);
     }
 
-    fn take(&mut self, flows: &mut Vec<Event>) {
+    /// Takes the flows that ended, and with `early` those that were recognised.
+    fn take(&mut self, flows: &mut Vec<Event>, early: bool) {
         while let Some(verdict) = self.engine.poll_verdict() {
-            if verdict.stage == Stage::Ended {
+            if verdict.stage == Stage::Ended || early && verdict.is_news {
                 let name = verdict.app.and_then(|app| {
                     let at = self.names.binary_search_by_key(&app, |(known, _)| *known).ok()?;
                     Some(&self.names[at].1[..])
@@ -102,7 +113,7 @@ impl Recognizer {
         Ok(Recognizer { engine: Mutex::new(named.or_raise(py)?) })
     }
 
-    /// Takes in a frame; returns the flows that ended. `time` is in seconds of any epoch and must not go back; without it
+    /// Takes in a frame; returns the flows that were recognised by it, and those that ended. `time` is in seconds of any epoch and must not go back; without it
     /// the frame is of the last one's time. MalformedError when it is no IP packet.
     #[pyo3(signature = (link_type, frame, time = None))]
     fn feed<'py>(
@@ -114,10 +125,9 @@ impl Recognizer {
     ) -> PyResult<Vec<Bound<'py, PyAny>>> {
         let frame = frame.as_bytes();
         let flows = self.with(py, |named| {
-            let mut flows = Vec::new();
-            let time = time.map_or(named.latest, |time| Time::from_micros((time * 1e6) as u64));
-            named.feed(time, LinkType(link_type), frame, &mut flows)?;
-            Ok(flows)
+            let mut flows = std::mem::take(&mut named.waiting);
+            let fed = named.feed(time.map(values::seconds), LinkType(link_type), frame, true, &mut flows);
+            fed.map(|()| std::mem::take(&mut flows)).inspect_err(|_| named.waiting = flows)
         })?;
         to_python(py, &flows)
     }
@@ -134,7 +144,7 @@ impl Recognizer {
             self.with(py, |named| {
                 for (time, link_type, frame) in frames.iter() {
                     // Not IP: counted by the recogniser.
-                    let _ = named.feed(time, link_type, frame, &mut flows);
+                    let _ = named.feed(Some(time), link_type, frame, false, &mut flows);
                 }
                 if !matches!(ended, Ok(false)) {
                     named.finish(&mut flows);

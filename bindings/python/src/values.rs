@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use hailpost::{
     gateway::{Enrolment, GatewayInfo, GroupInfo, ResultKey},
     io::KeyId,
+    node::ModelInfo,
     status::{Fault, Status},
+    time::Time,
     wire::AppId,
 };
 use pyo3::{intern, prelude::*, sync::PyOnceLock, types::PyBytes};
@@ -52,6 +54,11 @@ pub fn enrolment<'py>(py: Python<'py>, key: KeyId, known: &Enrolment) -> PyResul
     make(py, "Enrolment", (key.to_string(), &known.name, &known.group, known.trusted, known.barred))
 }
 
+/// `Model(app, origin, revision, held)`.
+pub fn model<'py>(py: Python<'py>, model: &ModelInfo) -> PyResult<Bound<'py, PyAny>> {
+    make(py, "Model", (model.app.0, model.origin(), model.revision, model.is_held))
+}
+
 /// Counters by name.
 pub type Counters = std::collections::BTreeMap<String, u64>;
 
@@ -67,6 +74,11 @@ pub fn counters(
 pub fn socket_address(name: &str, (host, port): (String, u16)) -> Result<SocketAddr, Fault> {
     let wrong = || Fault::new(Status::Invalid, format!("{name}: {host:?} is not an IP address"));
     Ok(SocketAddr::new(host.parse::<IpAddr>().map_err(|_| wrong())?, port))
+}
+
+/// A time of a caller's, in seconds of any epoch.
+pub fn seconds(time: f64) -> Time {
+    Time::from_micros((time * 1e6) as u64)
 }
 
 /// A path of a caller's: text or an `os.PathLike`.

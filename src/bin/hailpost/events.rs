@@ -118,6 +118,9 @@ impl Printer {
             EventKind::FeaturesAcknowledged => {
                 format!("{} of a flow of {}, durable", plain("features"), app())
             }
+            EventKind::Recognised => {
+                format!("{} {} is {} ({})", plain("recognised"), remote(), app(), text(Field::How))
+            }
             EventKind::Flow => {
                 let known = event.u64(Field::App).map_or_else(|| paint.faint("not known"), |_| app());
                 let (how, packets) = (text(Field::How), grouped(number(Field::Packets)));

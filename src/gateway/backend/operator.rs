@@ -18,10 +18,12 @@ impl Backend {
         self.config = BackendConfig { family: self.config.family, ..config };
     }
 
-    /// Enrols a gateway, or changes its enrolment.
+    /// Enrols a gateway, or changes its enrolment. One that is barred stays so until [`Backend::allow`].
     pub fn enrol(&mut self, key: KeyId, enrolment: Enrolment) -> Result<u64, Fault> {
         check_group(&enrolment.group)?;
         check_name(&enrolment.name)?;
+        let is_barred = self.enrolments.get(&key).is_some_and(|known| known.barred);
+        let enrolment = Enrolment { barred: enrolment.barred || is_barred, ..enrolment };
         self.enrolments.insert(key, enrolment.clone());
         let op = rows::put_gateway(key, &enrolment);
         Ok(self.persist(vec![op], Effect::Enrolment(key, Some(enrolment))))

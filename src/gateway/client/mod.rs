@@ -136,6 +136,7 @@ counters! {
         resent: "requests sent again",
         unanswered: "requests given up without an answer",
         reports_dropped: "reports given up towards a back end without tags",
+        reports_refused: "reports not taken because max_reports wait",
         heartbeats: "heartbeats sent",
         results_evicted: "results dropped because the table was full",
         results_expired: "results dropped because nobody renewed them",

@@ -25,6 +25,7 @@ impl Gateway {
     pub(super) fn queue(&mut self, now: Time, report: Report) -> Result<(), Fault> {
         if self.reports.len() >= self.config.max_reports {
             self.was_full = true;
+            self.counters.reports_refused += 1;
             let detail = format!("{} reports wait already: wait for writable", self.reports.len());
             return Err(Fault::new(Status::Full, detail));
         }

@@ -33,10 +33,8 @@ pub struct Feed {
     frames: VecDeque<Frame>,
     ended: Option<String>,
     realtime: bool,
-    /// When the first frame came, and the gateway's time then.
-    start: Option<(Instant, Time)>,
-    /// The latest time that was fed.
-    latest: Time,
+    /// When the first frame came.
+    begun: Option<Instant>,
     fed: u64,
     progress: Progress,
 }
@@ -85,8 +83,7 @@ impl Feed {
             frames: VecDeque::new(),
             ended: None,
             realtime,
-            start: None,
-            latest: Time::ZERO,
+            begun: None,
             fed: 0,
             progress,
         })
@@ -96,10 +93,8 @@ impl Feed {
     pub fn pause(&mut self) -> Option<Duration> {
         self.take();
         let next = self.frames.front();
-        match (next, self.start) {
-            (Some(frame), Some((begun, _))) if self.realtime => {
-                Some(frame.since.saturating_sub(begun.elapsed()))
-            }
+        match (next, self.begun) {
+            (Some(frame), Some(begun)) if self.realtime => Some(frame.since.saturating_sub(begun.elapsed())),
             (Some(_), _) => Some(Duration::ZERO),
             (None, _) => self.ended.as_ref().map(|_| Duration::ZERO),
         }
@@ -108,21 +103,19 @@ impl Feed {
     /// Feeds some frames. Says how it ended when it has.
     pub fn portion(&mut self, node: &mut GatewayNode, now: Time) -> Result<Option<String>, Failure> {
         self.take();
-        let (begun, base) = *self.start.get_or_insert_with(|| (Instant::now(), now));
+        let begun = *self.begun.get_or_insert_with(Instant::now);
         for _ in 0..PORTION {
             let is_early = |frame: &Frame| self.realtime && begun.elapsed() < frame.since;
             if self.frames.front().is_none_or(is_early) {
                 break;
             }
             let Some(frame) = self.frames.pop_front() else { break };
-            // A capture's clock may go back; ours does not.
-            self.latest = self.latest.max(base + frame.since);
             self.fed += 1;
             if self.fed.is_multiple_of(1024) {
                 self.progress.at(frame.offset);
             }
             // What is no IP packet is counted by the recogniser; it stops nothing.
-            let _ = node.feed_captured(now, self.latest, frame.link, &frame.octets);
+            let _ = node.feed_captured(now, Some(Time::ZERO + frame.since), frame.link, &frame.octets);
         }
         if !self.frames.is_empty() {
             return Ok(None);
