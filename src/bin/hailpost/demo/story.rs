@@ -20,6 +20,8 @@ const GROUP: &str = "home";
 const ROUNDS: u16 = 4;
 /// From one training to the next here, so that nobody has to wait a minute for it.
 pub const PAUSE: Duration = Duration::from_secs(2);
+/// How long a round may take on a busy machine before the next is tried.
+const ROUND_PATIENCE: Duration = Duration::from_secs(15);
 /// Conversations of the camera as delivered: enough for a history that does not follow a change at once.
 const ORDINARY: u16 = 60;
 /// Conversations of the camera in one round of drift.
@@ -146,7 +148,8 @@ fn drift(stage: &mut Stage, teller: &mut Teller<'_>, mut end: Time) -> Done {
         let mut camera = traffic::later(end, Camera::Pictures(round), ROUND, 2 + round);
         end = camera.end();
         stage.show("kitchen", &mut camera);
-        let Some(trained) = stage.wait_some(before, "backend", "it trained", PAUSE * 3, accepted)? else {
+        let Some(trained) = stage.wait_some(before, "backend", "it trained", ROUND_PATIENCE, accepted)?
+        else {
             continue;
         };
         if !told {
@@ -160,7 +163,7 @@ fn drift(stage: &mut Stage, teller: &mut Teller<'_>, mut end: Time) -> Done {
         let mut camera = traffic::later(end, Camera::Unknown(round), 4, 40 + round);
         end = camera.end();
         stage.show("kitchen", &mut camera);
-        let known = stage.wait_some(shown, "kitchen", "it knows the camera", PAUSE, |said| {
+        let known = stage.wait_some(shown, "kitchen", "it knows the camera", ROUND_PATIENCE, |said| {
             let by_model = said["app"] == CAMERA && said["how"] == "model";
             said["event"] == "flow" && by_model
         })?;
