@@ -138,8 +138,8 @@ class Bench:
             enrol: list[str | Path] = ["gateway", "add", "home", "--group", "bench", "--key", key, "--data", data]
             subprocess.run([self.program, *enrol], check=True, stdout=subprocess.DEVNULL)
             for what, library, bar, options in (
-                ("a connected C client, TCP", "gateway", 600, [f"backend={tcp}", "rules=none"]),
-                ("a connected C client, TLS", "gateway,tls", 600, [f"backend={tls}", f"identity_file={identity}", "rules=none"]),
+                ("C client, TCP", "gateway", 600, [f"backend={tcp}", "rules=none"]),
+                ("C client, TLS", "gateway,tls", 600, [f"backend={tls}", f"identity_file={identity}", "rules=none"]),
                 ("with TLS and the rules that ship", "gateway,tls", None, [f"backend={tls}", f"identity_file={identity}"]),
             ):
                 own, code = private(client, SIZES / library, options)
