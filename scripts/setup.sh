@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the build and the tests need and this machine lacks: Debian packages, and a Python environment.
+# Installs what this machine lacks for a purpose: Debian packages, and a Python environment.
+#   scripts/setup.sh [VENV [demo|test|bench]]
 # Says what it installs, asks nothing, changes nothing when all is there.
 set -euo pipefail
-venv=${1:-.venv}
+venv=${1:-.venv} purpose=${2:-test}
 
 need=()
 have() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'install ok installed'; }
@@ -10,9 +11,14 @@ want() { have "$1" || need+=("$1"); }
 
 command -v cc >/dev/null || want gcc
 command -v pkg-config >/dev/null || want pkg-config
-command -v valgrind >/dev/null || want valgrind
-command -v g++ >/dev/null || want g++
-want dnsmasq-base
+if [ "$purpose" = test ]; then
+    command -v valgrind >/dev/null || want valgrind
+    command -v g++ >/dev/null || want g++
+    want dnsmasq-base
+fi
+if [ "$purpose" = bench ]; then
+    command -v ndpiReader >/dev/null || want libndpi-bin
+fi
 python3 -c 'import ensurepip, venv' 2>/dev/null || want python3-venv
 
 if [ ${#need[@]} -gt 0 ]; then
@@ -36,6 +42,7 @@ if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import pip' 2>/dev/nu
     echo "setup: python3 -m venv $venv"
     python3 -m venv "$venv"
 fi
+[ "$purpose" = test ] || exit 0
 stamp=$venv/.hailpost-requirements
 if ! cmp -s scripts/requirements.txt "$stamp"; then
     echo "setup: pip install -r scripts/requirements.txt (in $venv)"

@@ -150,3 +150,15 @@ fn every_labelled_flow_is_one_line_from_its_initiator() {
     assert_eq!(wrong, Vec::<String>::new());
     assert_eq!(labelled.len(), 977);
 }
+
+#[test]
+fn what_recognition_is_measured_on_is_a_capture_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (once, twice) = (dir.path().join("evening.pcap"), dir.path().join("merged"));
+    let (once, twice) = (once.to_str().unwrap(), twice.to_str().unwrap());
+    succeed(&["demo", "--capture", once]);
+    let of_directory = dir.path().to_str().unwrap();
+    succeed(&["bench", "recognize", "--pcap", of_directory, "--repeat", "2", "--write", twice]);
+    let flows = |path: &str| objects(&succeed(&["recognize", path, "--json"])).len();
+    assert_eq!(flows(twice), 2 * flows(once), "the second time with addresses of its own");
+}

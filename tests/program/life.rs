@@ -147,7 +147,7 @@ fn somebody_elses_gateway_can_take_part_in_the_demonstration() {
     let dir = tempfile::tempdir().unwrap();
     // It is the program itself here, told what it needs as any other would be.
     let line = format!(
-        "attic=exec {} gateway --json --set backoff_ms=100 --backend \"$HAILPOST_BACKEND\" --identity \"$HAILPOST_IDENTITY\"",
+        "attic:somebody else's=exec {} gateway --json --set backoff_ms=100 --backend \"$HAILPOST_BACKEND\" --identity \"$HAILPOST_IDENTITY\"",
         env!("CARGO_BIN_EXE_hailpost")
     );
     let output = finish(
@@ -155,7 +155,7 @@ fn somebody_elses_gateway_can_take_part_in_the_demonstration() {
         b"",
     );
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(String::from_utf8(output.stdout).unwrap().contains("brought from outside"));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("attic (somebody else's)"));
     let wrong = run(&["demo", "--gateway", "cellar=true"]);
     assert_eq!(wrong.status.code(), Some(2));
 }

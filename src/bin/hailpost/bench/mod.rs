@@ -1,5 +1,6 @@
 //! `hailpost bench`: the measured numbers.
 
+mod frames;
 mod gateways;
 mod load;
 mod recognition;
@@ -42,12 +43,15 @@ enum What {
     /// Recognition: nanoseconds a packet, octets a flow
     #[command(after_help = "Example:\n  hailpost bench recognize --pcap evening.pcap --repeat 50")]
     Recognize {
-        /// This capture, not one of our own making
-        #[arg(long, value_name = "F.pcap")]
+        /// This capture, or all in this directory, not one of our own making
+        #[arg(long, value_name = "PATH")]
         pcap: Option<PathBuf>,
         /// Feed it so many times, with other addresses each time
         #[arg(long, default_value_t = 20)]
         repeat: u8,
+        /// Write what was fed, to measure other programs on
+        #[arg(long, value_name = "F.pcap")]
+        write: Option<PathBuf>,
     },
     /// A sync of many results to many gateways, in this process
     #[command(after_help = "Example:\n  hailpost bench sync --results 60000 --gateways 1000")]
@@ -73,7 +77,9 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
         None => return list(out),
         Some(What::Load(args)) => return load::run(args, out),
         Some(What::Records) => records::run(&mut report),
-        Some(What::Recognize { pcap, repeat }) => recognition::run(pcap.as_deref(), *repeat, &mut report)?,
+        Some(What::Recognize { pcap, repeat, write }) => {
+            recognition::run(pcap.as_deref(), *repeat, write.as_deref(), &mut report)?;
+        }
         Some(What::Sync { results, gateways }) => sync::run(*results, *gateways, &mut report)?,
         Some(What::Gateways(args)) => gateways::run(args, &mut report)?,
     }

@@ -19,7 +19,7 @@ use crate::{
     terminal::Out,
     traffic,
 };
-use stage::Stage;
+use stage::{Guest, Stage};
 
 /// Between two steps, when somebody looks.
 const READING: Duration = Duration::from_millis(1500);
@@ -33,15 +33,16 @@ const READING: Duration = Duration::from_millis(1500);
 #[command(after_help = "\
 Example:
   hailpost demo
-  hailpost demo --gateway 'hall=build/hall' --gateway 'attic=python3 attic.py'
+  hailpost demo --gateway 'kitchen:C=build/demo/home_gateway backend=\"$HAILPOST_BACKEND\" identity_file=\"$HAILPOST_IDENTITY\"'
   hailpost demo --capture evening.pcap && hailpost recognize evening.pcap
 
 A COMMAND is run by the shell as the gateway of that name, with HAILPOST_BACKEND (the URL), HAILPOST_IDENTITY (the PEM file) and
 HAILPOST_RULES=home in its environment and, in the kitchen, a live capture (pcap) on standard input. It prints a line an
-event to standard output: the JSON of `hailpost gateway --json`, or the event's name and then what it likes.")]
+event to standard output: the JSON of `hailpost gateway --json`, or the event's name and then its members as NAME=VALUE
+(app, app_name, how, remote_address, remote_port). The KIND is for people: what the command is written in.")]
 pub struct Args {
     /// Run this as one of the gateways kitchen, hall and attic; may be repeated
-    #[arg(long, value_name = "NAME=COMMAND")]
+    #[arg(long, value_name = "NAME[:KIND]=COMMAND")]
     gateway: Vec<String>,
     /// Keep keys, store and logs in this directory, which must not be there yet
     #[arg(long, value_name = "DIR")]
@@ -62,14 +63,7 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
             format!("{} frames in {shown}", pcap.len()),
         )?);
     }
-    let mut commands = Vec::new();
-    for given in &args.gateway {
-        let (name, command) =
-            given.split_once('=').filter(|(name, _)| story::GATEWAYS.contains(name)).ok_or_else(|| {
-                Failure::usage(format!("--gateway {given}: write kitchen=, hall= or attic= and a command"))
-            })?;
-        commands.push((name.to_owned(), command.to_owned()));
-    }
+    let guests = args.gateway.iter().map(|given| guest(given)).collect::<Result<Vec<_>, _>>()?;
     let dir = match &args.keep {
         Some(dir) => dir.clone(),
         None => env::temp_dir().join(format!("hailpost-demo-{}", process::id())),
@@ -79,7 +73,7 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
     }
     let data = DataDir::at(dir.join("backend"));
     data.make()?;
-    let told = Stage::new(dir.clone(), commands).and_then(|mut stage| {
+    let told = Stage::new(dir.clone(), guests).and_then(|mut stage| {
         let mut teller = Teller { out, step: 0, begun: Instant::now() };
         let told = story::tell(&mut stage, &data, &mut teller);
         told.map_err(|failure| stage.explain(failure))
@@ -89,6 +83,19 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
         let _ = fs::remove_dir_all(&dir);
     }
     told
+}
+
+/// NAME[:KIND]=COMMAND.
+fn guest(given: &str) -> Result<Guest, Failure> {
+    let read = || {
+        let (who, command) = given.split_once('=')?;
+        let (name, kind) = who.split_once(':').unwrap_or((who, "brought from outside"));
+        let (name, kind, command) = (name.to_owned(), kind.to_owned(), command.to_owned());
+        story::GATEWAYS.contains(&name.as_str()).then_some(Guest { name, kind, command })
+    };
+    read().ok_or_else(|| {
+        Failure::usage(format!("--gateway {given}: write kitchen=, hall= or attic= and a command"))
+    })
 }
 
 /// Tells the steps.

@@ -27,13 +27,23 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The processes.
 pub struct Stage {
     dir: PathBuf,
-    /// Gateways that somebody else brings, by name.
-    commands: Vec<(String, String)>,
+    /// Gateways that somebody else brings.
+    guests: Vec<Guest>,
     cast: BTreeMap<String, Actor>,
     sender: Sender<Line>,
     receiver: Receiver<Line>,
     seen: Vec<Line>,
     stop: Arc<AtomicBool>,
+}
+
+/// A gateway that somebody else brings.
+pub struct Guest {
+    /// Which gateway it is.
+    pub name: String,
+    /// What it is written in, for people.
+    pub kind: String,
+    /// A line for the shell.
+    pub command: String,
 }
 
 /// What a process said.
@@ -53,14 +63,14 @@ struct Actor {
 
 impl Stage {
     /// Nobody on it yet.
-    pub fn new(dir: PathBuf, commands: Vec<(String, String)>) -> Result<Stage, Failure> {
+    pub fn new(dir: PathBuf, guests: Vec<Guest>) -> Result<Stage, Failure> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             signal_hook::flag::register(signal, stop.clone())
                 .map_err(|error| Failure::new(format!("cannot watch for signals: {error}")))?;
         }
         let (sender, receiver) = channel();
-        Ok(Stage { dir, commands, cast: BTreeMap::new(), sender, receiver, seen: Vec::new(), stop })
+        Ok(Stage { dir, guests, cast: BTreeMap::new(), sender, receiver, seen: Vec::new(), stop })
     }
 
     /// A file of the demonstration.
@@ -70,7 +80,12 @@ impl Stage {
 
     /// Whether somebody else brings this gateway.
     pub fn is_guest(&self, name: &str) -> bool {
-        self.commands.iter().any(|(known, _)| known == name)
+        self.guest(name).is_some()
+    }
+
+    /// This gateway for people: its name and what it is.
+    pub fn title(&self, name: &str) -> String {
+        format!("{name} ({})", self.guest(name).map_or("hailpost program", |guest| &guest.kind))
     }
 
     /// Starts the back end.
@@ -83,10 +98,10 @@ impl Stage {
 
     /// Starts a gateway: ours, or the one that was brought.
     pub fn gateway(&mut self, name: &str, url: &str, identity: &Path) -> Result<(), Failure> {
-        let command = match self.commands.iter().find(|(known, _)| known == name) {
-            Some((_, line)) => {
+        let command = match self.guest(name) {
+            Some(guest) => {
                 let mut command = Command::new("sh");
-                command.args(["-c", line]);
+                command.args(["-c", &guest.command]);
                 command.env("HAILPOST_BACKEND", url).env("HAILPOST_IDENTITY", identity);
                 command.env("HAILPOST_NAME", name).env("HAILPOST_RULES", "home");
                 command
@@ -184,6 +199,10 @@ impl Stage {
         Failure { text, ..failure }
     }
 
+    fn guest(&self, name: &str) -> Option<&Guest> {
+        self.guests.iter().find(|guest| guest.name == name)
+    }
+
     fn listen(&mut self, who: &str, what: &str) -> Result<(), Failure> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(Failure { code: 0, text: "stopped".to_owned() });
@@ -263,9 +282,39 @@ fn this_program() -> Result<Command, Failure> {
         .map_err(|error| Failure::new(format!("cannot find this program: {error}")))
 }
 
-/// A line of JSON, or of an event's name and more.
+/// A line of JSON, or of an event's name and then NAME=VALUE for what is known of it; `text` takes the rest of the line.
 fn understand(text: &str) -> Value {
-    serde_json::from_str(text).ok().filter(|value: &Value| value["event"].is_string()).unwrap_or_else(
-        || json!({ "event": text.split_whitespace().next().unwrap_or_default(), "line": text }),
-    )
+    if let Some(value) = serde_json::from_str(text).ok().filter(|value: &Value| value["event"].is_string()) {
+        return value;
+    }
+    let (line, words) = match text.split_once(" text=") {
+        Some((line, words)) => (line, Some(words)),
+        None => (text, None),
+    };
+    let mut parts = line.split_whitespace();
+    let mut said = json!({ "event": parts.next().unwrap_or_default() });
+    for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+        said[name] = value.parse::<u64>().map_or_else(|_| value.into(), Value::from);
+    }
+    if let Some(words) = words {
+        said["text"] = words.into();
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_understood_as_json_and_as_names_with_values() {
+        let flow =
+            json!({ "event": "flow", "app": 19, "app_name": "netflix", "remote_address": "2001:db8::9" });
+        assert_eq!(understand(&flow.to_string()), flow);
+        assert_eq!(understand("flow app=19 app_name=netflix remote_address=2001:db8::9"), flow);
+        let down = json!({ "event": "down", "text": "lost: pin=x is not y" });
+        assert_eq!(understand("down text=lost: pin=x is not y"), down);
+        assert_eq!(understand("synced")["event"], "synced");
+        assert_eq!(understand("")["event"], "");
+    }
 }
