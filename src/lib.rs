@@ -8,6 +8,8 @@ mod ffi;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 pub mod io;
+#[cfg(feature = "link")]
+pub mod link;
 pub mod net;
 pub mod node;
 #[cfg(feature = "recognize")]

@@ -4,6 +4,8 @@
 pub mod capture;
 pub mod dns;
 pub mod gateway;
+#[cfg(feature = "link")]
+pub mod link;
 pub mod packet;
 
 /// Number of an application, as both ends of the gateway protocol know it (CN103259713A `AppID`).
