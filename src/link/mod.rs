@@ -9,6 +9,7 @@
 mod cookie;
 mod handshake;
 mod keys;
+mod reliable;
 mod ticket;
 mod window;
 
