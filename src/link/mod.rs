@@ -6,14 +6,23 @@
 //! with their length before them.
 #![forbid(unsafe_code)]
 
+mod client;
 mod cookie;
 mod handshake;
 mod keys;
 mod reliable;
+mod server;
 mod ticket;
 mod window;
 
+pub use client::{
+    Client, ClientConfig, ClientCounters, Event as ClientEvent, Output as ClientOutput, Resumption,
+};
 pub use handshake::public_key;
+pub use server::{
+    Credential, Input as ServerInput, Output as ServerOutput, Server, ServerConfig, ServerCounters,
+    ServerSecrets, Session,
+};
 pub use ticket::TicketRoot;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -52,6 +61,86 @@ impl Path {
         Path::Datagram(SocketAddr::new(Ipv6Addr::from(octets).to_canonical(), port))
     }
 }
+
+/// Why an end closes a session.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Closing {
+    /// It has done what it came for.
+    Done,
+    /// The credential is revoked.
+    Revoked,
+    /// A newer session of the same device took its place.
+    Replaced,
+    /// The server drains: log in elsewhere.
+    Drained,
+    /// The server has no room.
+    Full,
+    /// A reason that this version does not know.
+    Other(u16),
+}
+
+impl Closing {
+    const fn number(self) -> u16 {
+        match self {
+            Closing::Done => 0,
+            Closing::Revoked => 1,
+            Closing::Replaced => 2,
+            Closing::Drained => 3,
+            Closing::Full => 4,
+            Closing::Other(number) => number,
+        }
+    }
+
+    const fn of(number: u16) -> Closing {
+        match number {
+            0 => Closing::Done,
+            1 => Closing::Revoked,
+            2 => Closing::Replaced,
+            3 => Closing::Drained,
+            4 => Closing::Full,
+            other => Closing::Other(other),
+        }
+    }
+
+    /// Reads a close frame's data.
+    fn read(data: &[u8]) -> Closing {
+        data.first_chunk().map_or(Closing::Done, |reason| Closing::of(u16::from_be_bytes(*reason)))
+    }
+}
+
+/// Why a session is over.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Why {
+    /// The peer closed it, or at a server a revocation did.
+    Closed(Closing),
+    /// Nothing came for too long.
+    Silent,
+    /// Nothing was acknowledged for too long.
+    Unreachable,
+    /// The peer began messages and did not end them.
+    Stalled,
+    /// A newer session of the same principal took its place.
+    Replaced,
+    /// The server does not have it any more.
+    Reset,
+    /// New keys could not be agreed.
+    Rekey,
+}
+
+impl From<reliable::Failure> for Why {
+    fn from(failure: reliable::Failure) -> Why {
+        match failure {
+            reliable::Failure::Unreachable => Why::Unreachable,
+            reliable::Failure::Stalled => Why::Stalled,
+        }
+    }
+}
+
+/// Heartbeats that ask, and that answer.
+const ASK: u8 = 1;
+const ANSWER: u8 = 2;
+/// In a heartbeat's answer: the server drains.
+const DRAINS: u8 = 1;
 
 #[cfg(test)]
 mod tests {

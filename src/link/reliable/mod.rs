@@ -67,6 +67,11 @@ impl Reliable {
         self.receiver.piece(now, counter, frame, room)
     }
 
+    /// A piece came under the keys of before a rekey: it counts, and its counter says nothing.
+    pub fn old_piece(&mut self, now: Time, frame: &Frame<'_>, room: bool) -> Taken {
+        self.receiver.take(now, frame, room)
+    }
+
     /// The next message to be handed up.
     pub fn pop(&mut self) -> Option<Vec<u8>> {
         self.receiver.pop()

@@ -140,7 +140,7 @@ impl Receiver {
         self.due = Time::MAX;
     }
 
-    fn take(&mut self, now: Time, frame: &Frame<'_>, room: bool) -> Taken {
+    pub fn take(&mut self, now: Time, frame: &Frame<'_>, room: bool) -> Taken {
         let Frame { message, index, count, data, .. } = *frame;
         let counted = (1..=MAX_PIECES as u16).contains(&count) && index < count;
         if !counted || data.len() > PIECE || (index + 1 < count && data.len() != PIECE) {

@@ -1,0 +1,289 @@
+//! A device's end: one session with one server, got, kept and got again.
+
+mod asking;
+mod up;
+
+use std::{collections::VecDeque, time::Duration};
+
+use self::{asking::Asking, up::Up};
+use super::{Closing, Why};
+use crate::{
+    counters::counters,
+    rng::Entropy,
+    status::{Fault, Status},
+    time::Time,
+    wire::link::{Datagram, Refusal, TICKET},
+};
+
+/// The pause after the first failure; it doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+
+/// What a device was given at enrolment, and what it would like.
+#[derive(Clone)]
+pub struct ClientConfig {
+    /// The server's static public key.
+    pub server_key: [u8; 32],
+    /// The one after it, if it was announced.
+    pub next_key: Option<[u8; 32]>,
+    /// The public name of the credential.
+    pub session_id: [u8; 16],
+    /// Its secret.
+    pub secret: [u8; 32],
+    /// Heartbeat interval that is wished, in seconds.
+    pub interval: u16,
+    /// From an earlier session, [`Event::Resumption`].
+    pub resumption: Option<Resumption>,
+    /// After how long keys are changed; a day.
+    pub rekey_after: Duration,
+}
+
+/// What a resume needs. Secret, and good for seven days at most.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Resumption {
+    /// The server's, sealed.
+    pub ticket: [u8; TICKET],
+    /// Its secret.
+    pub secret: [u8; 32],
+}
+
+impl std::fmt::Debug for Resumption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Resumption(..)")
+    }
+}
+
+/// What a client wants done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Output {
+    /// Send a datagram to the server.
+    Send(Vec<u8>),
+    /// Tell the application.
+    Event(Event),
+}
+
+/// What happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// The session is there. Messages are numbered from 0 again.
+    Up {
+        /// Whether by a ticket.
+        resumed: bool,
+        /// Heartbeat interval that holds, in seconds.
+        interval: u16,
+    },
+    /// A message, whole, once and in order.
+    Message(Vec<u8>),
+    /// The server has this message and all before it.
+    Acked(u32),
+    /// There is room again after a `Full`.
+    Writable,
+    /// The session is over; the client gets another unless it was closed here. What was not acknowledged may not have
+    /// arrived.
+    Down(Why),
+    /// The server, or somebody who sees the datagrams, says no. The client tries again, later and later.
+    Refused(Refusal),
+    /// Nothing was answered, or a refusal was: the next try comes after this pause.
+    Waiting(Duration),
+    /// The server drains: log in elsewhere when it suits.
+    Draining,
+    /// Keep this: it saves a handshake after a restart.
+    Resumption(Resumption),
+    /// Keep this key: it comes after the present one.
+    NextKey([u8; 32]),
+    /// The server's key is now the one that was announced: keep it in the place of the old.
+    KeyChanged([u8; 32]),
+}
+
+counters! {
+    /// What a client has seen.
+    pub struct ClientCounters {
+        datagrams: "datagrams received",
+        malformed: "datagrams that are none of the link",
+        unexpected: "datagrams that answer nothing that was asked",
+        unopened: "datagrams that did not open",
+        replayed: "datagrams that came before, or too late to tell",
+        asked: "hellos and resumes sent",
+        handshakes: "handshakes begun, with Diffie-Hellman",
+        cookies: "cookies taken",
+        refused: "refusals received",
+        sessions: "sessions that came up",
+        resumed: "of these, by a ticket",
+        lost: "sessions that were lost",
+        resets: "of these, because the server did not have them any more",
+        heartbeats: "heartbeats sent",
+        probes: "probes of the path sent",
+        challenges: "challenges answered",
+        messages: "messages handed up",
+        sent: "messages taken to be sent",
+        acked: "messages acknowledged by the server",
+        full: "messages not taken, because too much waited",
+        pieces_repeated: "pieces that came before",
+        pieces_refused: "pieces not kept, because too many waited",
+        bad_frames: "frames that make no sense",
+        unknown_frames: "frames of a kind that this version does not know",
+        resent: "pieces sent again",
+        rekeys: "rekeys done",
+    }
+}
+
+enum Phase {
+    /// Not begun, or closed.
+    Idle,
+    Asking(Box<Asking>),
+    Up(Box<Up>),
+    Waiting(Time),
+}
+
+/// One device's end, without socket or clock.
+pub struct Client {
+    config: ClientConfig,
+    rng: Box<dyn Entropy + Send>,
+    phase: Phase,
+    /// Failures in a row.
+    failures: u32,
+    outputs: VecDeque<Output>,
+    counters: ClientCounters,
+}
+
+impl Client {
+    /// A client that does nothing before [`Client::open`].
+    pub fn new(config: ClientConfig, rng: impl Entropy + Send + 'static) -> Client {
+        Client {
+            config,
+            rng: Box::new(rng),
+            phase: Phase::Idle,
+            failures: 0,
+            outputs: VecDeque::new(),
+            counters: ClientCounters::default(),
+        }
+    }
+
+    /// Gets a session, and another whenever it is lost.
+    pub fn open(&mut self, now: Time) {
+        if matches!(self.phase, Phase::Idle) {
+            self.ask(now, true);
+        }
+    }
+
+    /// Tells the server once, and stays away.
+    pub fn close(&mut self, _now: Time) {
+        if let Phase::Up(up) = &mut self.phase {
+            let octets = up.close(Closing::Done);
+            self.outputs.push_back(Output::Send(octets));
+        }
+        self.phase = Phase::Idle;
+    }
+
+    /// A datagram came from the server, or from somebody who says so.
+    pub fn handle(&mut self, now: Time, octets: &[u8]) {
+        self.expire(now);
+        self.counters.datagrams += 1;
+        match Datagram::decode(octets) {
+            Err(_) => self.counters.malformed += 1,
+            Ok(Datagram::Beat { .. } | Datagram::Data { .. }) => self.of_session(now, octets),
+            Ok(answer) => self.answer(now, &answer, octets),
+        }
+    }
+
+    /// The network is another, or back: what waits for a pause need not, and the server is to look where we are.
+    pub fn network_changed(&mut self, now: Time) {
+        self.failures = 0;
+        match &mut self.phase {
+            Phase::Idle => {}
+            Phase::Waiting(_) => self.ask(now, true),
+            Phase::Asking(asking) => asking.again(now),
+            Phase::Up(up) => up.look(now, &mut self.counters, &mut self.outputs),
+        }
+        self.expire(now);
+    }
+
+    /// Queues a message. It has the number that [`Event::Acked`] will name.
+    ///
+    /// # Errors
+    /// [`Status::State`] while there is no session, [`Status::Invalid`] when it is longer than
+    /// [`crate::wire::link::MAX_MESSAGE`], [`Status::Full`] when too much waits.
+    pub fn send(&mut self, now: Time, octets: Vec<u8>) -> Result<u32, Fault> {
+        let Phase::Up(up) = &mut self.phase else {
+            return Err(Fault::new(Status::State, "there is no session: wait for the event that says so"));
+        };
+        let number = up.send(now, octets);
+        match &number {
+            Ok(_) => self.counters.sent += 1,
+            Err(fault) if fault.status == Status::Full => self.counters.full += 1,
+            Err(_) => {}
+        }
+        up.pump(now, &mut self.counters, &mut self.outputs);
+        number
+    }
+
+    /// The next thing to be done.
+    pub fn poll_output(&mut self, _now: Time) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Client::deadline_passed`] is due.
+    pub fn deadline(&self) -> Option<Time> {
+        match &self.phase {
+            Phase::Idle => None,
+            Phase::Asking(asking) => Some(asking.deadline()),
+            Phase::Up(up) => Some(up.deadline()),
+            Phase::Waiting(until) => Some(*until),
+        }
+    }
+
+    /// The deadline has come.
+    pub fn deadline_passed(&mut self, now: Time) {
+        self.expire(now);
+    }
+
+    /// Whether there is a session.
+    pub fn is_up(&self) -> bool {
+        matches!(self.phase, Phase::Up(_))
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> &ClientCounters {
+        &self.counters
+    }
+
+    fn expire(&mut self, now: Time) {
+        match &mut self.phase {
+            Phase::Waiting(until) if *until <= now => self.ask(now, true),
+            Phase::Asking(_) => self.ask_again(now),
+            Phase::Up(up) => {
+                if let Err(why) =
+                    up.expire(now, &self.config, &mut *self.rng, &mut self.counters, &mut self.outputs)
+                {
+                    self.lost(now, why);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The session is over, and not by our wish.
+    fn lost(&mut self, now: Time, why: Why) {
+        self.counters.lost += 1;
+        self.event(Event::Down(why));
+        match why {
+            // It knows us and wants us not, or not now.
+            Why::Closed(_) => self.pause(now),
+            _ => self.ask(now, why != Why::Rekey),
+        }
+    }
+
+    fn pause(&mut self, now: Time) {
+        let longest = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
+        self.failures += 1;
+        // Half of it by chance, so that devices that were refused together do not come back together.
+        let half = longest.as_micros() as u32 / 2;
+        let pause = Duration::from_micros(u64::from(half) + u64::from(self.rng.below(half + 1)));
+        self.phase = Phase::Waiting(now + pause);
+        self.event(Event::Waiting(pause));
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+}

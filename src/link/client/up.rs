@@ -1,0 +1,396 @@
+//! A session that is there: opened datagrams, signs of life, new keys.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{Client, ClientConfig, ClientCounters, Event, Output, Phase};
+use crate::{
+    link::{
+        ANSWER, ASK, Closing, DRAINS, Why,
+        handshake::{DOWN, UP, finish_resume, resume},
+        keys::{Keys, same},
+        reliable::{Reliable, Taken},
+        window::Window,
+    },
+    rng::Entropy,
+    status::Fault,
+    time::Time,
+    wire::link::{Acknowledgement, BEAT, Datagram, Frame, Kind, MAX_DATAGRAM, Welcome, Wish},
+};
+
+/// Heartbeats without an answer after which the session is lost; between them 1, 2 and 4 s.
+const ASKS: u32 = 3;
+/// Datagrams under the same keys at the most.
+const MAX_COUNTER: u64 = 1 << 32;
+/// Datagrams that did not open under the same keys at the most (DECISIONS: forgeries of a short tag).
+const MAX_UNOPENED: u64 = 1 << 20;
+/// Sends of a rekey.
+const REKEYS: u32 = 4;
+
+pub(super) struct Up {
+    line: Line,
+    /// From before a rekey, until something opens under the new keys.
+    old: Option<Line>,
+    reset: [u8; 12],
+    interval: u16,
+    reliable: Option<Box<Reliable>>,
+    numbers: (u32, u32),
+    sent: Time,
+    heard: Time,
+    /// Heartbeats that wait for an answer, and when the next goes out.
+    asks: u32,
+    ask_due: Time,
+    drains: bool,
+    /// When other keys are asked for, and what did not open under these.
+    renew: Time,
+    unopened: u64,
+    rekey: Option<Box<Rekey>>,
+}
+
+/// An id, its keys and counters.
+struct Line {
+    id: u32,
+    keys: Keys,
+    counter: u64,
+    window: Window,
+}
+
+struct Rekey {
+    nonce: [u8; 16],
+    secret: [u8; 32],
+    datagram: Vec<u8>,
+    sends: u32,
+    due: Time,
+}
+
+enum Opened<'a> {
+    Beat((u8, u8)),
+    Data(&'a [u8]),
+}
+
+impl Line {
+    fn open<'a>(
+        &mut self,
+        octets: &[u8],
+        copy: &'a mut [u8],
+        counters: &mut ClientCounters,
+    ) -> Option<(u64, Opened<'a>)> {
+        let (Ok(Datagram::Beat { sequence, .. }) | Ok(Datagram::Data { sequence, .. })) =
+            Datagram::decode(octets)
+        else {
+            return None;
+        };
+        let counter = self.window.rebuild(sequence);
+        if !self.window.is_fresh(counter) {
+            counters.replayed += 1;
+            return None;
+        }
+        copy.copy_from_slice(octets);
+        let opened = match <&[u8; BEAT]>::try_from(octets) {
+            Ok(beat) => self.keys.open_beat(DOWN, counter, beat).map(Opened::Beat),
+            Err(_) => self.keys.open_data(DOWN, counter, copy).map(Opened::Data),
+        };
+        match opened {
+            Some(opened) => {
+                self.window.note(counter);
+                Some((counter, opened))
+            }
+            None => {
+                counters.unopened += 1;
+                None
+            }
+        }
+    }
+
+    fn seal(&mut self, frame: &Frame<'_>) -> Vec<u8> {
+        self.counter += 1;
+        self.keys.seal_data(UP, self.id, self.counter - 1, |out| frame.encode(out))
+    }
+}
+
+impl Up {
+    pub fn new(now: Time, welcome: &Welcome, keys: Keys, config: &ClientConfig) -> Up {
+        Up {
+            line: Line { id: welcome.id, keys, counter: 0, window: Window::NEW },
+            old: None,
+            reset: welcome.reset,
+            interval: welcome.interval.max(1),
+            reliable: None,
+            numbers: (0, 0),
+            sent: now,
+            heard: now,
+            asks: 0,
+            ask_due: Time::MAX,
+            drains: false,
+            renew: now + config.rekey_after,
+            unopened: 0,
+            rekey: None,
+        }
+    }
+
+    pub fn interval(&self) -> u16 {
+        self.interval
+    }
+
+    pub fn send(&mut self, now: Time, octets: Vec<u8>) -> Result<u32, Fault> {
+        self.reliable(now).send(now, octets)
+    }
+
+    pub fn close(&mut self, why: Closing) -> Vec<u8> {
+        self.line.seal(&Frame::alone(Kind::Close, &why.number().to_be_bytes()))
+    }
+
+    /// Asks for a sign of life, and for another soon if there is none.
+    pub fn ask_for_life(&mut self, now: Time, counters: &mut ClientCounters, outputs: &mut VecDeque<Output>) {
+        let Line { id, keys, counter, .. } = &mut self.line;
+        outputs.push_back(Output::Send(keys.seal_beat(UP, *id, *counter, ASK, 0).to_vec()));
+        *counter += 1;
+        counters.heartbeats += 1;
+        self.asks += 1;
+        self.ask_due = now + Duration::from_secs(1 << (self.asks - 1).min(2));
+        self.sent = now;
+    }
+
+    /// Asks, and lets the server look where that comes from: heartbeats move no address.
+    pub fn look(&mut self, now: Time, counters: &mut ClientCounters, outputs: &mut VecDeque<Output>) {
+        self.ask_for_life(now, counters, outputs);
+        counters.probes += 1;
+        let octets = self.line.seal(&Frame::alone(Kind::Probe, &[]));
+        outputs.push_back(Output::Send(octets));
+    }
+
+    pub fn deadline(&self) -> Time {
+        let reliable = self.reliable.as_ref().map_or(Time::MAX, |reliable| reliable.deadline());
+        let rekey = self.rekey.as_ref().map_or(self.renew, |rekey| rekey.due);
+        reliable.min(rekey).min(self.life_due())
+    }
+
+    pub fn expire(
+        &mut self,
+        now: Time,
+        config: &ClientConfig,
+        rng: &mut dyn Entropy,
+        counters: &mut ClientCounters,
+        outputs: &mut VecDeque<Output>,
+    ) -> Result<(), Why> {
+        if self.life_due() <= now {
+            if self.asks >= ASKS {
+                return Err(Why::Silent);
+            }
+            match self.asks {
+                0 => self.ask_for_life(now, counters, outputs),
+                // Perhaps the answers go to where we are no more.
+                _ => self.look(now, counters, outputs),
+            }
+        }
+        if let Some(reliable) = &mut self.reliable {
+            reliable.expire(now).map_err(Why::from)?;
+        }
+        self.renew(now, config, rng, outputs)?;
+        self.pump(now, counters, outputs);
+        Ok(())
+    }
+
+    /// Sends and hands up whatever can be, now.
+    pub fn pump(&mut self, now: Time, counters: &mut ClientCounters, outputs: &mut VecDeque<Output>) {
+        let Some(reliable) = &mut self.reliable else { return };
+        let before = reliable.resent();
+        while let Some(octets) = reliable.pop() {
+            counters.messages += 1;
+            outputs.push_back(Output::Event(Event::Message(octets)));
+        }
+        while let Some(number) = reliable.pop_acked() {
+            counters.acked += 1;
+            outputs.push_back(Output::Event(Event::Acked(number)));
+        }
+        if reliable.pop_writable() {
+            outputs.push_back(Output::Event(Event::Writable));
+        }
+        let mut frame = Vec::new();
+        let Line { id, keys, counter, .. } = &mut self.line;
+        while reliable.poll(now, *counter, &mut frame) {
+            let octets = keys.seal_data(UP, *id, *counter, |out| out.append(&mut frame));
+            *counter += 1;
+            self.sent = now;
+            outputs.push_back(Output::Send(octets));
+        }
+        counters.resent += reliable.resent() - before;
+        self.numbers = reliable.numbers();
+        if reliable.is_idle(now) {
+            self.reliable = None;
+        }
+    }
+
+    fn life_due(&self) -> Time {
+        match self.asks {
+            0 => self.sent.min(self.heard) + Duration::from_secs(self.interval.into()),
+            _ => self.ask_due,
+        }
+    }
+
+    fn reliable(&mut self, now: Time) -> &mut Reliable {
+        let (to_send, to_hand_up) = self.numbers;
+        self.reliable.get_or_insert_with(|| Box::new(Reliable::new(now, to_send, to_hand_up)))
+    }
+
+    /// Asks for new keys when the old have done enough.
+    fn renew(
+        &mut self,
+        now: Time,
+        config: &ClientConfig,
+        rng: &mut dyn Entropy,
+        outputs: &mut VecDeque<Output>,
+    ) -> Result<(), Why> {
+        let used = self.line.counter.max(self.line.window.next());
+        let worn = used >= MAX_COUNTER || self.unopened >= MAX_UNOPENED;
+        if self.rekey.is_none()
+            && (worn || now >= self.renew)
+            && let Some(resumption) = &config.resumption
+        {
+            let mut nonce = [0; 16];
+            rng.fill(&mut nonce);
+            let (secret, wish) = (resumption.secret, Wish { features: 0, interval: config.interval });
+            let datagram = resume(nonce, resumption.ticket, &secret, wish);
+            self.rekey = Some(Box::new(Rekey { nonce, secret, datagram, sends: 0, due: now }));
+        }
+        if let Some(rekey) = self.rekey.as_mut().filter(|rekey| rekey.due <= now) {
+            if rekey.sends >= REKEYS {
+                return Err(Why::Rekey);
+            }
+            rekey.due = now + Duration::from_secs(1 << rekey.sends.min(3));
+            rekey.sends += 1;
+            self.sent = now;
+            outputs.push_back(Output::Send(self.line.seal(&Frame::alone(Kind::Rekey, &rekey.datagram))));
+        }
+        Ok(())
+    }
+}
+
+impl Client {
+    /// A heartbeat, a reset or data came.
+    pub(super) fn of_session(&mut self, now: Time, octets: &[u8]) {
+        let Phase::Up(up) = &mut self.phase else {
+            self.counters.unexpected += 1;
+            return;
+        };
+        let id = u32::from_be_bytes(*octets.first_chunk().expect("the length was checked"));
+        if id == up.line.id && octets.len() == BEAT && same(&octets[4..], &up.reset) {
+            self.counters.resets += 1;
+            return self.lost(now, Why::Reset);
+        }
+        let is_old = up.old.as_ref().is_some_and(|old| old.id == id);
+        let line = match &mut up.old {
+            _ if id == up.line.id => &mut up.line,
+            Some(old) if is_old => old,
+            _ => {
+                self.counters.unexpected += 1;
+                return;
+            }
+        };
+        let mut copy = [0; MAX_DATAGRAM];
+        let unopened = self.counters.unopened;
+        let opened = line.open(octets, &mut copy[..octets.len()], &mut self.counters);
+        up.unopened += self.counters.unopened - unopened;
+        let Some((counter, opened)) = opened else {
+            return self.expire(now);
+        };
+        up.heard = now;
+        up.asks = 0;
+        if !is_old {
+            up.old = None;
+        }
+        match opened {
+            Opened::Beat((kind, flags)) => {
+                if let Some(reliable) = up.reliable.as_mut().filter(|_| !is_old) {
+                    reliable.note(counter);
+                }
+                let drains = kind == ANSWER && flags & DRAINS != 0;
+                if drains && !std::mem::replace(&mut up.drains, drains) {
+                    self.event(Event::Draining);
+                }
+            }
+            Opened::Data(plain) => match Frame::decode(plain) {
+                Some(frame) => self.frame(now, counter, is_old, &frame),
+                None => self.counters.bad_frames += 1,
+            },
+        }
+        self.expire(now);
+    }
+
+    fn frame(&mut self, now: Time, counter: u64, is_old: bool, frame: &Frame<'_>) {
+        let Phase::Up(up) = &mut self.phase else { return };
+        let counters = &mut self.counters;
+        if let Some(reliable) = up.reliable.as_mut().filter(|_| !is_old && frame.kind != Kind::Piece) {
+            reliable.note(counter);
+        }
+        match frame.kind {
+            Kind::Piece => {
+                let reliable = up.reliable(now);
+                let taken = match is_old {
+                    true => reliable.old_piece(now, frame, true),
+                    false => reliable.piece(now, counter, frame, true),
+                };
+                match taken {
+                    Taken::New => {}
+                    Taken::Repeated => counters.pieces_repeated += 1,
+                    Taken::NoRoom => counters.pieces_refused += 1,
+                    Taken::Malformed => counters.bad_frames += 1,
+                }
+            }
+            // Of counters under the old keys nothing is waited for any more.
+            Kind::Acknowledgement if is_old => {}
+            Kind::Acknowledgement => {
+                let next = up.line.counter;
+                if let Some(reliable) = &mut up.reliable {
+                    let good = Acknowledgement::decode(frame.data)
+                        .is_some_and(|ack| reliable.acknowledged(now, next, &ack));
+                    counters.bad_frames += u64::from(!good);
+                }
+            }
+            Kind::Challenge if frame.data.len() == 8 => {
+                counters.challenges += 1;
+                let octets = up.line.seal(&Frame::alone(Kind::Response, frame.data));
+                self.outputs.push_back(Output::Send(octets));
+            }
+            Kind::Close => return self.lost(now, Why::Closed(Closing::read(frame.data))),
+            Kind::Rekeyed => return self.rekeyed(now, frame.data),
+            Kind::Challenge | Kind::Response | Kind::Probe | Kind::Rekey => counters.bad_frames += 1,
+            Kind::Other(_) => counters.unknown_frames += 1,
+        }
+        up.pump(now, &mut self.counters, &mut self.outputs);
+    }
+
+    /// The answer to a rekey.
+    fn rekeyed(&mut self, now: Time, data: &[u8]) {
+        let Phase::Up(up) = &mut self.phase else { return };
+        let Some(rekey) = &up.rekey else {
+            self.counters.unexpected += 1;
+            return;
+        };
+        let done = match Datagram::decode(data) {
+            Ok(Datagram::Resumed { nonce, .. }) => finish_resume(rekey.nonce, nonce, &rekey.secret, data),
+            Ok(Datagram::Refuse { echo, .. }) if echo == rekey.nonce[..8] => {
+                return self.lost(now, Why::Rekey);
+            }
+            _ => None,
+        };
+        let Some((welcome, keys)) = done else {
+            self.counters.bad_frames += 1;
+            return;
+        };
+        let fresh = Line { id: welcome.id, keys, counter: 0, window: Window::NEW };
+        up.old = Some(std::mem::replace(&mut up.line, fresh));
+        up.reset = welcome.reset;
+        up.interval = welcome.interval.max(1);
+        up.rekey = None;
+        up.renew = now + self.config.rekey_after;
+        up.unopened = 0;
+        if let Some(reliable) = &mut up.reliable {
+            reliable.restart();
+        }
+        self.counters.rekeys += 1;
+        up.asks = 0;
+        up.ask_for_life(now, &mut self.counters, &mut self.outputs);
+        up.pump(now, &mut self.counters, &mut self.outputs);
+        self.told(&welcome);
+    }
+}
