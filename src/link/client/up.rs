@@ -159,7 +159,8 @@ impl Up {
     }
 
     pub fn deadline(&self) -> Time {
-        let reliable = self.reliable.as_ref().map_or(Time::MAX, |reliable| reliable.deadline());
+        let reliable =
+            self.reliable.as_ref().map_or(Time::MAX, |reliable| reliable.deadline().min(reliable.linger()));
         let rekey = self.rekey.as_ref().map_or(self.renew, |rekey| rekey.due);
         reliable.min(rekey).min(self.life_due())
     }

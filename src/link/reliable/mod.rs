@@ -125,8 +125,12 @@ impl Reliable {
 
     /// When something is due.
     pub fn deadline(&self) -> Time {
-        let linger = if self.is_quiet() { self.used + LINGER } else { Time::MAX };
-        self.sender.deadline().min(self.receiver.deadline()).min(linger)
+        self.sender.deadline().min(self.receiver.deadline())
+    }
+
+    /// When it is of no more use, if nothing happens.
+    pub fn linger(&self) -> Time {
+        if self.is_quiet() { self.used + LINGER } else { Time::MAX }
     }
 
     /// Does what is due, but for sending.

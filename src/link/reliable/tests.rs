@@ -107,8 +107,11 @@ fn messages_arrive_once_and_in_order_over_a_bad_network() {
             if now >= 2000 && quiet && way.is_empty() {
                 break;
             }
-            let next =
-                ends.iter().map(|end| end.reliable.deadline().as_micros().div_ceil(1000)).min().unwrap();
+            let next = ends
+                .iter()
+                .map(|end| end.reliable.deadline().min(end.reliable.linger()).as_micros().div_ceil(1000))
+                .min()
+                .unwrap();
             let arrival = way.first_key_value().map_or(u64::MAX, |((due, _), _)| *due);
             let step = if now < 2000 || came { now + 1 } else { next.min(arrival) };
             now = step.max(now + 1);

@@ -24,6 +24,8 @@ use crate::{
 const PROOF: Duration = Duration::from_secs(10);
 /// Between challenges of the same address.
 const AGAIN: Duration = Duration::from_secs(1);
+/// The shortest time to the next look.
+const TICK: Duration = Duration::from_millis(1);
 /// An address that is not proven gets at most so many times what came from it.
 const AMPLIFICATION: usize = 3;
 
@@ -378,7 +380,10 @@ impl Server {
             self.free_actives.push(index);
             return;
         }
-        active.due = [extra, rekey].into_iter().flatten().fold(active.reliable.deadline(), Time::min);
+        let proof = [extra, rekey].into_iter().flatten().min();
+        let due = active.reliable.deadline().min(proof.unwrap_or(active.reliable.linger()));
+        // What is due now is about to be done: a timer of now would only come again and again.
+        active.due = due.max(now + TICK);
         self.timers.insert((active.due, index));
         self.actives[index as usize] = Some(active);
     }
