@@ -113,10 +113,13 @@ class Device:
         return self.counter - 1
 
     def receive(self) -> bytes:
-        datagram = self.socket.recv(2048)
-        head, sealed = datagram[:6], datagram[6:]
-        id_, sequence = struct.unpack(">IH", head)
-        assert id_ == self.welcome.id
+        while True:
+            datagram = self.socket.recv(2048)
+            head, sealed = datagram[:6], datagram[6:]
+            id_, sequence = struct.unpack(">IH", head)
+            if id_ == self.welcome.id:
+                break
+            # Of the session that this one replaced, whose close is still under way.
         nonce = bytes(4) + struct.pack(">Q", sequence)
         key = self.beat_down if len(datagram) == 16 else self.data_down
         return key.decrypt(nonce, sealed, head)

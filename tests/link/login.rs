@@ -262,3 +262,24 @@ fn a_newer_login_of_the_same_device_replaces_the_older() {
     assert!(matches!(order[2], ServerOutput::SessionUp { .. }));
     assert_eq!(pair.devices[0].count(|event| matches!(event, ClientEvent::Down(Why::Closed(_)))), 1);
 }
+
+#[test]
+fn who_passes_an_accept_on_does_not_get_the_session() {
+    let mut pair = Pair::new(13, 1);
+    let thief = Path::Datagram("198.51.100.1:1".parse().unwrap());
+    pair.cut = true;
+    pair.devices[0].client.open(pair.now);
+    pair.run(10);
+    let hello = pair.devices[0].sent[0].clone();
+    pair.deliver(thief, &hello);
+    pair.run(10);
+    pair.cut = false;
+    let (to, accept) = pair.answers.last().unwrap().clone();
+    assert_eq!(to, thief);
+    let now = pair.now;
+    pair.devices[0].client.handle(now, &accept);
+    pair.run(500);
+    assert_eq!((pair.server.counters().sessions, pair.server.counters().proven_elsewhere), (0, 1));
+    pair.run(20_000);
+    assert_eq!(pair.server.path(pair.session(0)), Some(Path::Datagram(pair.devices[0].address)));
+}

@@ -1,3 +1,5 @@
 //! What is simulated.
 
 mod gateways;
+#[cfg(feature = "link")]
+mod link;

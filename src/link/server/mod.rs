@@ -207,6 +207,7 @@ counters! {
         bad_tickets: "tickets that are not good",
         unproven: "resumes without the secret of their ticket",
         candidates_expired: "candidates that proved nothing in time",
+        proven_elsewhere: "datagrams that opened under a candidate's keys and came from elsewhere",
         sessions: "sessions that came up",
         resumed: "of these, by a ticket",
         replaced: "sessions replaced by a newer one of the same principal",

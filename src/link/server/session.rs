@@ -87,6 +87,12 @@ impl Server {
             return;
         };
         if entry.stage == Stage::Candidate {
+            // The answer went to where the request came from. If that was somebody who passed it on, the session would be
+            // theirs; so who proves the keys must have got the answer where it was sent.
+            if entry.path() != from {
+                self.counters.proven_elsewhere += 1;
+                return;
+            }
             self.prove(now, slot);
         }
         if let Some((keys, interval)) = offered {
