@@ -1,6 +1,6 @@
 //! The header, the symbol map and the tables of the documents are made from the source. This test fails when one of
 //! them differs, and with HAILPOST_BLESS=1 writes it anew.
-#![cfg(all(feature = "ffi", feature = "gateway", feature = "backend"))]
+#![cfg(all(feature = "ffi", feature = "gateway", feature = "backend", feature = "link"))]
 
 use std::{
     fmt::Write as _,
@@ -11,6 +11,7 @@ use std::{
 use hailpost::{
     config::{OPTIONS, OptionKind, Role},
     gateway::{BackendCounters, GatewayCounters},
+    link::{ClientCounters, ServerCounters},
     net::DriverCounters,
     node::{EventKind, Field},
     recognize,
@@ -196,13 +197,16 @@ fn the_tables_of_the_documents_are_those_of_the_source() {
     settle("docs/options.md", &text);
 
     let mut text = "# Counters\n\nWhat `hail_gateway_counter`, `hail_recognizer_counter`, `hail_backend_counter` and \
-         `hail_loop_counter` know by name. A gateway's recognition has the prefix `recognize.`. Made from the source.\n"
+         `hail_loop_counter` know by name. A gateway's recognition has the prefix `recognize.`. Those of the \
+         link have no C name yet. Made from the source.\n"
         .to_owned();
-    let lists: [(&str, Vec<_>); 4] = [
+    let lists: [(&str, Vec<_>); 6] = [
         ("gateway", GatewayCounters::default().list().collect()),
         ("recogniser", recognize::Counters::default().list().collect()),
         ("back end", BackendCounters::default().list().collect()),
         ("loop", DriverCounters::default().list().collect()),
+        ("server of the link", ServerCounters::default().list().collect()),
+        ("client of the link", ClientCounters::default().list().collect()),
     ];
     for (title, list) in lists {
         write!(text, "\n## Of a {title}\n\n| counter | counts |\n| --- | --- |\n").unwrap();

@@ -108,7 +108,7 @@ fn a_heartbeat_moves_nothing_and_a_copied_datagram_does_not_either() {
             _ => drop(pair.send_up(0, &[1; 2000])),
         }
         pair.cut = false;
-        for octets in pair.devices[0].sent[before..].to_vec() {
+        for octets in pair.devices[0].sent.split_off(before) {
             pair.deliver(thief, &octets);
         }
         pair.run(500);

@@ -29,7 +29,7 @@ pub(super) struct Asking {
 }
 
 enum How {
-    Hello { noise: Initiator, key: [u8; 32] },
+    Hello { noise: Box<Initiator>, key: [u8; 32] },
     Resume { nonce: [u8; 16], secret: [u8; 32] },
 }
 
@@ -71,7 +71,7 @@ impl Client {
                 self.counters.handshakes += 1;
                 let (id, secret) = (self.config.session_id, &self.config.secret);
                 let (noise, datagram) = Initiator::begin(&key, id, secret, wish, &mut *self.rng);
-                (How::Hello { noise, key }, datagram)
+                (How::Hello { noise: Box::new(noise), key }, datagram)
             }
         };
         let at = if matches!(how, How::Hello { .. }) { 42 } else { 8 };

@@ -151,7 +151,8 @@ impl<'a> Run<'a> {
                 self.pass(300)?;
                 self.pair.cut = false;
                 let sent = &self.pair.devices[device].sent;
-                for octets in sent[before.min(sent.len())..].to_vec() {
+                let stolen = sent[before.min(sent.len())..].to_vec();
+                for octets in stolen {
                     self.pair.deliver(self.thief, &octets);
                 }
             }
