@@ -395,3 +395,46 @@ impl Client {
         self.told(&welcome);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{link::Resumption, rng::Seeded, wire::link::TICKET};
+
+    #[test]
+    fn keys_are_changed_before_their_counter_or_forgeries_are_too_many() {
+        let config = ClientConfig {
+            server_key: [1; 32],
+            next_key: None,
+            session_id: [2; 16],
+            secret: [3; 32],
+            interval: 30,
+            resumption: Some(Resumption { ticket: [4; TICKET], secret: [5; 32] }),
+            rekey_after: Duration::from_secs(86_400),
+        };
+        let welcome = Welcome {
+            id: 1,
+            interval: 30,
+            features: 0,
+            reset: [0; 12],
+            resume: [0; 32],
+            ticket: [0; TICKET],
+            next_key: [0; 32],
+        };
+        type Wear = fn(&mut Up);
+        let ways: [(Wear, usize); 5] = [
+            (|_| {}, 0),
+            (|up| up.line.counter = MAX_COUNTER - 1, 0),
+            (|up| up.line.counter = MAX_COUNTER, 1),
+            (|up| drop(up.line.window.note(MAX_COUNTER)), 1),
+            (|up| up.unopened = MAX_UNOPENED, 1),
+        ];
+        for (wear, rekeys) in ways {
+            let mut up = Up::new(Time::ZERO, &welcome, Keys::of(&[7; 32]), &config);
+            wear(&mut up);
+            let mut outputs = VecDeque::new();
+            up.renew(Time::ZERO, &config, &mut Seeded::new(1), &mut outputs).unwrap();
+            assert_eq!(outputs.len(), rekeys);
+        }
+    }
+}

@@ -278,3 +278,10 @@ fn new_keys_begin_again_with_what_was_under_way() {
     assert_eq!(sender.reliable.pop_acked(), Some(0));
     assert!(sender.reliable.is_idle(at(4000)) && receiver.reliable.is_idle(at(4000)));
 }
+
+#[test]
+fn numbers_end_before_they_come_again() {
+    let mut reliable = Reliable::new(at(0), u32::MAX - 1, 0);
+    assert_eq!(reliable.send(at(0), Vec::new()), Ok(u32::MAX - 1));
+    assert_eq!(reliable.send(at(0), Vec::new()).unwrap_err().status, Status::Full);
+}

@@ -225,7 +225,6 @@ counters! {
         unknown_frames: "frames of a kind that this version does not know",
         resent: "pieces sent again",
         challenges: "challenges sent",
-        challenges_withheld: "challenges not sent, because the new address sent too little",
         moved: "sessions that moved to another address",
         rekeys: "rekeys done",
         bad_rekeys: "rekeys refused",
