@@ -76,6 +76,7 @@ lint:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --no-default-features -- -D warnings
 	$(CARGO) clippy --no-default-features --features gateway -- -D warnings
+	$(CARGO) clippy --no-default-features --features link -- -D warnings
 
 test-rust:
 	$(CARGO) test
@@ -127,6 +128,7 @@ CAPTURES ?= ../shared/captures/pcap
 bench: setup-bench sizes
 	$(CARGO) build --release --bin hailpost
 	@$(PYTHON) scripts/bench.py target/release/hailpost $(BENCH) $(CAPTURES)
+	$(CARGO) bench --bench link
 
 soak: setup
 	HAILPOST_SEEDS=100000 $(CARGO) test --test simulation -- --nocapture

@@ -27,7 +27,8 @@ pub use ticket::TicketRoot;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// Where datagrams come from and go to, at the server.
+/// Where datagrams come from and go to, at the server. An IPv4 address in its IPv6 form comes back as IPv4, and of an IPv6
+/// address the scope is not kept, so link-local addresses cannot be answered.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Path {
     /// An address, on the datagram socket.
@@ -157,5 +158,7 @@ mod tests {
         ] {
             assert_eq!(Path::of(path.octets()), path);
         }
+        let mapped = Path::Datagram("[::ffff:192.0.2.1]:7".parse().unwrap());
+        assert_eq!(Path::of(mapped.octets()), Path::Datagram("192.0.2.1:7".parse().unwrap()));
     }
 }

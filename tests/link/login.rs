@@ -283,3 +283,26 @@ fn who_passes_an_accept_on_does_not_get_the_session() {
     pair.run(20_000);
     assert_eq!(pair.server.path(pair.session(0)), Some(Path::Datagram(pair.devices[0].address)));
 }
+
+#[test]
+fn an_address_may_be_written_in_either_family() {
+    let mut pair = Pair::new(14, 1);
+    pair.port = Some(Duration::ZERO);
+    pair.cut = true;
+    pair.devices[0].client.open(pair.now);
+    pair.settle();
+    let mapped = Path::Datagram("[::ffff:192.0.2.1]:4000".parse().unwrap());
+    for _ in 0..3 {
+        for octets in std::mem::take(&mut pair.devices[0].sent) {
+            pair.deliver(mapped, &octets);
+        }
+        pair.run(10);
+        for (_, octets) in std::mem::take(&mut pair.answers) {
+            let now = pair.now;
+            pair.devices[0].client.handle(now, &octets);
+        }
+        pair.settle();
+    }
+    let home = Path::Datagram(pair.devices[0].address);
+    assert_eq!(pair.server.path(pair.session(0)), Some(home));
+}

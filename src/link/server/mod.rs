@@ -330,7 +330,8 @@ impl Server {
         self.expire(now);
         if let Input::Datagram { from, octets } = input {
             self.counters.datagrams += 1;
-            self.datagram(now, from, octets);
+            // As a session keeps it, so that what came can be compared with what is kept.
+            self.datagram(now, Path::of(from.octets()), octets);
         }
     }
 
