@@ -196,10 +196,11 @@ fn the_tables_of_the_documents_are_those_of_the_source() {
     }
     settle("docs/options.md", &text);
 
-    let mut text = "# Counters\n\nWhat `hail_gateway_counter`, `hail_recognizer_counter`, `hail_backend_counter` and \
+    let mut text =
+        "# Counters\n\nWhat `hail_gateway_counter`, `hail_recognizer_counter`, `hail_backend_counter` and \
          `hail_loop_counter` know by name. A gateway's recognition has the prefix `recognize.`. Those of the \
          link have no C name yet. Made from the source.\n"
-        .to_owned();
+            .to_owned();
     let lists: [(&str, Vec<_>); 6] = [
         ("gateway", GatewayCounters::default().list().collect()),
         ("recogniser", recognize::Counters::default().list().collect()),

@@ -426,7 +426,12 @@ mod tests {
             (|_| {}, 0),
             (|up| up.line.counter = MAX_COUNTER - 1, 0),
             (|up| up.line.counter = MAX_COUNTER, 1),
-            (|up| drop(up.line.window.note(MAX_COUNTER)), 1),
+            (
+                |up| {
+                    up.line.window.note(MAX_COUNTER);
+                },
+                1,
+            ),
             (|up| up.unopened = MAX_UNOPENED, 1),
         ];
         for (wear, rekeys) in ways {
