@@ -14,7 +14,7 @@ use hailpost::{
     node::{BackendNode, EventKind, Node},
     rng::Seeded,
     status::{Fault, Status},
-    store::{Batch, Memory, Store, Table},
+    store::{Batch, Fetch, Fetched, Memory, Store, Table},
     time::Time,
     wire::{
         AppId,
@@ -42,6 +42,14 @@ impl Store for Disk {
 
     fn is_dirty(&self) -> bool {
         self.rows.is_dirty()
+    }
+
+    fn ask(&mut self, fetch: Fetch) {
+        self.rows.ask(fetch);
+    }
+
+    fn answer(&mut self) -> Option<Fetched> {
+        self.rows.answer()
     }
 
     fn load(&self, table: Table, row: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Fault> {

@@ -3,10 +3,11 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Batch, Op, Store, Table};
+use super::{Batch, Fetch, Fetched, Op, Row, Store, Table};
 use crate::status::Fault;
 
 type Rows = BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>;
@@ -16,6 +17,7 @@ type Rows = BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>;
 pub struct Memory {
     durable: Arc<Mutex<Rows>>,
     queued: VecDeque<Batch>,
+    asked: VecDeque<Fetch>,
     committed: u64,
 }
 
@@ -49,6 +51,11 @@ impl Store for Memory {
                 Op::Delete { table, key } => {
                     rows.entry(table).or_default().remove(&key);
                 }
+                Op::DeleteRange { table, from, to } => {
+                    let rows = rows.entry(table).or_default();
+                    let gone: Vec<_> = range(rows, &from, &to).map(|(key, _)| key.clone()).collect();
+                    gone.iter().for_each(|key| drop(rows.remove(key)));
+                }
             }
         }
         Ok(self.committed)
@@ -58,10 +65,40 @@ impl Store for Memory {
         !self.queued.is_empty()
     }
 
+    fn ask(&mut self, fetch: Fetch) {
+        self.asked.push_back(fetch);
+    }
+
+    fn answer(&mut self) -> Option<Fetched> {
+        let Fetch { ticket, table, from, to, limit, follow } = self.asked.pop_front()?;
+        let rows = self.rows();
+        let follow = |key: &[u8]| {
+            let key = &key[key.len().checked_sub(8)?..];
+            rows.get(&follow?)?.get(key).cloned()
+        };
+        let found = rows.get(&table).into_iter().flat_map(|rows| range(rows, &from, &to));
+        let found = found.take(limit).map(|(key, value)| Row {
+            key: key.clone(),
+            value: value.clone(),
+            followed: follow(key),
+        });
+        Some(Fetched { ticket, rows: Ok(found.collect()) })
+    }
+
     fn load(&self, table: Table, row: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Fault> {
         if let Some(rows) = self.rows().get(&table) {
             rows.iter().for_each(|(key, value)| row(key, value));
         }
         Ok(())
     }
+}
+
+/// The rows from one key to another; none where the first is after the last, for which a map would panic.
+fn range<'a>(
+    rows: &'a BTreeMap<Vec<u8>, Vec<u8>>,
+    from: &'a [u8],
+    to: &'a [u8],
+) -> impl Iterator<Item = (&'a Vec<u8>, &'a Vec<u8>)> {
+    let bounds = (Bound::Included(from), Bound::Included(to.max(from)));
+    rows.range::<[u8], _>(bounds).filter(move |(key, _)| key.as_slice() <= to)
 }

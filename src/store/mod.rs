@@ -14,9 +14,35 @@ pub use sqlite::Sqlite;
 
 use crate::status::Fault;
 
-/// A named set of rows. The name is the part's business; the engine keeps rows of a table in order of their keys.
+/// A named set of rows, kept in order of their keys. The name is the part's business: letters and `_`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Table(pub &'static str);
+pub struct Table {
+    name: &'static str,
+    keys: Keys,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+enum Keys {
+    Octets,
+    Numbers,
+}
+
+impl Table {
+    /// Rows by any key.
+    pub const fn rows(name: &'static str) -> Table {
+        Table { name, keys: Keys::Octets }
+    }
+
+    /// Rows by a number, written in 8 octets, below 2^63. Where numbers only rise, such a table is packed without gaps.
+    pub const fn log(name: &'static str) -> Table {
+        Table { name, keys: Keys::Numbers }
+    }
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        self.name
+    }
+}
 
 /// One change.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,6 +63,60 @@ pub enum Op {
         /// Which.
         key: Vec<u8>,
     },
+    /// Remove all rows from one key to another.
+    DeleteRange {
+        /// Where.
+        table: Table,
+        /// The first, included.
+        from: Vec<u8>,
+        /// The last, included.
+        to: Vec<u8>,
+    },
+}
+
+impl Op {
+    /// The table that it changes.
+    pub const fn table(&self) -> Table {
+        let (Op::Put { table, .. } | Op::Delete { table, .. } | Op::DeleteRange { table, .. }) = self;
+        *table
+    }
+}
+
+/// A question about durable rows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fetch {
+    /// Names the answer.
+    pub ticket: u64,
+    /// Where.
+    pub table: Table,
+    /// The first key, included.
+    pub from: Vec<u8>,
+    /// The last key, included.
+    pub to: Vec<u8>,
+    /// So many rows at the most.
+    pub limit: usize,
+    /// The last 8 octets of a row's key are a key of this table, whose row is wanted too.
+    pub follow: Option<Table>,
+}
+
+/// A row that was asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row {
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+    /// The value of the row that its key leads to, if that was asked for and is there.
+    pub followed: Option<Vec<u8>>,
+}
+
+/// What a [`Fetch`] found, in order of keys.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The question's.
+    pub ticket: u64,
+    /// The rows, or why there is no telling.
+    pub rows: Result<Vec<Row>, Fault>,
 }
 
 /// Changes that become durable together or not at all.
@@ -60,6 +140,12 @@ pub trait Store: Send {
 
     /// Whether a batch waits for [`Store::commit`].
     fn is_dirty(&self) -> bool;
+
+    /// Asks about durable rows; what waits for [`Store::commit`] is not among them.
+    fn ask(&mut self, fetch: Fetch);
+
+    /// The next answer, when it is there. Answers come in the order of the questions.
+    fn answer(&mut self) -> Option<Fetched>;
 
     /// Walks the durable rows of a table in order of their keys.
     fn load(&self, table: Table, row: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Fault>;

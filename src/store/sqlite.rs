@@ -1,24 +1,85 @@
 //! Rows in one SQLite file: write-ahead log, `synchronous=FULL`, one transaction for all that waits.
 
-use std::{collections::VecDeque, path::Path};
+use std::{
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
+    path::Path,
+};
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior};
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension, ToSql, TransactionBehavior,
+    types::{ToSqlOutput, Value, ValueRef},
+};
 
-use super::{Batch, Op, Store, Table};
+use super::{Batch, Fetch, Fetched, Keys, Op, Row, Store, Table};
 use crate::status::{Fault, Status};
 
-/// The schema that this version writes; kept in `PRAGMA user_version`.
-const SCHEMA: i32 = 1;
+/// The schema that this version writes; kept in `PRAGMA user_version`. 1 had all rows in one table.
+const SCHEMA: i32 = 2;
+/// Statements kept ready.
+const STATEMENTS: usize = 128;
 
-/// The engine on SQLite.
+/// The engine on SQLite. A [`Table`] is a table of its own, made when it is first written.
 pub struct Sqlite {
     connection: Connection,
     queued: VecDeque<Batch>,
+    answers: VecDeque<Fetched>,
     committed: u64,
+    /// By table that is there.
+    known: BTreeMap<Table, Statements>,
+}
+
+/// What is said to SQLite about one table.
+struct Statements {
+    put: String,
+    delete: String,
+    delete_range: String,
+    get: String,
+    range: String,
+    all: String,
+}
+
+impl Statements {
+    fn new(table: Table) -> Statements {
+        let name = table.name;
+        Statements {
+            put: format!("INSERT OR REPLACE INTO \"{name}\" (key, value) VALUES (?1, ?2)"),
+            delete: format!("DELETE FROM \"{name}\" WHERE key = ?1"),
+            delete_range: format!("DELETE FROM \"{name}\" WHERE key BETWEEN ?1 AND ?2"),
+            get: format!("SELECT value FROM \"{name}\" WHERE key = ?1"),
+            range: format!(
+                "SELECT key, value FROM \"{name}\" WHERE key BETWEEN ?1 AND ?2 ORDER BY key LIMIT ?3"
+            ),
+            all: format!("SELECT key, value FROM \"{name}\" ORDER BY key"),
+        }
+    }
+}
+
+/// A key as SQLite has it: rows in order of whole numbers are packed, and found, without comparing octets.
+struct Key<'a>(Keys, &'a [u8]);
+
+impl ToSql for Key<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Key(Keys::Octets, octets) => ToSqlOutput::Borrowed(ValueRef::Blob(octets)),
+            Key(Keys::Numbers, octets) => {
+                let octets = <[u8; 8]>::try_from(*octets).map_err(|_| rusqlite::Error::InvalidQuery)?;
+                let number = i64::try_from(u64::from_be_bytes(octets)).unwrap_or(i64::MAX);
+                ToSqlOutput::Owned(Value::Integer(number))
+            }
+        })
+    }
+}
+
+fn key_of(keys: Keys, found: &rusqlite::Row<'_>) -> rusqlite::Result<Vec<u8>> {
+    Ok(match keys {
+        Keys::Octets => found.get_ref(0)?.as_blob()?.to_vec(),
+        Keys::Numbers => found.get_ref(0)?.as_i64()?.to_be_bytes().to_vec(),
+    })
 }
 
 impl Sqlite {
-    /// Opens the file, or makes it (mode 0600), and holds it alone until dropped.
+    /// Opens the file, or makes it (mode 0600), and holds it alone until dropped. A file of an older version is brought
+    /// forward, after a copy of it was put beside it.
     ///
     /// Fails with [`Status::StoreLocked`] while another process has it, [`Status::StoreVersion`] when a newer
     /// version wrote it, [`Status::StoreCorrupt`] when it is damaged.
@@ -26,7 +87,14 @@ impl Sqlite {
         let name = path.display().to_string();
         create_private(path)?;
         let connection = Connection::open(path).map_err(|error| fault(&name, &error))?;
-        let opened = Sqlite { connection, queued: VecDeque::new(), committed: 0 };
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        let opened = Sqlite {
+            connection,
+            queued: VecDeque::new(),
+            answers: VecDeque::new(),
+            committed: 0,
+            known: BTreeMap::new(),
+        };
         opened.prepare(&name).map_err(|error| fault(&name, &error))??;
         Ok(opened)
     }
@@ -45,41 +113,102 @@ impl Sqlite {
                 format!("{name} has schema {version}, this version knows {SCHEMA}: upgrade hailpost first");
             return Ok(Err(Fault::new(Status::StoreVersion, detail)));
         }
-        if version == 0 {
-            connection.execute_batch(
-                "BEGIN;
-                 CREATE TABLE row (
-                     tbl TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY (tbl, key)
-                 ) WITHOUT ROWID;
-                 PRAGMA user_version = 1;
-                 COMMIT",
-            )?;
-        }
         let check: Option<String> =
             connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).optional()?;
         if check.as_deref() != Some("ok") {
             let detail = format!("{name} is damaged: set it aside and restore a backup");
             return Ok(Err(Fault::new(Status::StoreCorrupt, detail)));
         }
+        if version == 1 {
+            connection.execute("VACUUM INTO ?1", [format!("{name}.schema1")])?;
+            self.from_schema_1()?;
+        }
+        if version != SCHEMA {
+            connection.pragma_update(None, "user_version", SCHEMA)?;
+        }
         Ok(Ok(()))
+    }
+
+    /// One table that had all rows becomes one each.
+    fn from_schema_1(&self) -> rusqlite::Result<()> {
+        let transaction = self.connection.unchecked_transaction()?;
+        let names: Vec<String> = transaction
+            .prepare("SELECT DISTINCT tbl FROM row")?
+            .query_map([], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        for name in names.iter().filter(|name| is_plain(name)) {
+            create(&transaction, name, Keys::Octets)?;
+            let copy =
+                format!("INSERT INTO \"{name}\" (key, value) SELECT key, value FROM row WHERE tbl = ?1");
+            transaction.execute(&copy, [name])?;
+        }
+        transaction.execute_batch("DROP TABLE row")?;
+        transaction.pragma_update(None, "user_version", SCHEMA)?;
+        transaction.commit()
     }
 
     fn write_queued(&mut self) -> rusqlite::Result<Option<u64>> {
         let Some(last) = self.queued.back().map(|batch| batch.ticket) else { return Ok(None) };
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        {
-            let mut put = transaction
-                .prepare_cached("INSERT OR REPLACE INTO row (tbl, key, value) VALUES (?1, ?2, ?3)")?;
-            let mut delete = transaction.prepare_cached("DELETE FROM row WHERE tbl = ?1 AND key = ?2")?;
-            for op in self.queued.iter().flat_map(|batch| &batch.ops) {
-                match op {
-                    Op::Put { table, key, value } => put.execute((table.0, key, value))?,
-                    Op::Delete { table, key } => delete.execute((table.0, key))?,
-                };
-            }
+        for op in self.queued.iter().flat_map(|batch| &batch.ops) {
+            let table = op.table();
+            let statements = match self.known.entry(table) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(vacant) => {
+                    // Should the transaction fail, it is made again: `IF NOT EXISTS`.
+                    create(&transaction, table.name, table.keys)?;
+                    vacant.insert(Statements::new(table))
+                }
+            };
+            let key = |octets| Key(table.keys, octets);
+            match op {
+                Op::Put { key: octets, value, .. } => {
+                    transaction.prepare_cached(&statements.put)?.execute((key(octets), value))?
+                }
+                Op::Delete { key: octets, .. } => {
+                    transaction.prepare_cached(&statements.delete)?.execute([key(octets)])?
+                }
+                Op::DeleteRange { from, to, .. } => {
+                    transaction.prepare_cached(&statements.delete_range)?.execute([key(from), key(to)])?
+                }
+            };
         }
         transaction.commit()?;
         Ok(Some(last))
+    }
+
+    fn exists(&self, table: Table) -> rusqlite::Result<bool> {
+        let mut found = self.connection.prepare_cached("SELECT 1 FROM sqlite_schema WHERE name = ?1")?;
+        found.exists([table.name])
+    }
+
+    fn find(&self, fetch: &Fetch) -> rusqlite::Result<Vec<Row>> {
+        let Fetch { table, from, to, limit, follow, .. } = fetch;
+        if !self.exists(*table)? {
+            return Ok(Vec::new());
+        }
+        let mut get = match follow {
+            Some(table) if self.exists(*table)? => {
+                Some((table, self.connection.prepare_cached(&Statements::new(*table).get)?))
+            }
+            _ => None,
+        };
+        let mut range = self.connection.prepare_cached(&Statements::new(*table).range)?;
+        let limit = i64::try_from(*limit).unwrap_or(i64::MAX);
+        let mut found = range.query((Key(table.keys, from), Key(table.keys, to), limit))?;
+        let mut rows = Vec::new();
+        while let Some(row) = found.next()? {
+            let key = key_of(table.keys, row)?;
+            let value = row.get_ref(1)?.as_blob()?.to_vec();
+            let followed = match &mut get {
+                Some((table, get)) if key.len() >= 8 => {
+                    get.query_row([Key(table.keys, &key[key.len() - 8..])], |row| row.get(0)).optional()?
+                }
+                _ => None,
+            };
+            rows.push(Row { key, value, followed });
+        }
+        Ok(rows)
     }
 }
 
@@ -96,7 +225,10 @@ impl Store for Sqlite {
                 Ok(ticket)
             }
             Ok(None) => Ok(self.committed),
-            Err(error) => Err(fault("the store", &error)),
+            Err(error) => {
+                self.known.clear();
+                Err(fault("the store", &error))
+            }
         }
     }
 
@@ -104,19 +236,44 @@ impl Store for Sqlite {
         !self.queued.is_empty()
     }
 
+    fn ask(&mut self, fetch: Fetch) {
+        let rows = self.find(&fetch).map_err(|error| fault("the store", &error));
+        self.answers.push_back(Fetched { ticket: fetch.ticket, rows });
+    }
+
+    fn answer(&mut self) -> Option<Fetched> {
+        self.answers.pop_front()
+    }
+
     fn load(&self, table: Table, row: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Fault> {
         let mut walk = || -> rusqlite::Result<()> {
-            let mut select =
-                self.connection.prepare_cached("SELECT key, value FROM row WHERE tbl = ?1 ORDER BY key")?;
-            let mut rows = select.query([table.0])?;
+            if !self.exists(table)? {
+                return Ok(());
+            }
+            let mut select = self.connection.prepare_cached(&Statements::new(table).all)?;
+            let mut rows = select.query([])?;
             while let Some(found) = rows.next()? {
-                let blob = |column| found.get_ref(column)?.as_blob().map_err(rusqlite::Error::from);
-                row(blob(0)?, blob(1)?);
+                row(&key_of(table.keys, found)?, found.get_ref(1)?.as_blob()?);
             }
             Ok(())
         };
         walk().map_err(|error| fault("the store", &error))
     }
+}
+
+fn create(connection: &Connection, name: &str, keys: Keys) -> rusqlite::Result<()> {
+    connection.execute_batch(&match keys {
+        Keys::Octets => format!(
+            "CREATE TABLE IF NOT EXISTS \"{name}\" (key BLOB PRIMARY KEY NOT NULL, value BLOB NOT NULL) WITHOUT ROWID"
+        ),
+        Keys::Numbers => {
+            format!("CREATE TABLE IF NOT EXISTS \"{name}\" (key INTEGER PRIMARY KEY, value BLOB NOT NULL)")
+        }
+    })
+}
+
+fn is_plain(name: &str) -> bool {
+    name.bytes().all(|octet| octet.is_ascii_lowercase() || octet == b'_')
 }
 
 /// SQLite makes files by the process's umask; ours are nobody else's business.
@@ -149,7 +306,8 @@ fn fault(name: &str, error: &rusqlite::Error) -> Fault {
 mod tests {
     use super::*;
 
-    const TABLE: Table = Table("things");
+    const TABLE: Table = Table::rows("things");
+    const LOG: Table = Table::log("log");
 
     fn put(ticket: u64, key: &[u8], value: &[u8]) -> Batch {
         Batch { ticket, ops: vec![Op::Put { table: TABLE, key: key.to_vec(), value: value.to_vec() }] }
@@ -195,5 +353,73 @@ mod tests {
         let broken = dir.path().join("broken.db");
         std::fs::write(&broken, [0x5a; 8192]).unwrap();
         assert_eq!(Sqlite::open(&broken).err().unwrap().status, Status::StoreCorrupt);
+    }
+
+    fn ask(store: &mut dyn Store, table: Table, from: &[u8], to: &[u8], limit: usize) -> Vec<Row> {
+        store.ask(Fetch { ticket: 7, table, from: from.to_vec(), to: to.to_vec(), limit, follow: Some(LOG) });
+        let answer = store.answer().unwrap();
+        assert!(answer.ticket == 7 && store.answer().is_none());
+        answer.rows.unwrap()
+    }
+
+    /// Both engines, asked the same, answer the same.
+    #[test]
+    fn rows_are_found_by_range_and_followed_and_removed_by_range() {
+        let dir = tempfile::tempdir().unwrap();
+        let engines: [Box<dyn Store>; 2] = [
+            Box::new(Sqlite::open(&dir.path().join("store.db")).unwrap()),
+            Box::<super::super::Memory>::default(),
+        ];
+        for mut store in engines {
+            assert_eq!(ask(&mut *store, TABLE, b"", b"zz", 9), []);
+            let numbered = |number: u64| [&b"dev"[..], &number.to_be_bytes()].concat();
+            let ops = (1..=5u64).flat_map(|number| {
+                let put = |table, key: Vec<u8>, value: &[u8]| Op::Put { table, key, value: value.to_vec() };
+                [put(TABLE, numbered(number), b""), put(LOG, number.to_be_bytes().to_vec(), &[number as u8])]
+            });
+            store.submit(Batch { ticket: 1, ops: ops.collect() });
+            assert_eq!(ask(&mut *store, TABLE, b"", b"zz", 9), [], "only what is durable is found");
+            store.commit().unwrap();
+            let found = ask(&mut *store, TABLE, &numbered(2), &numbered(4), 2);
+            assert_eq!(
+                found.iter().map(|row| row.key.clone()).collect::<Vec<_>>(),
+                [numbered(2), numbered(3)]
+            );
+            assert_eq!(found[1].followed.as_deref(), Some(&[3][..]));
+            assert_eq!(
+                ask(&mut *store, LOG, &4u64.to_be_bytes(), &[0x7f, 255, 255, 255, 255, 255, 255, 255], 9)
+                    .len(),
+                2
+            );
+            assert_eq!(ask(&mut *store, TABLE, b"b", b"a", 9), [], "a range that is none");
+            let range = |table, from: Vec<u8>, to: Vec<u8>| Op::DeleteRange { table, from, to };
+            let (two, four) = (2u64.to_be_bytes().to_vec(), 4u64.to_be_bytes().to_vec());
+            store.submit(Batch {
+                ticket: 2,
+                ops: vec![range(LOG, two, four), range(TABLE, numbered(1), numbered(1))],
+            });
+            store.commit().unwrap();
+            let left = ask(&mut *store, TABLE, b"", b"zz", 9);
+            let followed: Vec<_> = left.iter().map(|row| row.followed.is_some()).collect();
+            assert_eq!(followed, [false, false, false, true]);
+        }
+    }
+
+    #[test]
+    fn a_file_of_the_first_schema_is_brought_forward_and_kept_beside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("backend.db");
+        Connection::open(&path)
+            .unwrap()
+            .execute_batch(
+                "CREATE TABLE row (tbl TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY (tbl, key))
+                     WITHOUT ROWID;
+                 INSERT INTO row VALUES ('things', x'61', x'31'), ('other', x'62', x'32');
+                 PRAGMA user_version = 1",
+            )
+            .unwrap();
+        assert_eq!(rows(&Sqlite::open(&path).unwrap()), [(b"a".to_vec(), b"1".to_vec())]);
+        assert_eq!(rows(&Sqlite::open(&path).unwrap()), [(b"a".to_vec(), b"1".to_vec())]);
+        assert!(dir.path().join("backend.db.schema1").exists());
     }
 }

@@ -20,13 +20,13 @@ use crate::{
     wire::AppId,
 };
 
-pub(super) const GATEWAY: Table = Table("gateway");
-pub(super) const TOKEN: Table = Table("token");
-pub(super) const VOTE: Table = Table("vote");
-pub(super) const RULE: Table = Table("rule");
-pub(super) const MODEL: Table = Table("model");
-pub(super) const FEATURE: Table = Table("feature");
-pub(super) const SETTING: Table = Table("setting");
+pub(super) const GATEWAY: Table = Table::rows("gateway");
+pub(super) const TOKEN: Table = Table::rows("token");
+pub(super) const VOTE: Table = Table::rows("vote");
+pub(super) const RULE: Table = Table::rows("rule");
+pub(super) const MODEL: Table = Table::rows("model");
+pub(super) const FEATURE: Table = Table::rows("feature");
+pub(super) const SETTING: Table = Table::rows("setting");
 
 pub(super) fn put_gateway(key: KeyId, enrolment: &Enrolment) -> Op {
     let mut value = vec![u8::from(enrolment.trusted) | u8::from(enrolment.barred) << 1];

@@ -9,7 +9,7 @@ use hailpost::{
     io::{Conn, Input, KeyId, Output, Peer, Transport},
     node::{Event, Node},
     status::Fault,
-    store::{Batch, Op, Store, Table},
+    store::{Batch, Fetch, Fetched, Op, Store, Table},
     time::Time,
     wire::gateway::{
         Body, Encoder, Family, Kind, Message, Outcome, Reason, TRAILER_LEN, decode, seal, unseal,
@@ -149,6 +149,14 @@ impl Store for TooEarly {
         !self.queued.is_empty()
     }
 
+    fn ask(&mut self, fetch: Fetch) {
+        self.inner.ask(fetch);
+    }
+
+    fn answer(&mut self) -> Option<Fetched> {
+        self.inner.answer()
+    }
+
     fn load(&self, table: Table, row: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Fault> {
         self.inner.load(table, row)
     }
@@ -163,7 +171,9 @@ struct Remembering {
 impl Store for Remembering {
     fn submit(&mut self, batch: Batch) {
         let undo = batch.ops.iter().map(|op| {
-            let (Op::Put { table, key, .. } | Op::Delete { table, key }) = op;
+            let (Op::Put { table, key, .. } | Op::Delete { table, key }) = op else {
+                unreachable!("a back end removes no ranges")
+            };
             let mut before = Op::Delete { table: *table, key: key.clone() };
             let load = self.inner.load(*table, &mut |known, value| {
                 if known == key {
@@ -183,6 +193,14 @@ impl Store for Remembering {
 
     fn is_dirty(&self) -> bool {
         self.inner.is_dirty()
+    }
+
+    fn ask(&mut self, fetch: Fetch) {
+        self.inner.ask(fetch);
+    }
+
+    fn answer(&mut self) -> Option<Fetched> {
+        self.inner.answer()
     }
 
     fn load(&self, table: Table, row: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Fault> {

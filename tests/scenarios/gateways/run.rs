@@ -14,7 +14,7 @@ use hailpost::{
     io::Transport,
     node::{BackendNode, GatewayNode, Node},
     status::{Fault, Status},
-    store::{Batch, Memory, Store, Table},
+    store::{Batch, Fetch, Fetched, Memory, Store, Table},
     time::Time,
     wire::{
         AppId,
@@ -383,6 +383,14 @@ impl Store for Flaky {
 
     fn is_dirty(&self) -> bool {
         self.inner.is_dirty()
+    }
+
+    fn ask(&mut self, fetch: Fetch) {
+        self.inner.ask(fetch);
+    }
+
+    fn answer(&mut self) -> Option<Fetched> {
+        self.inner.answer()
     }
 
     fn load(&self, table: Table, row: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Fault> {
