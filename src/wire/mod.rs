@@ -1,6 +1,7 @@
 //! Octets to values and back, without state. Every decoder takes any input and names the octet it stumbled on.
 #![forbid(unsafe_code)]
 
+pub mod app;
 pub mod capture;
 pub mod dns;
 pub mod gateway;
