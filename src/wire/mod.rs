@@ -7,7 +7,9 @@ pub mod dns;
 pub mod gateway;
 #[cfg(feature = "link")]
 pub mod link;
+pub mod octets;
 pub mod packet;
+pub mod post;
 
 /// Number of an application, as both ends of the gateway protocol know it (CN103259713A `AppID`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]

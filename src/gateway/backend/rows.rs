@@ -17,7 +17,10 @@ use crate::{
     gateway::{Grant, ResultKey},
     io::KeyId,
     store::{Op, Table},
-    wire::AppId,
+    wire::{
+        AppId,
+        octets::{Octets, push_short},
+    },
 };
 
 pub(super) const GATEWAY: Table = Table::rows("gateway");
@@ -40,9 +43,9 @@ pub(super) fn delete_gateway(key: KeyId) -> Op {
 }
 
 pub(super) fn read_gateway(key: &[u8], value: &[u8]) -> Option<(KeyId, Enrolment)> {
-    let mut value = Cursor(value);
-    let flags = value.take(1)?[0];
-    let group = value.short_text()?;
+    let mut value = Octets(value);
+    let flags = value.u8()?;
+    let group = value.short_text()?.to_owned();
     let name = String::from_utf8(value.0.to_vec()).ok()?;
     Some((
         KeyId(key.try_into().ok()?),
@@ -96,13 +99,13 @@ fn vote_key(group: &str, key: &ResultKey, voter: &Voter) -> Vec<u8> {
 }
 
 pub(super) fn read_vote(key: &[u8], value: &[u8]) -> Option<(String, ResultKey, Voter, AppId, u64)> {
-    let mut key = Cursor(key);
-    let group = key.short_text()?;
+    let mut key = Octets(key);
+    let group = key.short_text()?.to_owned();
     let address = Ipv6Addr::from(<[u8; 16]>::try_from(key.take(16)?).ok()?);
     let remote = SocketAddr::new(IpAddr::V6(address), key.u16()?);
-    let protocol = key.take(1)?[0];
-    let voter = key.voter()?;
-    let mut value = Cursor(value);
+    let protocol = key.u8()?;
+    let voter = voter(&mut key)?;
+    let mut value = Octets(value);
     Some((group, ResultKey { remote, protocol }, voter, AppId(value.u32()?), value.u64()?))
 }
 
@@ -121,8 +124,8 @@ fn rule_key(group: &str, app: AppId, pattern: &[u8]) -> Vec<u8> {
 }
 
 pub(super) fn read_rule(key: &[u8], value: &[u8]) -> Option<(String, AppId, Vec<u8>, u64)> {
-    let mut key = Cursor(key);
-    Some((key.short_text()?, AppId(key.u32()?), key.0.to_vec(), Cursor(value).u64()?))
+    let mut key = Octets(key);
+    Some((key.short_text()?.to_owned(), AppId(key.u32()?), key.0.to_vec(), Octets(value).u64()?))
 }
 
 pub(super) fn put_model(group: &str, app: AppId, words: &[u32], lineage: &[u8]) -> Op {
@@ -134,10 +137,10 @@ pub(super) fn put_model(group: &str, app: AppId, words: &[u32], lineage: &[u8]) 
 }
 
 pub(super) fn read_model<'a>(key: &[u8], value: &'a [u8]) -> Option<(String, AppId, Vec<u32>, &'a [u8])> {
-    let (mut key, mut value) = (Cursor(key), Cursor(value));
+    let (mut key, mut value) = (Octets(key), Octets(value));
     let words = usize::from(value.u16()?);
     let words = octets_to_words(value.take(4 * words)?);
-    Some((key.short_text()?, AppId(key.u32()?), words, value.0))
+    Some((key.short_text()?.to_owned(), AppId(key.u32()?), words, value.0))
 }
 
 pub(super) fn put_feature(group: &str, slot: &Slot, unix: u64, words: &[u32]) -> Op {
@@ -158,11 +161,11 @@ fn feature_key(group: &str, slot: &Slot) -> Vec<u8> {
 }
 
 pub(super) fn read_feature(key: &[u8], value: &[u8]) -> Option<(String, AppId, Voter, u16, u64, Vec<u32>)> {
-    let mut key = Cursor(key);
-    let group = key.short_text()?;
+    let mut key = Octets(key);
+    let group = key.short_text()?.to_owned();
     let app = AppId(key.u32()?);
-    let voter = key.voter()?;
-    let mut value = Cursor(value);
+    let voter = voter(&mut key)?;
+    let mut value = Octets(value);
     let unix = value.u64()?;
     Some((group, app, voter, key.u16()?, unix, octets_to_words(value.0)))
 }
@@ -182,12 +185,6 @@ fn push_voter(key: &mut Vec<u8>, voter: &Voter) {
     }
 }
 
-fn push_short(out: &mut Vec<u8>, octets: &[u8]) {
-    debug_assert!(octets.len() <= 255, "names were checked to be short when they came in");
-    out.push(octets.len() as u8);
-    out.extend_from_slice(octets);
-}
-
 fn words_to_octets(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_be_bytes()).collect()
 }
@@ -196,43 +193,12 @@ fn octets_to_words(octets: &[u8]) -> Vec<u32> {
     octets.chunks_exact(4).map(|word| u32::from_be_bytes([word[0], word[1], word[2], word[3]])).collect()
 }
 
-struct Cursor<'a>(&'a [u8]);
-
-impl<'a> Cursor<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn short(&mut self) -> Option<&'a [u8]> {
-        let len = usize::from(self.take(1)?[0]);
-        self.take(len)
-    }
-
-    fn short_text(&mut self) -> Option<String> {
-        String::from_utf8(self.short()?.to_vec()).ok()
-    }
-
-    fn voter(&mut self) -> Option<Voter> {
-        let octets = self.short()?;
-        match octets.len() {
-            4 => Some(Voter::Address(IpAddr::from(<[u8; 4]>::try_from(octets).ok()?))),
-            16 => Some(Voter::Address(IpAddr::from(<[u8; 16]>::try_from(octets).ok()?))),
-            32 => Some(Voter::Key(KeyId(octets.try_into().ok()?))),
-            _ => None,
-        }
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        Some(u16::from_be_bytes(self.take(2)?.try_into().ok()?))
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        Some(u32::from_be_bytes(self.take(4)?.try_into().ok()?))
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        Some(u64::from_be_bytes(self.take(8)?.try_into().ok()?))
+fn voter(octets: &mut Octets<'_>) -> Option<Voter> {
+    let octets = octets.short()?;
+    match octets.len() {
+        4 => Some(Voter::Address(IpAddr::from(<[u8; 4]>::try_from(octets).ok()?))),
+        16 => Some(Voter::Address(IpAddr::from(<[u8; 16]>::try_from(octets).ok()?))),
+        32 => Some(Voter::Key(KeyId(octets.try_into().ok()?))),
+        _ => None,
     }
 }
