@@ -12,6 +12,8 @@ pub mod io;
 pub mod link;
 pub mod net;
 pub mod node;
+#[cfg(feature = "post")]
+pub mod post;
 #[cfg(feature = "recognize")]
 pub mod recognize;
 #[cfg(feature = "gateway")]

@@ -121,7 +121,7 @@ impl Sqlite {
         }
         if version == 1 {
             connection.execute("VACUUM INTO ?1", [format!("{name}.schema1")])?;
-            self.from_schema_1()?;
+            self.bring_schema_1_forward()?;
         }
         if version != SCHEMA {
             connection.pragma_update(None, "user_version", SCHEMA)?;
@@ -130,7 +130,7 @@ impl Sqlite {
     }
 
     /// One table that had all rows becomes one each.
-    fn from_schema_1(&self) -> rusqlite::Result<()> {
+    fn bring_schema_1_forward(&self) -> rusqlite::Result<()> {
         let transaction = self.connection.unchecked_transaction()?;
         let names: Vec<String> = transaction
             .prepare("SELECT DISTINCT tbl FROM row")?

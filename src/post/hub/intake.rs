@@ -1,0 +1,369 @@
+//! Taking messages: who may, whether it was taken before, who gets it, whether it is kept.
+//!
+//! Messages are taken in the order in which they come: one whose receivers have to be looked up holds the next one back, so
+//! that the order of the log is the order of the senders.
+
+use sha2::{Digest, Sha256};
+
+use super::*;
+use crate::{store::Row, wire::app::is_id};
+
+/// Users that one message reaches through subscriptions.
+const MAX_FOLLOWERS: usize = 100_000;
+/// Followers read at a time.
+const PAGE: usize = 1000;
+/// How long an id is remembered after its message is stale, in seconds.
+const REMEMBERED: u32 = 86_400;
+
+/// A message on its way into the log.
+pub(super) struct Intake {
+    hash: [u8; 16],
+    content: u64,
+    from: Address,
+    message: Message,
+    /// Users that get it.
+    users: Vec<String>,
+    /// Applications that get it.
+    apps: Vec<Inbox>,
+    /// Its followers are not all read.
+    reading: bool,
+    /// The store could not tell who gets it.
+    failed: bool,
+}
+
+/// An id under way, and with whom to answer once its message is durable.
+pub(super) struct Waiting {
+    content: u64,
+    askers: Vec<Asker>,
+}
+
+/// Whom an answer goes to.
+pub(super) enum Asker {
+    App { seat: Seat, id: String },
+    Device { seat: Seat, inbox: Inbox, number: u64 },
+}
+
+impl Hub {
+    /// Takes a message from an application, or refuses it: [`HubOutput::Answered`] says.
+    pub fn take(&mut self, now: Time, sender: &Sender, message: Message) {
+        let Sender::App { seat, .. } = sender else { return };
+        let asker = Asker::App { seat: *seat, id: message.id.clone() };
+        self.intake(now, sender, message, asker);
+    }
+
+    pub(super) fn intake(&mut self, now: Time, sender: &Sender, message: Message, asker: Asker) {
+        let from = match sender {
+            Sender::App { name, .. } => Address::App(name.clone()),
+            Sender::Device { user, .. } => Address::User(user.clone()),
+        };
+        let hash = id_hash(sender, &message.id);
+        let content = content_hash(&message);
+        if let Err(code) = may(sender, &from, &message) {
+            return self.refuse_message(asker, code);
+        }
+        if let Some(waiting) = self.waiting.get_mut(&hash) {
+            if waiting.content != content {
+                return self.refuse_message(asker, 409);
+            }
+            self.counters.repeats += 1;
+            // A sender that repeats itself without end is answered once for it.
+            if waiting.askers.len() < 16 {
+                waiting.askers.push(asker);
+            }
+            return;
+        }
+        if let Some((_, known)) = self.known.get(&hash) {
+            if known.content != content {
+                return self.refuse_message(asker, 409);
+            }
+            self.counters.repeats += 1;
+            return self.answer(asker, Answer { code: 200, state: Some(State::Queued) });
+        }
+        if self.waiting.len() >= self.config.max_pending {
+            self.counters.pending_full += 1;
+            return self.refuse_message(asker, 507);
+        }
+        let (mut users, mut apps) = (Vec::new(), Vec::new());
+        let mut reading = false;
+        match &message.to {
+            To::Named(named) => {
+                for address in named {
+                    match address {
+                        Address::User(name) => users.push(name.clone()),
+                        Address::App(name) => apps.extend(self.apps.get(name).map(|app| app.inbox)),
+                    }
+                }
+            }
+            To::All => reading = message.kind == Kind::Directed,
+        }
+        self.waiting.insert(hash, Waiting { content, askers: vec![asker] });
+        let number = self.first_intake + self.intakes.len() as u64;
+        if reading && let Address::App(name) = &from {
+            self.read_followers(number, name, &[]);
+        }
+        for name in &users {
+            self.look_up(name);
+        }
+        self.intakes.push_back(Intake { hash, content, from, message, users, apps, reading, failed: false });
+        self.settle_intakes(now);
+    }
+
+    /// Asks for a user's row, unless it is known or asked for.
+    fn look_up(&mut self, name: &str) {
+        if self.users.get(name).is_none() {
+            self.ask_row(Question::User(name.to_owned()), rows::USER, name.as_bytes().to_vec());
+        }
+    }
+
+    fn read_followers(&mut self, intake: u64, app: &str, after: &[u8]) {
+        let mut from = rows::follow_key(app, "");
+        from.extend_from_slice(after);
+        let mut to = rows::follow_key(app, "");
+        to.push(0x7f);
+        let fetch = Fetch { ticket: 0, table: rows::FOLLOW, from, to, limit: PAGE, follow: None };
+        self.ask(Question::Follow(intake), fetch);
+    }
+
+    pub(super) fn followers_found(&mut self, now: Time, number: u64, found: Result<Vec<Row>, Fault>) {
+        let names = |found: &[Row]| -> Vec<String> {
+            found.iter().filter_map(|row| rows::read_follow(&row.key)).map(str::to_owned).collect()
+        };
+        let failed = found.is_err();
+        let found = found.unwrap_or_default();
+        let names = names(&found);
+        names.iter().for_each(|name| self.look_up(name));
+        let Some(intake) = self.intakes.get_mut((number - self.first_intake) as usize) else { return };
+        intake.failed |= failed;
+        intake.users.extend(names.iter().cloned());
+        let more = found.len() == PAGE && intake.users.len() < MAX_FOLLOWERS;
+        match (more, names.last(), intake.from.clone()) {
+            (true, Some(last), Address::App(app)) => {
+                // The next possible key after the last one.
+                let after = [last.as_bytes(), &[0]].concat();
+                self.read_followers(number, &app, &after);
+            }
+            _ => {
+                intake.reading = false;
+                self.settle_intakes(now);
+            }
+        }
+    }
+
+    pub(super) fn user_found(&mut self, now: Time, name: &str, found: Result<Vec<Row>, Fault>) {
+        match found {
+            Ok(found) if self.users.get(name).is_none() => {
+                let user = found.first().and_then(|row| rows::read_user(&row.value));
+                self.users.put(name, user.map(Rc::new));
+            }
+            Ok(_) => {}
+            Err(_) => {
+                let waiting =
+                    self.intakes.iter_mut().filter(|intake| intake.users.iter().any(|user| user == name));
+                waiting.for_each(|intake| intake.failed = true);
+                self.fail_queries(name);
+            }
+        }
+        self.settle_intakes(now);
+        self.settle_queries();
+    }
+
+    /// Takes into the log whatever is looked up, in order.
+    fn settle_intakes(&mut self, now: Time) {
+        while let Some(intake) = self.intakes.front() {
+            if intake.failed {
+                let hash = intake.hash;
+                self.drop_intake();
+                self.refuse_waiting(hash, 507);
+                continue;
+            }
+            if intake.reading {
+                return;
+            }
+            let mut found = Vec::with_capacity(intake.users.len());
+            let mut missing = None;
+            for name in &intake.users {
+                match self.users.get(name) {
+                    Some(user) => found.extend(user),
+                    None => missing = Some(name.clone()),
+                }
+            }
+            if let Some(name) = missing {
+                let asked = self.questions.values();
+                let mut asked =
+                    asked.filter(|question| matches!(question, Question::User(one) if *one == name));
+                if asked.next().is_some() {
+                    return;
+                }
+                // It was forgotten while others were looked up: ask again.
+                return self.look_up(&name);
+            }
+            if let Some(intake) = self.drop_intake() {
+                self.log(now, intake, &found);
+            }
+        }
+    }
+
+    fn drop_intake(&mut self) -> Option<Intake> {
+        self.first_intake += 1;
+        self.intakes.pop_front()
+    }
+
+    /// Gives a message its number, and keeps it or passes it on.
+    fn log(&mut self, now: Time, intake: Intake, users: &[Rc<User>]) {
+        let Intake { hash, content, from, message, apps, .. } = intake;
+        let nobody = users.is_empty() && apps.is_empty();
+        if nobody && matches!(message.to, To::Named(_)) {
+            return self.refuse_waiting(hash, 404);
+        }
+        self.counters.messages += 1;
+        let unix = u32::try_from(self.unix(now)).unwrap_or(u32::MAX);
+        let expires = unix.saturating_add(message.ttl);
+        let mut ops = Vec::new();
+        let sequence = self.number(&mut ops);
+        let known = Known { hash, content, until: expires.saturating_add(REMEMBERED) };
+        let mut kept = Kept {
+            sent: unix,
+            expires,
+            only: None,
+            from,
+            content_type: message.content_type,
+            body: message.body,
+        };
+        if message.kind == Kind::Broadcast {
+            self.remember(sequence, known);
+            return self.log_broadcast(hash, sequence, &known, message.period, kept, ops);
+        }
+        let keeps = |user: &&Rc<User>| message.store && user.keep;
+        let mut inboxes: Vec<Inbox> =
+            users.iter().filter(keeps).flat_map(|user| user.inboxes.iter().copied()).collect();
+        let passing = users.iter().filter(|user| !keeps(user)).flat_map(|user| user.inboxes.iter().copied());
+        let mut passing: Vec<Inbox> = passing.collect();
+        if message.store { &mut inboxes } else { &mut passing }.extend(apps);
+        inboxes.retain(|inbox| self.has_room(*inbox, kept.size()));
+        self.remember(sequence, known);
+        let mut routed = false;
+        for inbox in passing {
+            routed |= self.pass_on(inbox, sequence, &kept);
+        }
+        if inboxes.is_empty() {
+            let state = if routed { State::Routed } else { State::Dropped };
+            // The counter may have moved.
+            if !ops.is_empty() {
+                self.submit(ops);
+            }
+            return self.answer_all(hash, Answer { code: 200, state: Some(state) });
+        }
+        kept.only = (inboxes.len() == 1).then(|| inboxes[0]);
+        let (shared, size) = (inboxes.len() > 1, kept.size());
+        if shared {
+            self.shares.insert(sequence, inboxes.len() as u32);
+        }
+        ops.push(rows::put_message(sequence, &kept));
+        ops.push(rows::put_known(sequence, &known));
+        for inbox in &inboxes {
+            ops.push(rows::put_queue(*inbox, sequence, shared, size));
+            self.depths.entry(*inbox).or_default().add(size);
+        }
+        self.counters.stored += inboxes.len() as u64;
+        let online = inboxes.iter().any(|inbox| self.presence.seat(*inbox).is_some());
+        let state = if online { State::Queued } else { State::Stored };
+        self.sweep.expects(expires);
+        self.persist(ops, Effect::Kept { hash, sequence, state, inboxes, kept: Rc::new(kept) });
+    }
+
+    /// Remembers an id. The oldest goes for a new one.
+    pub(super) fn remember(&mut self, sequence: Sequence, known: Known) {
+        self.known.insert(known.hash, (sequence, known));
+        self.known_order.insert(sequence, known.hash);
+        if self.known_order.len() > self.config.max_known
+            && let Some((sequence, hash)) = self.known_order.pop_first()
+        {
+            self.counters.known_evicted += 1;
+            self.known.remove(&hash);
+            self.submit(vec![rows::delete_log(rows::KNOWN, sequence, sequence)]);
+        }
+    }
+
+    pub(super) fn answer_all(&mut self, hash: [u8; 16], answer: Answer) {
+        for asker in self.waiting.remove(&hash).into_iter().flat_map(|waiting| waiting.askers) {
+            self.answer(asker, answer.clone());
+        }
+    }
+
+    fn refuse_waiting(&mut self, hash: [u8; 16], code: u16) {
+        self.counters.refused += 1;
+        self.answer_all(hash, Answer { code, state: None });
+    }
+
+    fn refuse_message(&mut self, asker: Asker, code: u16) {
+        self.counters.refused += 1;
+        self.answer(asker, Answer { code, state: None });
+    }
+
+    fn answer(&mut self, asker: Asker, answer: Answer) {
+        match asker {
+            Asker::App { seat, id } => self.outputs.push_back(HubOutput::Answered { seat, id, answer }),
+            Asker::Device { seat, inbox, number } => {
+                let state = answer.state.unwrap_or(State::Dropped);
+                self.send(seat, inbox, Frame::PutAnswer { number, code: answer.code, state });
+            }
+        }
+    }
+}
+
+/// Whether the sender may send this; else the code of the refusal.
+fn may(sender: &Sender, from: &Address, message: &Message) -> Result<(), u16> {
+    if message.from.as_ref().is_some_and(|claimed| claimed != from) || !is_id(&message.id) {
+        return Err(403);
+    }
+    let rights = match sender {
+        Sender::App { rights, .. } => *rights,
+        Sender::Device { .. } => Rights { send: true, ..Rights::default() },
+    };
+    let subscribers = message.to == To::All && message.kind == Kind::Directed;
+    match (message.kind, sender) {
+        (Kind::Broadcast, _) if !rights.broadcast => Err(403),
+        (_, Sender::Device { .. }) if subscribers => Err(403),
+        (Kind::One | Kind::Directed, _) if !rights.send => Err(403),
+        _ => Ok(()),
+    }
+}
+
+/// Two senders may use the same id.
+fn id_hash(sender: &Sender, id: &str) -> [u8; 16] {
+    let mut digest = Sha256::new();
+    match sender {
+        Sender::App { name, .. } => {
+            digest.update([b'a', name.len() as u8]);
+            digest.update(name);
+        }
+        Sender::Device { inbox, .. } => {
+            digest.update([b'd']);
+            digest.update(inbox.0.to_be_bytes());
+        }
+    }
+    digest.update(id);
+    let hash: [u8; 32] = digest.finalize().into();
+    hash.first_chunk().copied().unwrap_or_default()
+}
+
+fn content_hash(message: &Message) -> u64 {
+    let mut digest = Sha256::new();
+    digest.update([message.kind as u8, u8::from(message.store)]);
+    digest.update(message.ttl.to_be_bytes());
+    if let Some((start, end)) = message.period {
+        digest.update(start.to_be_bytes());
+        digest.update(end.to_be_bytes());
+    }
+    if let To::Named(named) = &message.to {
+        for address in named {
+            digest.update(address.to_string());
+            digest.update(b",");
+        }
+    }
+    digest.update([message.content_type.len() as u8]);
+    digest.update(&message.content_type);
+    digest.update(&message.body);
+    let hash: [u8; 32] = digest.finalize().into();
+    hash.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+}

@@ -1,0 +1,426 @@
+//! The hub: takes messages, keeps those that are to be kept, and hands each receiver what waits for it.
+//!
+//! A message becomes a number in one log. A receiver's queue is the numbers that it has to get, in order; what it
+//! confirmed leaves the queue. An answer goes out, and a receiver is told, only after the store said that the
+//! message is durable. Everything else here can be lost and is found again in the store.
+
+mod accounts;
+mod broadcast;
+mod intake;
+mod mailbox;
+mod presence;
+mod start;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    rc::Rc,
+    time::Duration,
+};
+
+use super::{
+    Inbox, Seat, SessionId,
+    rows::{self, App, Broadcast, Device, Kept, Known, User},
+};
+use crate::{
+    counters::counters,
+    rng::Entropy,
+    status::{Fault, Status},
+    store::{Batch, Fetch, Fetched, Op, Store, Table},
+    time::Time,
+    wire::{
+        app::{Address, Kind, Message, State, To},
+        post::{Delivery, Frame, Presence as Whereabouts, Sequence},
+    },
+};
+use accounts::Users;
+pub use accounts::{Credential, Rights};
+use intake::Intake;
+use mailbox::{Depth, Mailbox};
+use presence::Presence;
+use sweep::Sweep;
+
+/// How a hub behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct HubConfig {
+    /// Messages that wait for one device; past it the device is stale (DECISIONS.md 5).
+    pub max_messages: u32,
+    /// Octets that wait for one device; past it the device is stale.
+    pub max_octets: u32,
+    /// Messages handed to one device and not confirmed yet.
+    pub window: usize,
+    /// Messages that wait for the disk, or for who their receivers are.
+    pub max_pending: usize,
+    /// Ids that are remembered; past it the oldest goes.
+    pub max_known: usize,
+    /// Broadcasts with a life period, at once.
+    pub max_broadcasts: usize,
+    /// Applications.
+    pub max_apps: usize,
+    /// Devices of one user.
+    pub max_devices: usize,
+    /// Users whose devices are remembered.
+    pub max_cached: usize,
+    /// The pause between two looks for what has expired.
+    pub sweep: Duration,
+}
+
+impl Default for HubConfig {
+    fn default() -> HubConfig {
+        HubConfig {
+            max_messages: 1000,
+            max_octets: 16 << 20,
+            window: 64,
+            max_pending: 16_384,
+            max_known: 1_000_000,
+            max_broadcasts: 64,
+            max_apps: 10_000,
+            max_devices: 16,
+            max_cached: 16_384,
+            sweep: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What a hub is opened with.
+pub struct Open {
+    /// The time it is.
+    pub now: Time,
+    /// The same in Unix seconds.
+    pub unix: u64,
+    /// For secrets and names of sessions.
+    pub rng: Box<dyn Entropy + Send>,
+}
+
+/// Who gives a message, and where its answer goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Sender {
+    /// An application that has proven its secret.
+    App {
+        /// Its name.
+        name: String,
+        /// What it may do.
+        rights: Rights,
+        /// Comes back with the answer.
+        seat: Seat,
+    },
+    /// A device that has logged in.
+    Device {
+        /// Its user.
+        user: String,
+        /// Its inbox.
+        inbox: Inbox,
+        /// Comes back with the answer.
+        seat: Seat,
+    },
+}
+
+/// An answer to who gave a message, or asked for something.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// 200, or the code of an error (SPEC.md 6.3).
+    pub code: u16,
+    /// What became of the message.
+    pub state: Option<State>,
+}
+
+/// What the hub wants done.
+#[derive(Debug)]
+pub enum HubOutput {
+    /// Make this durable, then say so.
+    Store(Batch),
+    /// Ask the store, then say what it answered.
+    Fetch(Fetch),
+    /// Say this to who sits there.
+    Send {
+        /// Where.
+        seat: Seat,
+        /// Whose inbox it is about.
+        inbox: Inbox,
+        /// What.
+        frame: Frame,
+    },
+    /// To an application: what became of a request.
+    Answered {
+        /// Where.
+        seat: Seat,
+        /// The request's.
+        id: String,
+        /// The answer.
+        answer: Answer,
+    },
+    /// To an application: where users are.
+    Whereabouts {
+        /// Where.
+        seat: Seat,
+        /// The request's.
+        id: String,
+        /// In the order asked.
+        users: Vec<Whereabouts>,
+    },
+    /// The credential behind a session id, or none: what [`Hub::authenticate`] asked.
+    Authenticated {
+        /// The question's.
+        ticket: u64,
+        /// None when it is unknown, revoked or expired.
+        credential: Option<Credential>,
+    },
+    /// A credential holds no more: whoever sits there on it is to go.
+    Revoked {
+        /// Whose.
+        inbox: Inbox,
+        /// Where it sits now.
+        seat: Option<Seat>,
+    },
+    /// Something to know.
+    Event(HubEvent),
+}
+
+/// Something to know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HubEvent {
+    /// What an operator asked for is done and durable, or was refused.
+    Done {
+        /// The request's.
+        ticket: u64,
+        /// Why it was refused.
+        result: Result<(), Fault>,
+    },
+    /// A queue went over its quota: it is emptied, and its owner will be told how much it missed.
+    Stale {
+        /// Whose.
+        inbox: Inbox,
+        /// Messages gone.
+        missed: u32,
+    },
+}
+
+counters! {
+    /// What a hub counted.
+    pub struct HubCounters {
+        messages: "messages taken",
+        repeats: "messages that had been taken before, by their id",
+        refused: "messages refused",
+        stored: "rows of queues written",
+        routed: "messages passed on without being kept",
+        dropped: "messages for who was not there, not to be kept",
+        delivered: "messages handed to who waits for them",
+        redelivered: "of those, handed before",
+        confirmed: "messages confirmed",
+        stray_confirmations: "confirmations of what was not under way",
+        expired: "messages that went stale before they were handed over",
+        stale_devices: "queues that went over their quota",
+        known_evicted: "ids forgotten before their time, for want of room",
+        unreadable: "rows that could not be read",
+        pending_full: "messages refused because too many waited for the disk",
+    }
+}
+
+/// What follows once a batch is durable.
+enum Effect {
+    /// A message is kept: answer, and hand it to who is there.
+    Kept { hash: [u8; 16], sequence: Sequence, state: State, inboxes: Vec<Inbox>, kept: Rc<Kept> },
+    /// An operator's request is done.
+    Done { ticket: u64 },
+    /// A device's request is done.
+    Asked { seat: Seat, inbox: Inbox, request: u64 },
+    /// These have left an inbox.
+    Left { inbox: Inbox, gone: Vec<Sequence> },
+    /// A broadcast is kept: from now on everybody gets it.
+    Broadcast { hash: [u8; 16], sequence: Sequence },
+}
+
+/// What an answer of the store is for.
+enum Question {
+    /// A user's row, for the intake, a query or the operator.
+    User(String),
+    /// A piece of an inbox's queue.
+    Queue { inbox: Inbox, seat: Seat },
+    /// Rows to go, of an inbox that is stale.
+    Purge { inbox: Inbox, through: Sequence },
+    /// Who follows an application; with the intake's number.
+    Follow(u64),
+    /// A credential.
+    Authenticate { ticket: u64 },
+    /// A confirmation of what was not under way.
+    Stray(Inbox),
+    /// A piece of the log, to find what has expired.
+    Sweep,
+    /// Which broadcasts an inbox has confirmed.
+    Seen { inbox: Inbox, broadcast: Sequence },
+    /// A row that an operator's request changes.
+    Operator(accounts::Change),
+}
+
+/// The hub.
+pub struct Hub {
+    config: HubConfig,
+    /// Unix time less our time, in microseconds.
+    epoch: u64,
+    rng: Box<dyn Entropy + Send>,
+    outputs: VecDeque<HubOutput>,
+    counters: HubCounters,
+
+    next_sequence: u64,
+    /// Sequences below it are reserved: a restart begins after it.
+    reserved: u64,
+    next_inbox: u32,
+    next_ticket: u64,
+    next_question: u64,
+
+    effects: VecDeque<(u64, Effect)>,
+    questions: HashMap<u64, Question>,
+
+    users: Users,
+    apps: HashMap<String, App>,
+    intakes: VecDeque<Intake>,
+    first_intake: u64,
+    /// Ids under way, with whom to answer.
+    waiting: HashMap<[u8; 16], intake::Waiting>,
+    known: HashMap<[u8; 16], (Sequence, Known)>,
+    known_order: BTreeMap<Sequence, [u8; 16]>,
+    queries: VecDeque<presence::Query>,
+
+    presence: Presence,
+    /// Of inboxes whose queue is not empty.
+    depths: HashMap<Inbox, Depth>,
+    /// Of who is there and has something to get.
+    mailboxes: HashMap<Inbox, Mailbox>,
+    /// What was confirmed, while the disk does not know.
+    leaving: HashSet<(Inbox, Sequence)>,
+    /// All that was logged up to it is durable, and was handed over where its receivers are.
+    settled: Sequence,
+    /// Receivers that a shared message still has.
+    shares: HashMap<Sequence, u32>,
+    /// What a stale device missed.
+    stale: HashMap<Inbox, u32>,
+    broadcasts: BTreeMap<Sequence, Rc<Broadcast>>,
+    tellings: VecDeque<broadcast::Telling>,
+    sweep: Sweep,
+}
+
+impl Hub {
+    /// What was counted.
+    pub const fn counters(&self) -> &HubCounters {
+        &self.counters
+    }
+
+    /// The next thing to do, until there is none.
+    pub fn poll_output(&mut self, now: Time) -> Option<HubOutput> {
+        if self.outputs.is_empty() {
+            self.tell_broadcasts(now);
+        }
+        self.outputs.pop_front()
+    }
+
+    /// When [`Hub::handle_deadline`] is wanted.
+    pub fn deadline(&self) -> Option<Time> {
+        Some(self.sweep.due())
+    }
+
+    /// The deadline has come.
+    pub fn handle_deadline(&mut self, now: Time) {
+        self.sweep(now);
+    }
+
+    /// Every batch up to this ticket is durable.
+    pub fn stored(&mut self, now: Time, through: u64) {
+        self.users.settle(through);
+        while let Some((ticket, _)) = self.effects.front()
+            && *ticket <= through
+        {
+            let Some((_, effect)) = self.effects.pop_front() else { break };
+            match effect {
+                Effect::Kept { hash, sequence, state, inboxes, kept } => {
+                    self.settled = sequence;
+                    self.answer_all(hash, Answer { code: 200, state: Some(state) });
+                    for inbox in inboxes {
+                        self.arrived(now, inbox, sequence, &kept);
+                    }
+                }
+                Effect::Left { inbox, gone } => {
+                    for sequence in gone {
+                        self.leaving.remove(&(inbox, sequence));
+                    }
+                }
+                Effect::Broadcast { hash, sequence } => {
+                    self.settled = sequence;
+                    self.answer_all(hash, Answer { code: 200, state: Some(State::Stored) });
+                    self.begin_broadcast(now, sequence);
+                }
+                Effect::Done { ticket } => self.event(HubEvent::Done { ticket, result: Ok(()) }),
+                Effect::Asked { seat, inbox, request } => {
+                    self.send(seat, inbox, Frame::Answer { request, code: 200 });
+                }
+            }
+        }
+    }
+
+    /// The store answered.
+    pub fn fetched(&mut self, now: Time, fetched: Fetched) {
+        let Some(question) = self.questions.remove(&fetched.ticket) else { return };
+        match question {
+            Question::User(name) => self.user_found(now, &name, fetched.rows),
+            Question::Queue { inbox, seat } => self.queue_found(now, inbox, seat, fetched.rows),
+            Question::Purge { inbox, through } => self.purge_found(inbox, through, fetched.rows),
+            Question::Follow(intake) => self.followers_found(now, intake, fetched.rows),
+            Question::Authenticate { ticket } => self.credential_found(now, ticket, fetched.rows),
+            Question::Stray(inbox) => self.stray_found(inbox, fetched.rows),
+            Question::Sweep => self.swept(now, fetched.rows),
+            Question::Seen { inbox, broadcast } => self.seen_found(now, inbox, broadcast, fetched.rows),
+            Question::Operator(change) => self.change(change, fetched.rows),
+        }
+    }
+
+    fn unix(&self, now: Time) -> u64 {
+        (self.epoch + now.as_micros()) / 1_000_000
+    }
+
+    fn submit(&mut self, ops: Vec<Op>) -> u64 {
+        self.next_ticket += 1;
+        let ticket = self.next_ticket;
+        self.outputs.push_back(HubOutput::Store(Batch { ticket, ops }));
+        ticket
+    }
+
+    fn persist(&mut self, ops: Vec<Op>, effect: Effect) -> u64 {
+        let ticket = self.submit(ops);
+        self.effects.push_back((ticket, effect));
+        ticket
+    }
+
+    fn ask(&mut self, question: Question, fetch: Fetch) -> u64 {
+        self.next_question += 1;
+        let ticket = self.next_question;
+        self.questions.insert(ticket, question);
+        self.outputs.push_back(HubOutput::Fetch(Fetch { ticket, ..fetch }));
+        ticket
+    }
+
+    /// Asks for one row.
+    fn ask_row(&mut self, question: Question, table: Table, key: Vec<u8>) -> u64 {
+        let fetch = Fetch { ticket: 0, table, from: key.clone(), to: key, limit: 1, follow: None };
+        self.ask(question, fetch)
+    }
+
+    fn send(&mut self, seat: Seat, inbox: Inbox, frame: Frame) {
+        self.outputs.push_back(HubOutput::Send { seat, inbox, frame });
+    }
+
+    fn event(&mut self, event: HubEvent) {
+        self.outputs.push_back(HubOutput::Event(event));
+    }
+
+    /// The next number, and what must be written for it.
+    fn number(&mut self, ops: &mut Vec<Op>) -> Sequence {
+        let sequence = Sequence(self.next_sequence);
+        self.next_sequence += 1;
+        if self.next_sequence > self.reserved {
+            self.reserved = self.next_sequence + start::RESERVE;
+            ops.push(rows::put_number(start::SEQUENCE, self.reserved));
+        }
+        sequence
+    }
+}
