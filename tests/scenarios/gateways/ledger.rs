@@ -269,7 +269,7 @@ impl Ledger {
 /// Every word in the store, by group, remote end and voter: the rows that `gateway/backend/rows.rs` describes.
 pub fn words(store: &Memory) -> BTreeMap<(String, ResultKey, Vec<u8>), AppId> {
     let mut words = BTreeMap::new();
-    let load = store.load(Table("vote"), &mut |key, value| {
+    let load = store.load(Table::rows("vote"), &mut |key, value| {
         let (group, key) = short(key);
         let (address, key) = key.split_at(16);
         let address: [u8; 16] = address.try_into().expect("sixteen");
@@ -285,7 +285,7 @@ pub fn words(store: &Memory) -> BTreeMap<(String, ResultKey, Vec<u8>), AppId> {
 
 fn features(store: &Memory) -> BTreeSet<(String, u32)> {
     let mut features = BTreeSet::new();
-    let load = store.load(Table("feature"), &mut |key, _| {
+    let load = store.load(Table::rows("feature"), &mut |key, _| {
         let (group, key) = short(key);
         let app = u32::from_be_bytes(key[..4].try_into().expect("four"));
         features.insert((String::from_utf8_lossy(group).into_owned(), app));
