@@ -17,7 +17,7 @@ const V4: Family = Family::V4;
 
 fn rows(store: &Memory, table: &'static str) -> usize {
     let mut count = 0;
-    store.load(Table(table), &mut |_, _| count += 1).unwrap();
+    store.load(Table::rows(table), &mut |_, _| count += 1).unwrap();
     count
 }
 

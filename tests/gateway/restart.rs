@@ -262,10 +262,10 @@ fn one_row_an_application_and_one_seed_however_often_it_starts() {
         desk.node.set_parameters("home", AppId(7), words(seed as u8)).unwrap();
         desk.node.set_parameters("home", AppId(8), vec![seed as u32]).unwrap();
         desk.drain();
-        rows.load(Table("setting"), &mut |_, value| seeds.push(value.to_vec())).unwrap();
+        rows.load(Table::rows("setting"), &mut |_, value| seeds.push(value.to_vec())).unwrap();
     }
     let mut models = 0;
-    rows.load(Table("model"), &mut |_, _| models += 1).unwrap();
+    rows.load(Table::rows("model"), &mut |_, _| models += 1).unwrap();
     assert_eq!(models, 2);
     seeds.dedup();
     assert_eq!(seeds, [1u64.to_be_bytes().to_vec()]);

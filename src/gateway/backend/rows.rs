@@ -66,9 +66,9 @@ pub(super) fn delete_token(digest: &[u8; 32]) -> Op {
 }
 
 pub(super) fn read_token(key: &[u8], value: &[u8]) -> Option<([u8; 32], Grant)> {
-    let mut value = Cursor(value);
-    let flags = value.take(1)?[0];
-    let (expires, group) = (value.u64()?, value.short_text()?);
+    let mut value = Octets(value);
+    let flags = value.u8()?;
+    let (expires, group) = (value.u64()?, value.short_text()?.to_owned());
     let name = String::from_utf8(value.0.to_vec()).ok()?;
     let grant = Grant { name, group, trusted: flags & 1 != 0, replaces: flags & 2 != 0, expires };
     Some((key.try_into().ok()?, grant))
