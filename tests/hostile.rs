@@ -213,7 +213,7 @@ impl Town {
         if thoroughly {
             let count = |table| {
                 let mut count = 0;
-                self.store.load(Table(table), &mut |_, _| count += 1).expect("memory never fails");
+                self.store.load(Table::rows(table), &mut |_, _| count += 1).expect("memory never fails");
                 count
             };
             assert!(count("vote") <= 3 * 8 * MAX_RESULTS && count("feature") <= 3 * MAX_FEATURES);
