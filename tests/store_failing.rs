@@ -137,6 +137,6 @@ fn a_full_disk_holds_acknowledgements_back_until_it_has_room() {
     assert!(office.answers.contains(&0x8005));
     assert!(office.events.contains(&EventKind::StoreRecovered));
     let mut votes = 0;
-    rows.load(Table("vote"), &mut |_, _| votes += 1).unwrap();
+    rows.load(Table::rows("vote"), &mut |_, _| votes += 1).unwrap();
     assert_eq!(votes, 1);
 }

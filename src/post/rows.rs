@@ -10,7 +10,7 @@
 //! | `stale` | inbox (4) | missed (4) |
 //! | `user` | name | flags (1: keep), inboxes (4 each) |
 //! | `device` | session id (16) | inbox (4), device id (16), secret (32), epoch (4), expires (8), user's name |
-//! | `inbox` | inbox (4) | session id (16) |
+//! | `inbox` | inbox (4) | session id (16), user's name |
 //! | `app` | name | inbox (4), rights, hash of the secret (32) |
 //! | `follow` | name of an application, its length first, name of a user | |
 //! | `post` | a setting's name | its number (8) |
@@ -233,6 +233,11 @@ pub fn read_app(value: &[u8]) -> Option<App> {
     let inbox = Inbox(value.u32()?);
     let bits = value.u8()?;
     Some(App { inbox, rights: [0, 1, 2].map(|bit| bits >> bit & 1 != 0), secret_hash: value.array()? })
+}
+
+/// The user's name, from a row of [`INBOX`].
+pub fn read_owner(value: &[u8]) -> Option<&str> {
+    std::str::from_utf8(value.get(16..)?).ok()
 }
 
 pub fn follow_key(app: &str, user: &str) -> Vec<u8> {

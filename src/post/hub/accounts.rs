@@ -58,53 +58,34 @@ pub(super) enum Change {
     Keep { seat: Seat, inbox: Inbox, request: u64, user: String, keep: bool },
 }
 
-/// Users whose rows were read lately: two generations, of which the older is forgotten whole. Who was changed stays until
-/// the disk has it too.
+/// Users whose rows were read lately, and those that were changed until the disk has that too.
 pub(super) struct Users {
-    young: HashMap<String, Option<Rc<User>>>,
-    old: HashMap<String, Option<Rc<User>>>,
-    half: usize,
+    read: Lately<String, Option<Rc<User>>>,
     changed: HashMap<String, (u64, Rc<User>)>,
     tickets: VecDeque<(u64, String)>,
 }
 
 impl Users {
     pub(super) fn new(capacity: usize) -> Users {
-        Users {
-            young: HashMap::new(),
-            old: HashMap::new(),
-            half: (capacity / 2).max(1),
-            changed: HashMap::new(),
-            tickets: VecDeque::new(),
-        }
+        Users { read: Lately::new(capacity), changed: HashMap::new(), tickets: VecDeque::new() }
     }
 
     /// `None` when it was not read; `Some(None)` when there is no such user.
     pub(super) fn get(&mut self, name: &str) -> Option<Option<Rc<User>>> {
-        if let Some((_, user)) = self.changed.get(name) {
-            return Some(Some(user.clone()));
+        match self.changed.get(name) {
+            Some((_, user)) => Some(Some(user.clone())),
+            None => self.read.get(name).cloned(),
         }
-        if let Some(user) = self.young.get(name) {
-            return Some(user.clone());
-        }
-        let user = self.old.remove(name)?;
-        self.put(name, user.clone());
-        Some(user)
     }
 
     /// What the disk has.
     pub(super) fn put(&mut self, name: &str, user: Option<Rc<User>>) {
-        if self.young.len() >= self.half {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.old.remove(name);
-        self.young.insert(name.to_owned(), user);
+        self.read.put(name.to_owned(), user);
     }
 
     /// What the disk will have with this ticket.
     fn change(&mut self, name: &str, user: User, ticket: u64) {
-        self.young.remove(name);
-        self.old.remove(name);
+        self.read.forget(name);
         self.changed.insert(name.to_owned(), (ticket, Rc::new(user)));
         self.tickets.push_back((ticket, name.to_owned()));
     }
@@ -261,7 +242,8 @@ impl Hub {
                 ops.push(rows::put_user(user, &owner));
                 ops.push(rows::put_device(session, &device));
                 let (table, key) = (rows::INBOX, device.inbox.0.to_be_bytes().to_vec());
-                ops.push(Op::Put { table, key, value: session.0.to_vec() });
+                let value = [&session.0[..], user.as_bytes()].concat();
+                ops.push(Op::Put { table, key, value });
                 let batch = self.persist(ops, Effect::Done { ticket });
                 self.users.change(user, owner, batch);
             }

@@ -330,7 +330,7 @@ fn may(sender: &Sender, from: &Address, message: &Message) -> Result<(), u16> {
 }
 
 /// Two senders may use the same id.
-fn id_hash(sender: &Sender, id: &str) -> [u8; 16] {
+pub(super) fn id_hash(sender: &Sender, id: &str) -> [u8; 16] {
     let mut digest = Sha256::new();
     match sender {
         Sender::App { name, .. } => {

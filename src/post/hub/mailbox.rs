@@ -83,38 +83,6 @@ impl Hub {
         self.pump(inbox);
     }
 
-    /// A frame came from a device that has logged in.
-    pub fn frame(&mut self, now: Time, user: &str, inbox: Inbox, seat: Seat, frame: Frame) {
-        match frame {
-            Frame::Confirm(sequences) => self.confirm(now, inbox, &sequences),
-            Frame::Put(put) => {
-                let message = Message {
-                    id: put.number.to_string(),
-                    from: None,
-                    to: put.to,
-                    kind: put.kind,
-                    store: put.store,
-                    ttl: put.ttl,
-                    period: None,
-                    content_type: put.content_type,
-                    body: put.body,
-                };
-                let sender = Sender::Device { user: user.to_owned(), inbox, seat };
-                let asker = intake::Asker::Device { seat, inbox, number: put.number };
-                self.intake(now, &sender, message, asker);
-            }
-            Frame::Subscribe { request, app, on } => self.follow(seat, inbox, request, user, &app, on),
-            Frame::Setting { request, keep } => self.set_keep(seat, inbox, request, user, keep),
-            Frame::Query { request, users } => self.query_for_device(seat, inbox, request, users),
-            // What only the office says.
-            Frame::Deliver(_)
-            | Frame::PutAnswer { .. }
-            | Frame::Welcome { .. }
-            | Frame::Answer { .. }
-            | Frame::Presence { .. } => {}
-        }
-    }
-
     /// These are dealt with: they leave the queue.
     pub fn confirm(&mut self, _now: Time, inbox: Inbox, sequences: &[Sequence]) {
         let mut gone: Vec<(Sequence, Cargo)> = Vec::with_capacity(sequences.len());

@@ -6,7 +6,10 @@
 
 mod accounts;
 mod broadcast;
+mod cancel;
+mod devices;
 mod intake;
+mod lately;
 mod mailbox;
 mod presence;
 mod start;
@@ -38,6 +41,7 @@ use crate::{
 use accounts::Users;
 pub use accounts::{Credential, Rights};
 use intake::Intake;
+use lately::Lately;
 use mailbox::{Depth, Mailbox};
 use presence::Presence;
 use sweep::Sweep;
@@ -214,6 +218,7 @@ counters! {
         stale_devices: "queues that went over their quota",
         known_evicted: "ids forgotten before their time, for want of room",
         unreadable: "rows that could not be read",
+        frames_refused: "frames of devices refused: too many wait, or whose they are cannot be told",
         pending_full: "messages refused because too many waited for the disk",
     }
 }
@@ -226,6 +231,8 @@ enum Effect {
     Done { ticket: u64 },
     /// A device's request is done.
     Asked { seat: Seat, inbox: Inbox, request: u64 },
+    /// A message is withdrawn.
+    Cancelled { seat: Seat, id: String, code: u16 },
     /// These have left an inbox.
     Left { inbox: Inbox, gone: Vec<Sequence> },
     /// A broadcast is kept: from now on everybody gets it.
@@ -238,6 +245,8 @@ enum Question {
     User(String),
     /// A piece of an inbox's queue.
     Queue { inbox: Inbox, seat: Seat },
+    /// Whose an inbox is.
+    Owner(Inbox),
     /// Rows to go, of an inbox that is stale.
     Purge { inbox: Inbox, through: Sequence },
     /// Who follows an application; with the intake's number.
@@ -246,6 +255,8 @@ enum Question {
     Authenticate { ticket: u64 },
     /// A confirmation of what was not under way.
     Stray(Inbox),
+    /// A message to be withdrawn.
+    Cancel { seat: Seat, id: String, sequence: Sequence },
     /// A piece of the log, to find what has expired.
     Sweep,
     /// Which broadcasts an inbox has confirmed.
@@ -275,6 +286,11 @@ pub struct Hub {
 
     users: Users,
     apps: HashMap<String, App>,
+    /// The user of an inbox.
+    owners: Lately<Inbox, Rc<str>>,
+    /// Frames that wait until it is known whose they are.
+    held: HashMap<Inbox, Vec<(Seat, Frame)>>,
+    held_count: usize,
     intakes: VecDeque<Intake>,
     first_intake: u64,
     /// Ids under way, with whom to answer.
@@ -340,6 +356,7 @@ impl Hub {
                         self.arrived(now, inbox, sequence, &kept);
                     }
                 }
+                Effect::Cancelled { seat, id, code } => self.cancelled(seat, id, code),
                 Effect::Left { inbox, gone } => {
                     for sequence in gone {
                         self.leaving.remove(&(inbox, sequence));
@@ -364,10 +381,12 @@ impl Hub {
         match question {
             Question::User(name) => self.user_found(now, &name, fetched.rows),
             Question::Queue { inbox, seat } => self.queue_found(now, inbox, seat, fetched.rows),
+            Question::Owner(inbox) => self.owner_found(now, inbox, fetched.rows),
             Question::Purge { inbox, through } => self.purge_found(inbox, through, fetched.rows),
             Question::Follow(intake) => self.followers_found(now, intake, fetched.rows),
             Question::Authenticate { ticket } => self.credential_found(now, ticket, fetched.rows),
             Question::Stray(inbox) => self.stray_found(inbox, fetched.rows),
+            Question::Cancel { seat, id, sequence } => self.cancel_found(seat, id, sequence, fetched.rows),
             Question::Sweep => self.swept(now, fetched.rows),
             Question::Seen { inbox, broadcast } => self.seen_found(now, inbox, broadcast, fetched.rows),
             Question::Operator(change) => self.change(change, fetched.rows),

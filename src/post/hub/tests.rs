@@ -275,7 +275,7 @@ fn what_is_not_to_be_kept_is_passed_on_or_dropped() {
     assert_eq!(desk.bodies(anna), ["2"]);
     assert_eq!(desk.kept(), (0, 0));
     let frame = Frame::Setting { request: 5, keep: false };
-    desk.hub.frame(desk.now, "anna", anna, Seat(anna.0 + 1000), frame);
+    desk.hub.frame(desk.now, anna, Seat(anna.0 + 1000), frame);
     desk.settle();
     assert!(desk.frames.contains(&(anna, Frame::Answer { request: 5, code: 200 })));
     desk.offline(anna);
@@ -611,14 +611,15 @@ fn subscribers_get_what_an_application_sends_to_them() {
         let inbox = desk.user(&name, 1)[0];
         let seat = Seat(inbox.0 + 1000);
         let frame = Frame::Subscribe { request: 1, app: "news".into(), on: true };
-        desk.hub.frame(desk.now, &name, inbox, seat, frame);
+        desk.hub.frame(desk.now, inbox, seat, frame);
     }
     desk.settle();
     let followers = Message { kind: Kind::Directed, ..message("1", To::All, "hi") };
     assert_eq!(desk.send(&news, followers), STORED);
     assert_eq!(desk.kept(), (count, 1));
     let frame = Frame::Subscribe { request: 2, app: "nothing".into(), on: true };
-    desk.hub.frame(desk.now, "user00000", Inbox(2), Seat(1002), frame);
+    let somebody = desk.user("somebody", 1)[0];
+    desk.hub.frame(desk.now, somebody, Seat(1002), frame);
     desk.settle();
     assert!(desk.frames.iter().any(|(_, frame)| *frame == Frame::Answer { request: 2, code: 404 }));
 }
@@ -643,11 +644,11 @@ fn a_device_sends_to_a_user_and_to_an_application_once() {
     };
     for _ in 0..2 {
         let frame = put(1, Address::User("ben".into()));
-        desk.hub.frame(desk.now, "anna", anna, Seat(anna.0 + 1000), frame);
+        desk.hub.frame(desk.now, anna, Seat(anna.0 + 1000), frame);
         desk.settle();
     }
     let frame = put(2, Address::App("shop".into()));
-    desk.hub.frame(desk.now, "anna", anna, Seat(anna.0 + 1000), frame);
+    desk.hub.frame(desk.now, anna, Seat(anna.0 + 1000), frame);
     desk.settle();
     let answers = desk.frames.iter().filter_map(|(_, frame)| match frame {
         Frame::PutAnswer { number, code, .. } => Some((*number, *code)),
@@ -742,4 +743,61 @@ fn operators_are_told_what_cannot_be() {
         })
         .collect();
     assert_eq!(results.iter().filter(|ok| **ok).count(), 2, "{results:?}");
+}
+
+#[test]
+fn a_frame_of_nobody_is_refused_and_those_that_wait_are_bounded() {
+    let mut desk = Desk::new(HubConfig { max_pending: 2, ..HubConfig::default() });
+    let anna = desk.user("anna", 1)[0];
+    let setting = |request| Frame::Setting { request, keep: true };
+    desk.hub.frame(desk.now, Inbox(999), Seat(1), setting(1));
+    desk.settle();
+    assert_eq!(desk.frames.pop(), Some((Inbox(999), Frame::Answer { request: 1, code: 507 })));
+    for request in 2..=4 {
+        desk.hub.frame(desk.now, anna, Seat(1), setting(request));
+    }
+    desk.settle();
+    desk.frames.sort_by_key(|(_, frame)| match frame {
+        Frame::Answer { request, .. } => *request,
+        _ => 0,
+    });
+    let codes = desk.frames.iter().filter_map(|(_, frame)| match frame {
+        Frame::Answer { code, .. } => Some(*code),
+        _ => None,
+    });
+    assert_eq!(codes.collect::<Vec<_>>(), [200, 200, 507]);
+    assert_eq!(desk.hub.counters().frames_refused, 2);
+}
+
+#[test]
+fn a_message_is_withdrawn_from_whoever_was_not_handed_it() {
+    let mut desk = Desk::new(HubConfig::default());
+    let (anna, ben) = (desk.user("anna", 1)[0], desk.user("ben", 1)[0]);
+    let news = desk.app("news");
+    let cancel = |desk: &mut Desk, id: &str| {
+        desk.hub.cancel(desk.now, &news, id);
+        desk.settle();
+        desk.answers.pop().unwrap().1
+    };
+    assert_eq!(cancel(&mut desk, "1"), 404);
+    let news = desk.app("weather");
+    let cancel = |desk: &mut Desk, id: &str| {
+        desk.hub.cancel(desk.now, &news, id);
+        desk.settle();
+        desk.answers.pop().unwrap().1
+    };
+    desk.send(&news, message("1", to(&["anna"]), "1"));
+    assert_eq!(cancel(&mut desk, "1"), 200);
+    assert_eq!(desk.kept(), (0, 0));
+    assert_eq!(cancel(&mut desk, "1"), 404, "it is gone");
+    desk.online(anna);
+    desk.send(&news, message("2", to(&["anna"]), "2"));
+    assert_eq!(cancel(&mut desk, "2"), 409, "it was handed over");
+    desk.send(&news, message("3", to(&["anna", "ben"]), "3"));
+    assert_eq!(cancel(&mut desk, "3"), 409, "one has it");
+    desk.online(ben);
+    assert_eq!(desk.bodies(ben), [""; 0], "and the other does not get it any more");
+    let handed = desk.handed(anna);
+    desk.confirm(anna, &handed);
+    assert_eq!(desk.kept(), (0, 0));
 }
