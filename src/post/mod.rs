@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod apps;
+pub mod device;
 pub mod hub;
 mod rows;
 

@@ -347,10 +347,10 @@ pub(super) fn id_hash(sender: &Sender, id: &str) -> [u8; 16] {
     hash.first_chunk().copied().unwrap_or_default()
 }
 
+/// Of what makes a message another one. A repeat may have less time left.
 fn content_hash(message: &Message) -> u64 {
     let mut digest = Sha256::new();
     digest.update([message.kind as u8, u8::from(message.store)]);
-    digest.update(message.ttl.to_be_bytes());
     if let Some((start, end)) = message.period {
         digest.update(start.to_be_bytes());
         digest.update(end.to_be_bytes());
