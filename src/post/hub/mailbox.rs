@@ -40,6 +40,8 @@ pub(super) struct Mailbox {
 pub(super) enum Cargo {
     /// The only receiver's, or one of several; octets.
     Queued { shared: bool, size: u32 },
+    /// Of a queue that is emptied, and not counted any more.
+    Purged { shared: bool },
     /// A broadcast with a life period.
     Broadcast,
 }
@@ -91,6 +93,8 @@ impl Hub {
             let mailbox = self.mailboxes.get_mut(&inbox);
             match mailbox.and_then(|mailbox| mailbox.under_way.remove(sequence)) {
                 Some(cargo) => gone.push((*sequence, cargo)),
+                // Said twice: it leaves once.
+                None if self.is_leaving(inbox, *sequence) => {}
                 None => stray.push(*sequence),
             }
         }
@@ -113,6 +117,10 @@ impl Hub {
         else {
             return;
         };
+        // While the store was asked, the same may have been said again.
+        if self.is_leaving(inbox, sequence) {
+            return;
+        }
         if let Some(mailbox) = self.mailboxes.get_mut(&inbox) {
             mailbox.under_way.remove(&sequence);
         }
@@ -144,18 +152,21 @@ impl Hub {
         let mut queued: Vec<Sequence> = Vec::with_capacity(gone.len());
         let mut alone: Vec<Sequence> = Vec::with_capacity(gone.len());
         for (sequence, cargo) in gone {
-            match cargo {
+            let shared = match cargo {
                 Cargo::Broadcast => {
                     let key = rows::seen_key(*sequence, inbox);
                     ops.push(Op::Put { table: rows::SEEN, key, value: Vec::new() });
+                    continue;
                 }
                 Cargo::Queued { shared, size } => {
-                    queued.push(*sequence);
                     self.lighten(inbox, *size);
-                    if !shared || self.is_last(*sequence) {
-                        alone.push(*sequence);
-                    }
+                    shared
                 }
+                Cargo::Purged { shared } => shared,
+            };
+            queued.push(*sequence);
+            if !shared || self.is_last(*sequence) {
+                alone.push(*sequence);
             }
         }
         // Numbers that follow each other leave together. Nothing of this inbox can be between them.
@@ -228,22 +239,17 @@ impl Hub {
 
     pub(super) fn purge_found(&mut self, inbox: Inbox, through: Sequence, found: Result<Vec<Row>, Fault>) {
         let Ok(found) = found else { return };
-        let mut gone = Vec::new();
-        let mut ops = Vec::new();
+        let mut gone = Vec::with_capacity(found.len());
         let mut last = Sequence(0);
         for row in &found {
             if let Some((_, sequence, shared, _)) = rows::read_queue(&row.key, &row.value) {
                 last = sequence;
-                if !shared || self.is_last(sequence) {
-                    gone.push(sequence);
+                if !self.is_leaving(inbox, sequence) {
+                    gone.push((sequence, Cargo::Purged { shared }));
                 }
             }
         }
-        if last > Sequence(0) {
-            ops.push(rows::delete_queue(inbox, Sequence(0), last));
-            runs(&gone).for_each(|(from, to)| ops.push(rows::delete_log(rows::MESSAGE, from, to)));
-            self.submit(ops);
-        }
+        self.take_out(inbox, &gone);
         if found.len() == PURGE_PAGE {
             // What was just removed is still on the disk: read on after it.
             let fetch = Fetch {

@@ -84,7 +84,7 @@ impl Hub {
                 continue;
             }
             match kept.only {
-                Some(inbox) if self.is_under_way(inbox, sequence) => {
+                Some(inbox) if self.is_under_way(inbox, sequence) || self.is_leaving(inbox, sequence) => {
                     // Handed over in time: it goes when it is confirmed.
                 }
                 Some(inbox) => {

@@ -801,3 +801,25 @@ fn a_message_is_withdrawn_from_whoever_was_not_handed_it() {
     desk.confirm(anna, &handed);
     assert_eq!(desk.kept(), (0, 0));
 }
+
+/// What the simulation found: the second word on a shared message took it from the others.
+#[test]
+fn a_confirmation_said_twice_counts_once() {
+    let mut desk = Desk::new(HubConfig::default());
+    let (anna, ben) = (desk.user("anna", 1)[0], desk.user("ben", 1)[0]);
+    let news = desk.app("news");
+    desk.send(&news, message("1", to(&["anna", "ben"]), "hi"));
+    desk.online(anna);
+    let sequence = desk.handed(anna)[0].sequence;
+    desk.stuck = true;
+    desk.hub.confirm(desk.now, anna, &[sequence, sequence]);
+    desk.settle();
+    desk.offline(anna);
+    desk.hub.confirm(desk.now, anna, &[sequence]);
+    desk.settle();
+    desk.stuck = false;
+    desk.settle();
+    assert_eq!(desk.kept(), (1, 1));
+    desk.online(ben);
+    assert_eq!(desk.bodies(ben), ["hi"]);
+}
