@@ -13,6 +13,7 @@
 //! | `inbox` | inbox (4) | session id (16), user's name |
 //! | `app` | name | inbox (4), rights, hash of the secret (32) |
 //! | `follow` | name of an application, its length first, name of a user | |
+//! | `revoked` | inbox (4) | Unix seconds (8): what was given out before is void |
 //! | `post` | a setting's name | its number (8) |
 //!
 //! A message with one receiver leaves with its row of the queue. A shared one leaves with the last, or when it expires; what
@@ -37,6 +38,7 @@ pub const STALE: Table = Table::rows("stale");
 pub const USER: Table = Table::rows("user");
 pub const DEVICE: Table = Table::rows("device");
 pub const INBOX: Table = Table::rows("inbox");
+pub const REVOKED: Table = Table::rows("revoked");
 pub const APP: Table = Table::rows("app");
 pub const FOLLOW: Table = Table::rows("follow");
 pub const SETTING: Table = Table::rows("post");

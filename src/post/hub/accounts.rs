@@ -211,7 +211,8 @@ impl Hub {
         self.persist(vec![op], Effect::Asked { seat, inbox, request });
     }
 
-    pub(super) fn change(&mut self, change: Change, found: Result<Vec<Row>, Fault>) {
+    pub(super) fn change(&mut self, now: Time, change: Change, found: Result<Vec<Row>, Fault>) {
+        let unix = self.unix(now);
         let row = match found {
             Ok(rows) => rows.into_iter().next(),
             Err(fault) => return self.refuse(&change, fault),
@@ -254,8 +255,13 @@ impl Hub {
                 };
                 let seat = self.presence.seat(device.inbox);
                 self.outputs.push_back(HubOutput::Revoked { inbox: device.inbox, seat });
-                let op = Op::Delete { table: rows::DEVICE, key: session.0.to_vec() };
-                self.persist(vec![op], Effect::Done { ticket });
+                let key = device.inbox.0.to_be_bytes().to_vec();
+                let ops = vec![
+                    Op::Delete { table: rows::DEVICE, key: session.0.to_vec() },
+                    Op::Put { table: rows::REVOKED, key, value: unix.to_be_bytes().to_vec() },
+                ];
+                self.revoked.insert(device.inbox, unix);
+                self.persist(ops, Effect::Done { ticket });
             }
             Change::Keep { seat, inbox, request, ref user, keep } => {
                 let Some(owner) = self.user_now(user, row) else {

@@ -171,7 +171,8 @@ pub enum HubOutput {
         /// None when it is unknown, revoked or expired.
         credential: Option<Credential>,
     },
-    /// A credential holds no more: whoever sits there on it is to go.
+    /// A credential holds no more: whoever sits there on it is to go, and so is what was given out on it. Said again at
+    /// each start for as long as something given out could be good.
     Revoked {
         /// Whose.
         inbox: Inbox,
@@ -310,6 +311,8 @@ pub struct Hub {
     settled: Sequence,
     /// Receivers that a shared message still has.
     shares: HashMap<Sequence, u32>,
+    /// Credentials that were revoked lately, with the Unix second.
+    revoked: HashMap<Inbox, u64>,
     /// What a stale device missed.
     stale: HashMap<Inbox, u32>,
     broadcasts: BTreeMap<Sequence, Rc<Broadcast>>,
@@ -389,7 +392,7 @@ impl Hub {
             Question::Cancel { seat, id, sequence } => self.cancel_found(seat, id, sequence, fetched.rows),
             Question::Sweep => self.swept(now, fetched.rows),
             Question::Seen { inbox, broadcast } => self.seen_found(now, inbox, broadcast, fetched.rows),
-            Question::Operator(change) => self.change(change, fetched.rows),
+            Question::Operator(change) => self.change(now, change, fetched.rows),
         }
     }
 

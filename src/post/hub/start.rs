@@ -43,6 +43,7 @@ impl Hub {
             leaving: HashSet::new(),
             settled: Sequence(0),
             shares: HashMap::new(),
+            revoked: HashMap::new(),
             stale: HashMap::new(),
             broadcasts: BTreeMap::new(),
             tellings: VecDeque::new(),
@@ -86,7 +87,13 @@ impl Hub {
             (Some(inbox), Some(missed)) => drop(self.stale.insert(Inbox(inbox), missed)),
             _ => unreadable += 1,
         })?;
+        store.load(rows::REVOKED, &mut |key, value| match (rows::read_u32(key), rows::read_u64(value)) {
+            (Some(inbox), Some(at)) => drop(self.revoked.insert(Inbox(inbox), at)),
+            _ => unreadable += 1,
+        })?;
         self.counters.unreadable += unreadable;
+        let revoked = self.revoked.keys().map(|inbox| HubOutput::Revoked { inbox: *inbox, seat: None });
+        self.outputs.extend(revoked);
         // A crash may have come between marking a queue and emptying it.
         let half: Vec<Inbox> =
             self.stale.keys().copied().filter(|inbox| self.depths.contains_key(inbox)).collect();

@@ -6,6 +6,9 @@ use crate::store::Row;
 /// Rows of the log looked at in one turn.
 const PAGE: usize = 512;
 
+/// How long a revocation is remembered, in seconds: a ticket is good for a week.
+const REVOKED: u64 = 8 * 86_400;
+
 /// A walk through the log, when something in it may have expired.
 pub(super) struct Sweep {
     due: Time,
@@ -45,6 +48,7 @@ impl Hub {
         let last = std::mem::replace(&mut self.sweep.last, unix);
         self.turn_broadcasts(last, unix);
         self.forget_ids(unix);
+        self.forget_revocations(unix);
         // Whoever a failing store had left waiting.
         let behind: Vec<Inbox> = self.mailboxes.keys().copied().collect();
         behind.into_iter().for_each(|inbox| self.writable(inbox));
@@ -109,6 +113,17 @@ impl Hub {
         } else {
             self.sweep.walking = false;
             self.sweep.earliest = self.sweep.next_earliest;
+        }
+    }
+
+    /// Those so old that nothing which was given out before them is good any more.
+    fn forget_revocations(&mut self, unix: u64) {
+        let over: Vec<Inbox> =
+            self.revoked.iter().filter(|(_, at)| *at + REVOKED <= unix).map(|(inbox, _)| *inbox).collect();
+        for inbox in over {
+            self.revoked.remove(&inbox);
+            let key = inbox.0.to_be_bytes().to_vec();
+            self.submit(vec![Op::Delete { table: rows::REVOKED, key }]);
         }
     }
 

@@ -700,12 +700,16 @@ fn a_revoked_credential_is_none_and_who_sits_on_it_goes() {
     desk.hub.authenticate(2, enrolled.session);
     desk.settle();
     assert_eq!(desk.credentials.pop(), Some(None));
+    desk.crash();
+    assert_eq!(desk.revoked, [inbox, inbox], "said again at a start");
     let brief = desk.hub.add_device("anna", [2; 16], UNIX + 100).unwrap();
     desk.settle();
     desk.wait(100);
     desk.hub.authenticate(3, brief.session);
     desk.settle();
     assert_eq!(desk.credentials.pop(), Some(None), "expired");
+    desk.wait(8 * 86_400);
+    assert_eq!(desk.rows(rows::REVOKED), 0);
 }
 
 #[test]
