@@ -77,6 +77,7 @@ lint:
 	$(CARGO) clippy --no-default-features -- -D warnings
 	$(CARGO) clippy --no-default-features --features gateway -- -D warnings
 	$(CARGO) clippy --no-default-features --features link -- -D warnings
+	$(CARGO) clippy --no-default-features --features post -- -D warnings
 
 test-rust:
 	$(CARGO) test

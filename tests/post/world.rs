@@ -461,11 +461,11 @@ impl World {
                     phone.down.push_back(frame);
                 }
             }
-            HubOutput::Answered { id, answer, .. } => {
-                if answer.code == 200 && matches!(answer.state, Some(State::Stored | State::Queued)) {
-                    let id: u64 = id.parse().expect("ours");
-                    self.judge.acknowledged(("news".into(), id), &self.asked[&id]);
-                }
+            HubOutput::Answered { id, answer, .. }
+                if answer.code == 200 && matches!(answer.state, Some(State::Stored | State::Queued)) =>
+            {
+                let id: u64 = id.parse().expect("ours");
+                self.judge.acknowledged(("news".into(), id), &self.asked[&id]);
             }
             _ => {}
         }

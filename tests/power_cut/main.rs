@@ -132,7 +132,7 @@ fn child() {
 
 fn message(number: u64, named: &[&str]) -> Message {
     // Of several pages now and then.
-    let body = format!("{number} ").repeat(if number % 7 == 0 { 3000 } else { 50 }).into_bytes();
+    let body = format!("{number} ").repeat(if number.is_multiple_of(7) { 3000 } else { 50 }).into_bytes();
     Message {
         id: number.to_string(),
         from: None,
