@@ -276,6 +276,18 @@ impl Event {
         }
     }
 
+    /// With some of its texts in other words.
+    pub fn reworded(mut self, words: impl Fn(Field, &str) -> Option<String>) -> Event {
+        for (field, value) in &mut self.fields {
+            if let Value::Text(text) = value
+                && let Some(other) = words(*field, text)
+            {
+                *text = other.into();
+            }
+        }
+        self
+    }
+
     /// With a number.
     pub fn with_u64(self, field: Field, number: u64) -> Event {
         self.with(field, Value::U64(number))

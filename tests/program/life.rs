@@ -194,3 +194,46 @@ fn a_reader_that_does_not_read_holds_up_no_back_end() {
     succeed(&["gateway", "bar", "home", "--data", &data]);
     assert_eq!(finish(serve, b"").status.code(), Some(0));
 }
+
+/// DECISIONS 12: what `serve` prints ends in logs. A capture's addresses are whom people talk to.
+#[test]
+fn no_address_of_a_peer_is_printed_unless_asked_for() {
+    for (asked, transport) in [(false, "tcp"), (false, "tls"), (true, "tcp")] {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        succeed(&["demo", "--capture", &at("evening.pcap")]);
+        let mut more = vec!["--set", "open_group=flat"];
+        more.extend(asked.then_some("--log-peers"));
+        let (mut serve, url) = Running::serve(dir.path(), &format!("{transport}://127.0.0.1:0"), &more);
+        let (file, id) = key(dir.path(), "home");
+        succeed(&["gateway", "add", "home", "--group", "flat", "--key", &id, "--data", &at("office")]);
+        succeed(&[
+            "gateway",
+            "--backend",
+            &url,
+            "--identity",
+            &file,
+            "--pcap",
+            &at("evening.pcap"),
+            "--once",
+        ]);
+        let mut identified = 0;
+        loop {
+            let event = serve.until(|_| true);
+            let text = event.to_string();
+            identified += u32::from(event["event"] == "identified");
+            let peers = ["192.168.", "203.0.113.", "198.51.100.", "192.0.2.", "127.0.0.1"];
+            let told = peers.iter().any(|peer| text.contains(peer)) && event["event"] != "listening";
+            assert!(asked || !told, "{text}");
+            if event["event"] == "identified" {
+                assert_eq!(told, asked, "{text}");
+                let word = event["remote_address"].as_str().unwrap();
+                assert!(asked || word.len() == 8 && word.bytes().all(|digit| digit.is_ascii_hexdigit()));
+            }
+            if event["event"] == "gateway_deregistered" || event["event"] == "gateway_gone" {
+                break;
+            }
+        }
+        assert!(identified > 3);
+    }
+}

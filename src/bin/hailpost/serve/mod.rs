@@ -3,6 +3,7 @@
 mod metrics;
 mod notify;
 pub mod office;
+mod pseudonyms;
 
 use std::{
     fs,
@@ -34,6 +35,7 @@ use crate::{
 };
 use notify::Notify;
 use office::Office;
+use pseudonyms::Pseudonyms;
 
 /// How long a stop waits for the disk.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -68,6 +70,9 @@ pub struct Args {
     /// Answer /healthz, /readyz and /metrics here, on loopback only; 127.0.0.1:7703 by custom
     #[arg(long, value_name = "ADDRESS:PORT")]
     health: Option<SocketAddr>,
+    /// Print the addresses of gateways and of what flows through them, instead of eight digits that stand for each until the end
+    #[arg(long)]
+    log_peers: bool,
     /// Check configuration, key and rules, print what holds, and end
     #[arg(long)]
     check: bool,
@@ -148,6 +153,7 @@ fn turn(
     let mut names = names::home()?;
     names.extend(rules.map(read_rules).transpose()?.iter().flat_map(names::of));
     let printer = Printer::new(names);
+    let pseudonyms = Pseudonyms::default();
     let mut stopping: Option<Instant> = None;
     loop {
         let limit = stopping.map(|_| Duration::from_millis(50));
@@ -156,6 +162,7 @@ fn turn(
         office.answer_metrics()?;
         let mut printed = Ok(());
         while let Some(event) = office.next_event() {
+            let event = if args.log_peers { event } else { pseudonyms.hide(event) };
             printed = printed.and_then(|()| printer.print(&event, out));
         }
         while let Some(word) = inbox.next() {
