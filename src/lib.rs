@@ -3,6 +3,8 @@
 pub mod codec;
 pub mod config;
 mod counters;
+#[cfg(any(feature = "tls", feature = "recognize"))]
+mod crypto;
 #[cfg(feature = "ffi")]
 mod ffi;
 #[cfg(feature = "gateway")]

@@ -4,9 +4,11 @@
 use std::{fmt, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use sha2::{Digest, Sha256};
 
-use crate::status::{Fault, Status};
+use crate::{
+    crypto::sha256,
+    status::{Fault, Status},
+};
 
 /// Sixteen random octets that enrol one key, once. As text: 22 characters of base64url. Never shown by `Debug`.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -15,7 +17,7 @@ pub struct Token(pub [u8; 16]);
 impl Token {
     /// What the back end keeps of it.
     pub fn digest(&self) -> [u8; 32] {
-        Sha256::new().chain_update(b"hailpost token").chain_update(self.0).finalize().into()
+        sha256(&[b"hailpost token", &self.0])
     }
 }
 

@@ -9,17 +9,24 @@ use std::{
     sync::Arc,
 };
 
-use pem::Pem;
-use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use ring::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair},
+};
 use rustls::{
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName},
+    crypto::ring::default_provider,
+    pki_types::{
+        CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer,
+        pem::{PemObject, SectionKind},
+    },
     server::ParsedCertificate,
     sign::CertifiedKey,
 };
-use sha2::{Digest, Sha256};
 
+use super::certificate::self_signed;
 use crate::{
+    crypto::sha256,
     io::KeyId,
     status::{Fault, Status},
 };
@@ -54,17 +61,14 @@ impl Identity {
                 ),
             ));
         }
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(cannot_make)?;
-        let is_host = ServerName::try_from(common_name).is_ok();
-        let names = if is_host { vec![common_name.to_owned()] } else { Vec::new() };
-        let mut params = CertificateParams::new(names).map_err(cannot_make)?;
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, common_name);
-        params.not_before = rcgen::date_time_ymd(1970, 1, 1);
-        params.not_after = rcgen::date_time_ymd(9999, 12, 31);
-        let certificate = params.self_signed(&key).map_err(cannot_make)?;
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialized_der().to_vec()));
-        Identity::new(vec![certificate.der().clone()], key)
+        let random = SystemRandom::new();
+        let algorithm = &ECDSA_P256_SHA256_ASN1_SIGNING;
+        let no_randomness = |_| Fault::new(Status::Io, "the system gave no randomness for a key");
+        let key = EcdsaKeyPair::generate_pkcs8(algorithm, &random).map_err(no_randomness)?;
+        let pair = EcdsaKeyPair::from_pkcs8(algorithm, key.as_ref(), &random).expect("it was made just now");
+        let certificate = self_signed(common_name, &pair, &random).map_err(no_randomness)?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.as_ref().to_vec()));
+        Identity::new(vec![CertificateDer::from(certificate)], key)
     }
 
     /// Reads PEM text. `certificates` has the certificate of the key first and then its chain; `key` has one private key,
@@ -141,17 +145,14 @@ impl Identity {
 
     fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Identity, Fault> {
         let id = key_id_of(&chain[0])?;
-        let certified =
-            CertifiedKey::from_der(chain, key.clone_key(), &ring::default_provider()).map_err(|error| {
-                match error {
-                    rustls::Error::InconsistentKeys(_) => {
-                        config("the first certificate is of another key: put the key's own certificate first")
-                    }
-                    _ => config(
-                        "the private key cannot be used: ECDSA P-256 or P-384, Ed25519 or RSA is needed",
-                    ),
+        let certified = CertifiedKey::from_der(chain, key.clone_key(), &default_provider()).map_err(
+            |error| match error {
+                rustls::Error::InconsistentKeys(_) => {
+                    config("the first certificate is of another key: put the key's own certificate first")
                 }
-            })?;
+                _ => config("the private key cannot be used: ECDSA P-256 or P-384, Ed25519 or RSA is needed"),
+            },
+        )?;
         Ok(Identity { certified: Arc::new(certified), key, id })
     }
 }
@@ -169,7 +170,7 @@ impl fmt::Debug for Identity {
 pub fn key_id_of(certificate: &CertificateDer<'_>) -> Result<KeyId, Fault> {
     let parsed = ParsedCertificate::try_from(certificate)
         .map_err(|_| config("a certificate cannot be read: it must be X.509 version 3"))?;
-    Ok(KeyId(Sha256::digest(&*parsed.subject_public_key_info()).into()))
+    Ok(KeyId(sha256(&[&parsed.subject_public_key_info()])))
 }
 
 /// The name of the key in the first certificate of a PEM text.
@@ -186,39 +187,40 @@ pub fn key_id_of_pem(text: &str) -> Result<KeyId, Fault> {
 
 /// Every certificate of a PEM text, in order.
 pub(super) fn certificates_of(text: &str) -> Result<Vec<CertificateDer<'static>>, Fault> {
-    let sections = sections(text)?.into_iter().filter(|section| section.tag() == "CERTIFICATE");
-    Ok(sections.map(|section| CertificateDer::from(section.into_contents())).collect())
+    let sections = sections(text)?.into_iter();
+    Ok(sections.filter_map(|(kind, der)| CertificateDer::from_pem(kind, der)).collect())
 }
 
 fn private_key_of(text: &str) -> Result<PrivateKeyDer<'static>, Fault> {
-    let mut found = None;
-    for section in sections(text)? {
-        let kind: fn(Vec<u8>) -> PrivateKeyDer<'static> = match section.tag() {
-            "PRIVATE KEY" => |der| PrivateKeyDer::Pkcs8(der.into()),
-            "EC PRIVATE KEY" => |der| PrivateKeyDer::Sec1(der.into()),
-            "RSA PRIVATE KEY" => |der| PrivateKeyDer::Pkcs1(der.into()),
-            "ENCRYPTED PRIVATE KEY" => {
-                return Err(config(
-                    "the private key is encrypted: decrypt it with `openssl pkcs8 -in FILE -out NEWFILE`, keep it 0600",
-                ));
-            }
-            _ => continue,
-        };
-        if found.replace(kind(section.into_contents())).is_some() {
-            return Err(config("there is more than one private key in the PEM text"));
-        }
+    if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") {
+        return Err(config(
+            "the private key is encrypted: decrypt it with `openssl pkcs8 -in FILE -out NEWFILE`, keep it 0600",
+        ));
     }
-    found.ok_or_else(|| config("there is no private key (BEGIN PRIVATE KEY) in the PEM text"))
+    let mut keys = sections(text)?.into_iter().filter_map(|(kind, der)| PrivateKeyDer::from_pem(kind, der));
+    match (keys.next(), keys.next()) {
+        (Some(key), None) => Ok(key),
+        (Some(_), Some(_)) => Err(config("there is more than one private key in the PEM text")),
+        (None, _) => Err(config("there is no private key (BEGIN PRIVATE KEY) in the PEM text")),
+    }
 }
 
 // The parser's own message is left out: it may quote the text, and the text may hold a key.
-fn sections(text: &str) -> Result<Vec<Pem>, Fault> {
-    pem::parse_many(text).map_err(|_| config("the PEM text is damaged"))
+fn sections(text: &str) -> Result<Vec<(SectionKind, Vec<u8>)>, Fault> {
+    let sections: Result<_, _> = PemObject::pem_slice_iter(text.as_bytes()).collect();
+    sections.map_err(|_| config("the PEM text is damaged"))
 }
 
+/// A section of PEM: 48 octets are a line of 64 characters (RFC 7468 §2).
 fn encode(label: &str, der: &[u8]) -> String {
-    let unix = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
-    pem::encode_config(&Pem::new(label, der), unix)
+    let mut text = format!("-----BEGIN {label}-----\n");
+    for octets in der.chunks(48) {
+        let mut line = [0; 64];
+        let length = STANDARD.encode_slice(octets, &mut line).expect("48 octets are 64 characters");
+        text.extend(line[..length].iter().map(|character| char::from(*character)));
+        text.push('\n');
+    }
+    text + &format!("-----END {label}-----\n")
 }
 
 fn read_file(path: &Path, private: bool) -> Result<String, Fault> {
@@ -262,10 +264,6 @@ fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), Fault> {
     })
 }
 
-fn cannot_make(error: rcgen::Error) -> Fault {
-    Fault::new(Status::Io, format!("a key and certificate could not be made: {error}"))
-}
-
 fn config(detail: impl Into<String>) -> Fault {
     Fault::new(Status::Config, detail)
 }
@@ -298,10 +296,10 @@ mod tests {
 
     #[test]
     fn key_id_is_the_hash_of_the_spki() {
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![]).unwrap().self_signed(&key).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(vec![]).unwrap().self_signed(&key).unwrap();
         use rcgen::PublicKeyData;
-        let expected: [u8; 32] = Sha256::digest(key.subject_public_key_info()).into();
+        let expected = sha256(&[&key.subject_public_key_info()]);
         assert_eq!(key_id_of(certificate.der()).unwrap(), KeyId(expected));
     }
 

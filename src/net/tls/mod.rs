@@ -5,6 +5,7 @@
 //! is follows from the [`KeyId`](crate::io::KeyId) of the key that it proved to hold, and is decided by the part above.
 #![forbid(unsafe_code)]
 
+mod certificate;
 pub mod config;
 mod fault;
 #[cfg(test)]

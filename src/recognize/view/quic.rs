@@ -3,15 +3,8 @@
 //! Their keys come from the connection id that the client chose and a salt that is public (RFC 9001 §5.2; RFC 9369 §3.3
 //! for version 2; draft-ietf-quic-tls for the drafts). Google's QUIC before Q050 has its hello in the clear.
 
-use aes::cipher::{Block, BlockCipherEncrypt, KeyInit};
-use aes_gcm::{
-    Aes128Gcm,
-    aead::{AeadInOut, Nonce, Tag},
-};
-use hkdf::Hkdf;
-use sha2::Sha256;
-
 use super::tls::{self, MAX_HELLO};
+use crate::crypto::{aes128_gcm_open, aes128_mask, hmac_sha256};
 
 /// The longest packet that is opened, in octets.
 const MAX_PACKET: usize = 2048;
@@ -221,7 +214,7 @@ fn initial(datagram: &[u8]) -> Option<Initial<'_>> {
 
 /// Opens a packet into `buffer` and says how much it holds.
 fn open(initial: &Initial<'_>, id: &ConnectionId, buffer: &mut [u8; MAX_PACKET]) -> Option<usize> {
-    let (secret, _) = Hkdf::<Sha256>::extract(Some(&initial.version.salt), id.as_slice());
+    let secret = hmac_sha256(&initial.version.salt, &[id.as_slice()]);
     let client: [u8; 32] = expand(&secret, "client in");
     let label = |name: &str| format!("quic{} {name}", if initial.version.second { "v2" } else { "" });
     let key: [u8; 16] = expand(&client, &label("key"));
@@ -230,8 +223,7 @@ fn open(initial: &Initial<'_>, id: &ConnectionId, buffer: &mut [u8; MAX_PACKET])
 
     let at = initial.number_at;
     let sample: [u8; 16] = *initial.packet.get(at + 4..)?.first_chunk()?;
-    let mut mask = Block::<aes::Aes128>::from(sample);
-    aes::Aes128::new(&header_key.into()).encrypt_block(&mut mask);
+    let mask = aes128_mask(&header_key, &sample);
     let mut header = [0; 1024];
     let first = initial.packet[0] ^ (mask[0] & 0x0f);
     let number_len = usize::from(first & 3) + 1;
@@ -244,28 +236,17 @@ fn open(initial: &Initial<'_>, id: &ConnectionId, buffer: &mut [u8; MAX_PACKET])
         *octet ^= mask[at + 1];
         nonce[12 - number_len + at] ^= *octet;
     }
-    let (sealed, tag) = sealed.split_at_checked(sealed.len().checked_sub(16)?)?;
     let into = buffer.get_mut(..sealed.len())?;
     into.copy_from_slice(sealed);
-    let cipher = Aes128Gcm::new(&key.into());
-    let tag: [u8; 16] = tag.try_into().ok()?;
-    let (nonce, tag) = (Nonce::<Aes128Gcm>::from(nonce), Tag::<Aes128Gcm>::from(tag));
-    cipher.decrypt_inout_detached(&nonce, header, into.into(), &tag).ok()?;
-    Some(sealed.len())
+    aes128_gcm_open(&key, nonce, header, into)
 }
 
-/// HKDF-Expand-Label of TLS 1.3 (RFC 8446 §7.1) with an empty context.
-fn expand<const LENGTH: usize>(secret: &[u8], label: &str) -> [u8; LENGTH] {
-    let mut info = Vec::with_capacity(24);
-    info.extend((LENGTH as u16).to_be_bytes());
-    info.push(6 + label.len() as u8);
-    info.extend(b"tls13 ");
-    info.extend(label.as_bytes());
-    info.push(0);
-    let mut out = [0; LENGTH];
-    let hkdf = Hkdf::<Sha256>::from_prk(secret).expect("a secret is as long as the hash");
-    hkdf.expand(&info, &mut out).expect("no key is longer than 255 hashes");
-    out
+/// HKDF-Expand-Label of TLS 1.3 (RFC 8446 §7.1) with an empty context: no key of QUIC is longer than one hash, so it is
+/// one HMAC (RFC 5869 §2.3), as extracting is another.
+fn expand<const LENGTH: usize>(secret: &[u8; 32], label: &str) -> [u8; LENGTH] {
+    let length = (LENGTH as u16).to_be_bytes();
+    let info: [&[u8]; 6] = [&length, &[6 + label.len() as u8], b"tls13 ", label.as_bytes(), &[0], &[1]];
+    *hmac_sha256(secret, &info).first_chunk().expect("no key is longer than the hash")
 }
 
 struct Version {
@@ -314,6 +295,12 @@ fn short<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    // Sealed here by another implementation than the one that opens in a build with TLS.
+    use aes::cipher::{Block, BlockCipherEncrypt, KeyInit};
+    use aes_gcm::{Aes128Gcm, aead::AeadInOut};
+    use hkdf::Hkdf;
+    use sha2::Sha256;
+
     use super::*;
 
     fn hex(text: &str) -> Vec<u8> {
@@ -326,7 +313,7 @@ pub(crate) mod tests {
     pub(crate) fn seal(number: u32, destination: &[u8], packet_number: u16, frames: &[u8]) -> Vec<u8> {
         let version = version(number).expect("a known version");
         let (secret, _) = Hkdf::<Sha256>::extract(Some(&version.salt), destination);
-        let client: [u8; 32] = expand(&secret, "client in");
+        let client: [u8; 32] = expand(&secret.into(), "client in");
         let label = |name: &str| format!("quic{} {name}", if version.second { "v2" } else { "" });
         let key: [u8; 16] = expand(&client, &label("key"));
         let mut nonce: [u8; 12] = expand(&client, &label("iv"));
@@ -375,7 +362,7 @@ pub(crate) mod tests {
     fn keys_of_rfc_9001_appendix_a() {
         let version = version(1).expect("version 1");
         let (secret, _) = Hkdf::<Sha256>::extract(Some(&version.salt), &hex("8394c8f03e515708"));
-        let client: [u8; 32] = expand(&secret, "client in");
+        let client: [u8; 32] = expand(&secret.into(), "client in");
         assert_eq!(client.to_vec(), hex("c00cf151ca5be075ed0ebfb5c80323c42d6b7db67881289af4008f1f6c357aea"));
         assert_eq!(expand::<16>(&client, "quic key").to_vec(), hex("1f369613dd76d5467730efcbe3b1a22d"));
         assert_eq!(expand::<16>(&client, "quic hp").to_vec(), hex("9f50449e04a0e810283a1e9933adedd2"));
