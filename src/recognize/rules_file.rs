@@ -80,6 +80,8 @@ impl RulesFile {
                 rules.push(named);
             }
         }
+        // Several times the text; not to be held while the patterns are compiled.
+        drop(document);
         let plain: Vec<Rule> = rules.iter().map(|named| named.rule.clone()).collect();
         let set = RuleSet::compile(&plain, limits).map_err(|error| RulesFileError {
             line: rules[error.index].line,

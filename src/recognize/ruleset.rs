@@ -131,6 +131,23 @@ pub(crate) enum Lane {
 
 pub(crate) const LANES: usize = 12;
 
+impl Lane {
+    const ALL: [Lane; LANES] = [
+        Lane::TcpAnchored,
+        Lane::TcpFloating,
+        Lane::UdpAnchored,
+        Lane::UdpFloating,
+        Lane::Name,
+        Lane::Sni,
+        Lane::Host,
+        Lane::Agent,
+        Lane::Alpn,
+        Lane::Hello,
+        Lane::Certificates,
+        Lane::Dns,
+    ];
+}
+
 impl RuleSet {
     /// Compiles `rules`. An error names the rule that is to blame.
     ///
@@ -153,38 +170,43 @@ impl RuleSet {
     /// Compiles until `most` errors were found.
     fn build(rules: &[Rule], limits: Limits, most: usize) -> (RuleSet, Vec<RuleError>) {
         let mut errors = Vec::new();
-        let mut parsed: Vec<(Compiled, Hir)> = Vec::new();
+        let mut checked: Vec<(Compiled, Vec<Lane>)> = Vec::new();
         let mut memory = 0;
         for (index, rule) in rules.iter().enumerate() {
             if errors.len() >= most {
                 break;
             }
             let room = limits.memory - memory;
-            let full = parsed.len() >= limits.rules.min(usize::from(u16::MAX) - 1);
-            let result = if full { Err(RuleFault::TooMany) } else { parse(&rule.text, &limits, room) };
+            let full = checked.len() >= limits.rules.min(usize::from(u16::MAX) - 1);
+            let result = if full { Err(RuleFault::TooMany) } else { check(&rule.text, &limits, room) };
             match result {
-                Ok((conditions, hir, octets)) => {
+                Ok((conditions, lanes, octets)) => {
                     memory += octets;
-                    parsed.push((Compiled { app: rule.app, index, conditions }, hir));
+                    checked.push((Compiled { app: rule.app, index, conditions }, lanes));
                 }
                 Err(fault) => errors.push(RuleError { index, app: rule.app, fault }),
             }
         }
-        parsed.sort_by_key(|(rule, _)| (u8::MAX - rule.conditions.priority, rule.index));
-        let mut members: [Vec<(u16, &Hir)>; LANES] = Default::default();
-        for (rank, (rule, hir)) in parsed.iter().enumerate() {
-            for lane in lanes(&rule.conditions, hir) {
-                members[lane as usize].push((rank as u16, hir));
-            }
-        }
+        checked.sort_by_key(|(rule, _)| (u8::MAX - rule.conditions.priority, rule.index));
         let mut set = RuleSet { rules: Vec::new(), lanes: Default::default(), limits };
-        for (lane, members) in members.iter().enumerate().filter(|(_, members)| !members.is_empty()) {
-            let anchored = lane == Lane::TcpAnchored as usize || lane == Lane::UdpAnchored as usize;
+        for lane in Lane::ALL {
+            // Read again, lane by lane: a parsed pattern takes many times what it compiles to, and all of them at once
+            // would leave a small device with a heap of holes.
+            let members: Vec<(u16, Hir)> = (0..)
+                .zip(&checked)
+                .filter(|(_, (_, lanes))| lanes.contains(&lane))
+                .map(|(rank, (rule, _))| (rank, read(&rules[rule.index].text).expect("it was read before").1))
+                .collect();
+            if members.is_empty() {
+                continue;
+            }
+            let members: Vec<(u16, &Hir)> = members.iter().map(|(rank, hir)| (*rank, hir)).collect();
+            let anchored = matches!(lane, Lane::TcpAnchored | Lane::UdpAnchored);
             // Without a limit: each pattern was within its own and their sum within that of the set.
-            let program = Program::new(members, anchored, None);
-            set.lanes[lane] = Some(program.expect("patterns that compile alone compile together"));
+            let program = Program::new(&members, anchored, None);
+            set.lanes[lane as usize] = Some(program.expect("patterns that compile alone compile together"));
         }
-        set.rules = parsed.into_iter().map(|(rule, _)| rule).collect();
+        set.rules = checked.into_iter().map(|(rule, _)| rule).collect();
         (set, errors)
     }
 
@@ -259,8 +281,29 @@ pub(crate) struct Context<'a> {
 /// Octets that a program takes however many patterns are in it.
 const PROGRAM_SHARED: usize = 1024;
 
-/// A rule's parts and the octets it takes in the programs it goes into, at most `room`.
-fn parse(text: &str, limits: &Limits, room: usize) -> Result<(Conditions, Hir, usize), RuleFault> {
+/// A rule's conditions, the programs it goes into and the octets it takes in them, at most `room`.
+fn check(text: &str, limits: &Limits, room: usize) -> Result<(Conditions, Vec<Lane>, usize), RuleFault> {
+    let (conditions, hir) = read(text)?;
+    let looks = hir.properties().look_set();
+    if looks.iter().any(|look| !matches!(look, Look::Start | Look::End)) {
+        return Err(RuleFault::LookAround);
+    }
+    if hir.properties().minimum_len() == Some(0) {
+        return Err(RuleFault::Empty);
+    }
+    let program = Program::new(&[(0, &hir)], true, Some(limits.rule_memory));
+    // A program has some kilobytes that all its patterns share.
+    let own = program.map_err(|_| RuleFault::TooLarge)?.memory().saturating_sub(PROGRAM_SHARED);
+    let lanes = lanes(&conditions, &hir);
+    let octets = own * lanes.len();
+    if octets > room {
+        return Err(RuleFault::SetTooLarge);
+    }
+    Ok((conditions, lanes, octets))
+}
+
+/// A rule's conditions and its pattern.
+fn read(text: &str) -> Result<(Conditions, Hir), RuleFault> {
     if text.len() > MAX_RULE {
         return Err(RuleFault::TooLong);
     }
@@ -273,21 +316,7 @@ fn parse(text: &str, limits: &Limits, room: usize) -> Result<(Conditions, Hir, u
         .build()
         .parse(pattern)
         .map_err(|error| RuleFault::Syntax(one_line(&error)))?;
-    let looks = hir.properties().look_set();
-    if looks.iter().any(|look| !matches!(look, Look::Start | Look::End)) {
-        return Err(RuleFault::LookAround);
-    }
-    if hir.properties().minimum_len() == Some(0) {
-        return Err(RuleFault::Empty);
-    }
-    let program = Program::new(&[(0, &hir)], true, Some(limits.rule_memory));
-    // A program has some kilobytes that all its patterns share.
-    let own = program.map_err(|_| RuleFault::TooLarge)?.memory().saturating_sub(PROGRAM_SHARED);
-    let octets = own * lanes(&conditions, &hir).len();
-    if octets > room {
-        return Err(RuleFault::SetTooLarge);
-    }
-    Ok((conditions, hir, octets))
+    Ok((conditions, hir))
 }
 
 /// Without the drawing of the pattern that the parser adds over several lines.

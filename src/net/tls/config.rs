@@ -14,6 +14,7 @@ use rustls::{
 
 use super::{
     keys::{Identity, certificates_of},
+    provider::provider,
     verify::{AnyKey, ByName, Pinned},
 };
 use crate::{
@@ -72,7 +73,7 @@ pub(super) fn server_config_for(
             "a TLS server needs a private key and certificate: make one with `hailpost keygen`",
         ));
     }
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(provider());
     let clients = AnyKey { algorithms: provider.signature_verification_algorithms };
     let shown = identities.iter().map(|identity| identity.certified().clone()).collect();
     let mut server = ServerConfig::builder_with_provider(provider)
@@ -97,7 +98,7 @@ pub(super) fn client_config_for(
     trust: ServerTrust,
     alpn: &[&str],
 ) -> Result<Arc<ClientConfig>, Fault> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(provider());
     let servers = server_verifier(trust, &provider)?;
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)

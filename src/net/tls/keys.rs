@@ -15,7 +15,6 @@ use ring::{
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair},
 };
 use rustls::{
-    crypto::ring::default_provider,
     pki_types::{
         CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer,
         pem::{PemObject, SectionKind},
@@ -24,7 +23,10 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::certificate::self_signed;
+use super::{
+    certificate::self_signed,
+    provider::{KEY_KINDS, provider},
+};
 use crate::{
     crypto::sha256,
     io::KeyId,
@@ -145,14 +147,13 @@ impl Identity {
 
     fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Identity, Fault> {
         let id = key_id_of(&chain[0])?;
-        let certified = CertifiedKey::from_der(chain, key.clone_key(), &default_provider()).map_err(
-            |error| match error {
+        let certified =
+            CertifiedKey::from_der(chain, key.clone_key(), &provider()).map_err(|error| match error {
                 rustls::Error::InconsistentKeys(_) => {
                     config("the first certificate is of another key: put the key's own certificate first")
                 }
-                _ => config("the private key cannot be used: ECDSA P-256 or P-384, Ed25519 or RSA is needed"),
-            },
-        )?;
+                _ => config(format!("the private key cannot be used: {KEY_KINDS} is needed")),
+            })?;
         Ok(Identity { certified: Arc::new(certified), key, id })
     }
 }

@@ -11,6 +11,7 @@ mod fault;
 #[cfg(test)]
 mod hostile;
 pub mod keys;
+mod provider;
 pub mod session;
 #[cfg(test)]
 mod testing;
