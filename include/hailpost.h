@@ -678,7 +678,7 @@ hail_status hail_gateway_counter(const struct hail_gateway *gateway,
                                  uint64_t *value);
 
 /**
- * Makes a recogniser on a loop, by the options `rules`, `inside` and `max_flows`.
+ * Makes a recogniser on a loop, by the options `rules`, `inside`, `max_automaton_octets` and `max_flows`.
  *
  * HAIL_ERR_CONFIG: an option cannot be used, or `rules` is none. HAIL_ERR_PATTERN: the rules file.
  */

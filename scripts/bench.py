@@ -14,9 +14,13 @@ import os
 import platform
 import re
 import resource
+import shutil
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from datetime import date
@@ -129,7 +133,7 @@ class Bench:
         compile = [os.environ.get("CC", "cc"), "-O2", "-o", str(client), str(ROOT / "examples/c/home_gateway.c")]
         subprocess.run([*compile, f"-I{ROOT / 'include'}", f"-L{SIZES / 'gateway'}", "-lhailpost"], check=True)
         identity = self.work / "home.pem"
-        key = subprocess.run([self.program, "keygen", "--out", identity], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+        key = subprocess.run([self.program, "keygen", "--name", "localhost", "--out", identity], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
         listen = ["--listen", "tcp://127.0.0.1:0", "--listen", "tls://127.0.0.1:0"]
         serve: list[str | Path] = [self.program, "serve", "--json", *listen, "--set", "open_group=bench", "--data", data]
         with subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as backend:
@@ -142,10 +146,36 @@ class Bench:
                 ("C client, TLS", "gateway,tls", 600, [f"backend={tls}", f"identity_file={identity}", "rules=none"]),
                 ("with TLS and the rules that ship", "gateway,tls", None, [f"backend={tls}", f"identity_file={identity}"]),
             ):
-                own, code = private(client, SIZES / library, options)
-                self.rows.append(Row(f"{what}: private memory", own + code, "KiB", bar))
-                self.rows.append(Row(f"{what}: of it written to", own, "KiB"))
+                own, code, _ = private([client, *options], self.copies(client, library, SIZES / library))
+                beside = None if bar is None else self.mosquitto(identity if "TLS" in what else None)
+                anchor, name = (beside[:2], beside[2]) if beside else ((None, None), "")
+                self.rows.append(Row(f"{what}: private memory", own + code, "KiB", bar, anchor=anchor[0], beside=name))
+                self.rows.append(Row(f"{what}: of it written to", own, "KiB", anchor=anchor[1], beside=name))
             backend.terminate()
+
+    def mosquitto(self, identity: Optional[Path]) -> tuple[float, float, str]:
+        """An MQTT client of libmosquitto, subscribed and idle: private memory, what it wrote to, its name."""
+        client = self.work / "mosquitto_client"
+        source = str(ROOT / "scripts/mosquitto_client.c")
+        subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", str(client), source, "-lmosquitto"], check=True)
+        with socket.create_server(("localhost", 0)) as server:
+            threading.Thread(target=broker, args=(server, identity), daemon=True).start()
+            command: list[str | Path] = [client, str(server.getsockname()[1]), *([identity] if identity else [])]
+            own, code, says = private(command, self.copies(client, "mosquitto", None))
+        return own + code, own, f"libmosquitto {says.split()[1]}"
+
+    def copies(self, client: Path, name: str, first: Optional[Path]) -> Path:
+        """Copies of a client's own libraries, not of the system's: what nobody else can have mapped, as on a device that
+        runs one such program."""
+        directory = self.work / f"lib-{name}"
+        directory.mkdir(exist_ok=True)
+        environment = {**os.environ, "LD_LIBRARY_PATH": str(first or "")}
+        listed = subprocess.run(["ldd", client], env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+        for library in re.findall(r"=> (/\S*/lib(?:hailpost|mosquitto|ssl|crypto|cares)\.so\S*)", listed):
+            shutil.copy(library, directory)
+        # A page of a file that is not on disk yet would count as written to.
+        os.sync()
+        return directory
 
     def table(self) -> str:
         lines = ["| what | figure | bar | beside it |", "| --- | --- | --- | --- |"]
@@ -196,9 +226,12 @@ merged; both programs read the same file. The best of five runs counts.
 
 An open flow is what recognition keeps for it, the pool of octets that wait for their turn included. A connected gateway is what the
 back end's process grew by. Libraries are stripped, as they ship (`make sizes`). The C client is
-[examples/c/home_gateway.c](../examples/c/home_gateway.c), registered and idle: what it wrote to is heap, stack and data
-(`Private_Dirty` of `smaps_rollup`), the rest is code and constants of the library as long as no other process maps them
-(`Private_Clean`): the kernel drops them when memory is short, and a second client shares them.
+[examples/c/home_gateway.c](../examples/c/home_gateway.c), registered and idle, and beside it one of libmosquitto, subscribed and idle
+([scripts/mosquitto_client.c](../scripts/mosquitto_client.c)), both with their libraries to themselves; libmosquitto's count OpenSSL.
+What a client wrote to is heap, stack and data (`Private_Dirty` of `smaps_rollup`). The rest is code and constants
+(`Private_Clean`): the kernel maps them by 64 KiB around each page that is touched, so nearly all of a small library; it drops them
+when memory is short, and a second client shares them, as clients of libmosquitto share OpenSSL where something else uses it.
+What matching builds up is bounded by the option `max_automaton_octets`.
 """
 
 
@@ -227,20 +260,35 @@ def number(pattern: str, text: str) -> float:
     return float(found.group(1))
 
 
-def private(client: Path, library: Path, options: list[str]) -> tuple[float, float]:
-    """KiB that a client has for itself once it is in step and quiet: of its own, and pages of files that nobody else maps."""
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(library)}
-    with subprocess.Popen([client, *options], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+def private(command: Sequence[str | Path], libraries: Path) -> tuple[float, float, str]:
+    """KiB that a client has for itself once it is in step and quiet: what it wrote to, pages of files that nobody else
+    maps; and what it said."""
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
+    with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         try:
-            while (line := process.stdout.readline()) != "synced\n":
+            while not (line := process.stdout.readline()).startswith("synced"):
                 if line == "":
-                    raise RuntimeError(f"{client} ended before it was in step")
+                    raise RuntimeError(f"{command[0]} ended before it was in step")
             time.sleep(4)  # a heartbeat has passed
             rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
         finally:
             process.terminate()
-    return number(r"Private_Dirty:\s+(\d+) kB", rollup), number(r"Private_Clean:\s+(\d+) kB", rollup)
+    return number(r"Private_Dirty:\s+(\d+) kB", rollup), number(r"Private_Clean:\s+(\d+) kB", rollup), line
+
+
+def broker(server: socket.socket, identity: Optional[Path]) -> None:
+    """As much of an MQTT broker as one idle subscriber needs."""
+    link, _ = server.accept()
+    if identity:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(identity)
+        link = context.wrap_socket(link, server_side=True)
+    with link:
+        while len(head := link.recv(2)) == 2:
+            body = link.recv(head[1]) if head[1] else b""
+            answers = {0x10: b"\x20\x02\0\0", 0x80: b"\x90\x03" + body[:2] + b"\0", 0xC0: b"\xd0\0"}
+            link.sendall(answers.get(head[0] & 0xF0, b""))
 
 
 def machine() -> str:

@@ -18,5 +18,6 @@ put 644 <(fill pkgconfig/hailpost-config.cmake.in) lib/cmake/hailpost/hailpost-c
 if [ -x "$program" ]; then put 755 "$program" bin/hailpost; fi
 
 # The newest symbol version of glibc that is asked for is the oldest glibc that it runs on.
-floor=$(objdump -T "$so" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -1)
+# Packed relocations ask for it without a symbol.
+floor=$(objdump -Tp "$so" | sed 's/GLIBC_ABI_DT_RELR/GLIBC_2.36/' | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -1)
 echo "glibc floor: ${floor#GLIBC_} or later"

@@ -18,6 +18,7 @@ if [ "$purpose" = test ]; then
 fi
 if [ "$purpose" = bench ]; then
     command -v ndpiReader >/dev/null || want libndpi-bin
+    want libmosquitto-dev
 fi
 python3 -c 'import ensurepip, venv' 2>/dev/null || want python3-venv
 

@@ -95,6 +95,7 @@ pub const OPTIONS: &[OptionInfo] = options! {
     Gateway extensions: Switch, "true", "offer tags and epochs; off for a peer that objects to them";
     Gateway rules: Text, "home", "rules to recognise by: home (those that ship), none, or the path of a TOML file";
     Gateway inside: Networks, "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10,fc00::/7,fe80::/10", "networks on the gateway's own side";
+    Gateway max_automaton_octets: Number(262_144, 1_073_741_824), "4194304", "octets that matching builds up while it runs; past it, it begins anew";
     Gateway max_flows: Number(1, 100_000_000), "65536", "flows followed at once; past it the one idle longest goes";
     Backend listen: Urls, "tls://127.0.0.1:7700", "where gateways come in: tls://, tcp://, udp://";
     Backend store: Path, "", "the file that keeps results, rules, features, models and enrolments; empty for memory only";

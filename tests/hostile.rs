@@ -244,7 +244,8 @@ impl House {
             ..GatewayConfig::default()
         };
         let limits = recognize::Config { max_flows: 16, ..recognize::Config::default() };
-        let recognition = Recognition::new(None, limits, Vec::new()).expect("there are no rules");
+        let recognition = Recognition::new(None, recognize::Limits::default(), limits, Vec::new())
+            .expect("there are no rules");
         let outpost = Outpost::with(config, Transport::Stream, Some(recognition));
         House { outpost, reported: 0, ended: 0, ends: 0 }
     }

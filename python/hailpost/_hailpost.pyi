@@ -260,6 +260,7 @@ class Gateway:
         extensions: bool | None = None,
         rules: _StrPath | None = None,
         inside: str | Sequence[str] | None = None,
+        max_automaton_octets: int | None = None,
         max_flows: int | None = None,
     ) -> Self: ...
     @property

@@ -28,7 +28,7 @@ impl Object for hail_recognizer {
     }
 }
 
-/// Makes a recogniser on a loop, by the options `rules`, `inside` and `max_flows`.
+/// Makes a recogniser on a loop, by the options `rules`, `inside`, `max_automaton_octets` and `max_flows`.
 ///
 /// HAIL_ERR_CONFIG: an option cannot be used, or `rules` is none. HAIL_ERR_PATTERN: the rules file.
 #[unsafe(no_mangle)]

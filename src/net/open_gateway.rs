@@ -57,12 +57,16 @@ pub fn open_recognition(config: &Config) -> Result<Option<Recognition>, Fault> {
             &file
         }
     };
-    let limits = recognize::Config {
+    let limits = recognize::Limits {
+        automaton_memory: config.count("max_automaton_octets"),
+        ..recognize::Limits::default()
+    };
+    let following = recognize::Config {
         max_flows: config.count("max_flows"),
         seed: SystemEntropy.next_u64(),
         ..recognize::Config::default()
     };
-    Recognition::new(Some(rules), limits, config.networks("inside")).map(Some)
+    Recognition::new(Some(rules), limits, following, config.networks("inside")).map(Some)
 }
 
 fn gateway_config(config: &Config) -> GatewayConfig {

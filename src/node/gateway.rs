@@ -296,14 +296,19 @@ fn no_rules() -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{gateway::GatewayConfig, recognize::Config, rng::Seeded};
+    use crate::{
+        gateway::GatewayConfig,
+        recognize::{Config, Limits},
+        rng::Seeded,
+    };
 
     const RULES: &str = "[[rule]]\napp_id = 7\nname = \"greeting\"\npattern = \"^hello\"\n";
 
     /// A gateway that cannot report anything to anybody yet, with room for so many reports.
     fn gateway(max_reports: usize) -> GatewayNode {
         let config = GatewayConfig { max_reports, ..GatewayConfig::default() };
-        let recognition = Recognition::new(Some(RULES), Config::default(), Vec::new()).unwrap();
+        let recognition =
+            Recognition::new(Some(RULES), Limits::default(), Config::default(), Vec::new()).unwrap();
         GatewayNode::new(Gateway::new(config, Time::ZERO, Seeded::new(1)), Some(recognition))
     }
 

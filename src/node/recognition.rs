@@ -38,6 +38,7 @@ pub(super) enum Finding {
 /// Recognition on one gateway.
 pub struct Recognition {
     recognizer: Recognizer,
+    limits: Limits,
     /// Our own rules; those of the back end come after them.
     own: Vec<Rule>,
     names: Vec<(AppId, String)>,
@@ -58,10 +59,15 @@ impl FlowModel for Models {
 }
 
 impl Recognition {
-    /// Recognition by a rules file's text, if there is one. `inside` are the networks on the gateway's own side.
-    pub fn new(rules: Option<&str>, config: Config, inside: Vec<Network>) -> Result<Recognition, Fault> {
+    /// Recognition by a rules file's text, if there is one. `limits` hold for its rules and for those that are received;
+    /// `inside` are the networks on the gateway's own side.
+    pub fn new(
+        rules: Option<&str>,
+        limits: Limits,
+        config: Config,
+        inside: Vec<Network>,
+    ) -> Result<Recognition, Fault> {
         let config = Config { profile: true, ..config };
-        let limits = Limits::default();
         let (own, names, set) = match rules {
             Some(text) => {
                 let file = RulesFile::parse(text, limits)
@@ -73,6 +79,7 @@ impl Recognition {
         };
         Ok(Recognition {
             recognizer: Recognizer::new(Arc::new(set), config),
+            limits,
             own,
             names,
             models: ModelSet::new(feature_set(), ModelSetConfig::default()),
@@ -147,7 +154,7 @@ impl Recognition {
             }
         }
         // Our own compiled alone when they were read, and come first, so what is left out is the back end's.
-        let (set, errors) = RuleSet::compile_valid(&rules, Limits::default());
+        let (set, errors) = RuleSet::compile_valid(&rules, self.limits);
         self.recognizer.set_rules(Arc::new(set));
         rejected.extend(errors.into_iter().map(|error| {
             let text = &rules[error.index].text;

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
     use crate::{
         node::{EventKind, Field},
-        recognize::Config,
+        recognize::{Config, Limits},
         status::Status,
     };
 
@@ -128,7 +128,8 @@ mod tests {
     #[test]
     fn a_flow_that_falls_silent_ends_at_its_deadline_without_another_frame() {
         let config = Config { idle: Duration::from_secs(20), ..Config::default() };
-        let mut node = RecognizerNode::new(Recognition::new(None, config, Vec::new()).unwrap());
+        let mut node =
+            RecognizerNode::new(Recognition::new(None, Limits::default(), config, Vec::new()).unwrap());
         let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
         node.feed(at(0), None, LinkType::RAW, &packet(1)).unwrap();
         assert_eq!(node.deadline(), Some(at(20)));
@@ -146,7 +147,8 @@ mod tests {
     fn events_that_nobody_pulls_are_bounded_and_no_flow_is_lost() {
         // Each new flow ends the one before it.
         let config = Config { max_flows: 1, ..Config::default() };
-        let mut node = RecognizerNode::new(Recognition::new(None, config, Vec::new()).unwrap());
+        let mut node =
+            RecognizerNode::new(Recognition::new(None, Limits::default(), config, Vec::new()).unwrap());
         let mut fed = 0u64;
         let fault = loop {
             match node.feed(Time::ZERO, None, LinkType::RAW, &packet(fed as u16)) {
@@ -174,8 +176,9 @@ mod tests {
             name = "chat"
             pattern = 'chat$'
         "#;
-        let mut node =
-            RecognizerNode::new(Recognition::new(Some(rules), Config::default(), Vec::new()).unwrap());
+        let mut node = RecognizerNode::new(
+            Recognition::new(Some(rules), Limits::default(), Config::default(), Vec::new()).unwrap(),
+        );
         let mut told = |octets: &[u8], finish: bool| -> Vec<(EventKind, Option<u64>)> {
             node.feed(Time::ZERO, None, LinkType::RAW, &datagram(7, octets)).unwrap();
             if finish {

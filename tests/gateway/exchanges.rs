@@ -336,7 +336,9 @@ fn s319_a_gateway_that_does_not_answer_is_taken_off_all_the_same() {
 
 #[test]
 fn rules_that_come_one_after_the_other_are_put_in_force_together() {
-    let recognition = Recognition::new(None, recognize::Config::default(), Vec::new()).unwrap();
+    let recognition =
+        Recognition::new(None, recognize::Limits::default(), recognize::Config::default(), Vec::new())
+            .unwrap();
     let mut outpost = Outpost::with(outpost::config(V4), Transport::Stream, Some(recognition));
     outpost.connect();
     outpost.accept(true);
