@@ -95,9 +95,9 @@ test-python: setup package
 # What `maturin develop` does, without its environment, for which cargo would build pyo3 again.
 package:
 	$(CARGO) build --profile $(PROFILE) -p hailpost-python
-	install -m 755 $(TARGET)/lib_hailpost.so python/hailpost/_hailpost.abi3.so
+	@install -m 755 $(TARGET)/lib_hailpost.so python/hailpost/_hailpost.abi3.so
 	@echo "the Python package, for $(VENV)/bin/python:"
-	echo '$(CURDIR)/python' > "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/hailpost.pth"
+	@echo '$(CURDIR)/python' > "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/hailpost.pth"
 
 ## The library
 

@@ -1,6 +1,6 @@
 //! The story.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{cell::Cell, collections::BTreeMap, time::Duration};
 
 use hailpost::{net::tls::Identity, time::Time};
 use serde_json::{Value, json};
@@ -85,9 +85,11 @@ fn recognise(stage: &mut Stage, teller: &mut Teller<'_>) -> Result<Time, Failure
         stage.wait(mark, name, "it was told where films come from", film)?;
         stage.wait(mark, name, "it was told where calls go", call)?;
     }
-    // The last flows end with the capture.
-    stage.wait(mark, "kitchen", "it saw the camera", |said| {
-        said["event"] == "flow" && said["remote_port"] == 8443
+    // They end one by one while the capture goes on, the last ones with it.
+    let ended = Cell::new(0);
+    stage.wait(mark, "kitchen", "every flow is over", |said| {
+        ended.set(ended.get() + usize::from(said["event"] == "flow"));
+        ended.get() == traffic::EVENING_FLOWS
     })?;
     let mut apps: BTreeMap<String, u32> = BTreeMap::new();
     for flow in stage.said(mark, "kitchen").filter(|said| said["event"] == "flow") {

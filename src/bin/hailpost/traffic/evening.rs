@@ -11,6 +11,9 @@ use super::{Chance, Pcap, Talk};
 
 /// The AppID of the camera, which no rule that ships knows.
 pub const CAMERA: u32 = 9001;
+/// Conversations in an [`evening`]: ten in each round.
+pub const EVENING_FLOWS: usize = ROUNDS as usize * 10;
+const ROUNDS: u16 = 18;
 /// The rule by which an operator knows it.
 pub const CAMERA_RULE: &str = r"(?#tcp)^CAM/1 hello";
 
@@ -30,7 +33,7 @@ pub enum Camera {
 pub fn evening() -> Pcap {
     let mut pcap = Pcap::new();
     let mut chance = Chance::new(2013);
-    for round in 0..18u16 {
+    for round in 0..ROUNDS {
         let start = Time::from_micros(1_700_000_000_000_000) + Duration::from_secs(300 * u64::from(round));
         let at = |seconds: u64| start + Duration::from_secs(seconds);
         let port = 40_000 + round * 16;

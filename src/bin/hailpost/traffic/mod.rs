@@ -3,7 +3,7 @@
 mod evening;
 mod talk;
 
-pub use evening::{CAMERA, CAMERA_RULE, Camera, evening, later};
+pub use evening::{CAMERA, CAMERA_RULE, Camera, EVENING_FLOWS, evening, later};
 pub use talk::Talk;
 
 use std::time::Duration;
