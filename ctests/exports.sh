@@ -10,7 +10,9 @@ declared=$(grep -o '^[a-z].*\bhail_[a-z0-9_]*(' "$stage/include/hailpost.h" | gr
 
 diff <(echo "$exported") <(echo "$mapped")
 diff <(echo "$mapped") <(echo "$declared")
-objdump -p "$so" | grep -q 'SONAME *libhailpost.so.0$'
+# Read whole: `objdump | grep -q` fails now and then, when grep has found its line before objdump has written its last.
+dynamic=$(objdump -p "$so")
+grep -q 'SONAME *libhailpost.so.0$' <<<"$dynamic"
 # Nothing of the C library's that a size-limited host would not have, and no second Rust runtime.
-needed=$(objdump -p "$so" | awk '$1 == "NEEDED" { print $2 }')
+needed=$(awk '$1 == "NEEDED" { print $2 }' <<<"$dynamic")
 [ -z "$(grep -vE '^(libc|libm|libgcc_s|ld-linux-x86-64)\.so' <<<"$needed")" ]

@@ -6,7 +6,7 @@ set -euo pipefail
 venv=${1:-.venv} purpose=${2:-test}
 
 need=()
-have() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'install ok installed'; }
+have() { [[ $(dpkg-query -W -f '${Status}' "$1" 2>/dev/null) == *'install ok installed'* ]]; }
 want() { have "$1" || need+=("$1"); }
 
 command -v cc >/dev/null || want gcc
