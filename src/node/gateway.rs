@@ -30,7 +30,7 @@ pub struct GatewayNode {
     records: std::vec::IntoIter<Record>,
     /// It was told that reports are refused; not told again before there was room.
     is_full: bool,
-    /// At the latest when the first flow will have been silent too long.
+    /// At the latest when the first flow will have been silent too long, by the capture's clock.
     sweep: Option<Time>,
     /// When rules that came are put in force.
     rules_due: Option<Time>,
@@ -98,7 +98,7 @@ impl GatewayNode {
 
     /// Ends every flow, for a capture that is over.
     pub fn finish(&mut self, now: Time) -> Result<(), Fault> {
-        self.recognition.as_mut().ok_or_else(no_rules)?.finish(now);
+        self.recognition.as_mut().ok_or_else(no_rules)?.finish(self.captured.now(now));
         self.captured.begin();
         self.tell(now);
         Ok(())
@@ -162,7 +162,7 @@ impl GatewayNode {
             GatewayEvent::Down(fault) => new(EventKind::Down).with_fault(fault),
             GatewayEvent::Results(records) => {
                 if let Some(recognition) = &mut self.recognition {
-                    let expires = now + self.gateway.config().result_ttl;
+                    let expires = self.captured.now(now) + self.gateway.config().result_ttl;
                     records.iter().for_each(|record| recognition.hint(record, expires));
                 }
                 self.records = records.into_iter();
@@ -211,10 +211,11 @@ impl GatewayNode {
 
 impl Node for GatewayNode {
     fn handle(&mut self, now: Time, input: Input<'_>) {
-        if matches!(input, Input::Deadline) && self.sweep.is_some_and(|sweep| sweep <= now) {
+        let captured = self.captured.now(now);
+        if matches!(input, Input::Deadline) && self.sweep.is_some_and(|sweep| sweep <= captured) {
             self.sweep = None;
             if let Some(recognition) = &mut self.recognition {
-                recognition.expire(now);
+                recognition.expire(captured);
             }
             self.tell(now);
         }
@@ -250,7 +251,8 @@ impl Node for GatewayNode {
     }
 
     fn deadline(&self) -> Option<Time> {
-        [self.gateway.deadline(), self.sweep, self.rules_due].into_iter().flatten().min()
+        let sweep = self.sweep.map(|sweep| self.captured.due(sweep));
+        [self.gateway.deadline(), sweep, self.rules_due].into_iter().flatten().min()
     }
 }
 

@@ -19,7 +19,7 @@ pub struct RecognizerNode {
     recognition: Recognition,
     captured: CaptureClock,
     events: VecDeque<Event>,
-    /// At the latest when the first flow will have been silent too long.
+    /// At the latest when the first flow will have been silent too long, by the capture's clock.
     sweep: Option<Time>,
 }
 
@@ -60,7 +60,7 @@ impl RecognizerNode {
 
     /// Ends every flow, for a capture that is over.
     pub fn finish(&mut self, now: Time) {
-        self.recognition.finish(now);
+        self.recognition.finish(self.captured.now(now));
         self.captured.begin();
         self.tell();
     }
@@ -78,6 +78,7 @@ impl RecognizerNode {
 
 impl Node for RecognizerNode {
     fn handle(&mut self, now: Time, input: Input<'_>) {
+        let now = self.captured.now(now);
         if matches!(input, Input::Deadline) && self.sweep.is_some_and(|sweep| sweep <= now) {
             self.sweep = None;
             self.recognition.expire(now);
@@ -94,7 +95,7 @@ impl Node for RecognizerNode {
     }
 
     fn deadline(&self) -> Option<Time> {
-        self.sweep
+        self.sweep.map(|sweep| self.captured.due(sweep))
     }
 }
 
@@ -141,6 +142,28 @@ mod tests {
         node.handle(at(35), Input::Deadline);
         assert!(matches!(node.poll_output(at(35)), Some(Output::Event(_))));
         assert_eq!(node.deadline(), None);
+    }
+
+    #[test]
+    fn a_capture_from_the_end_of_time_keeps_no_live_flow_open() {
+        let config = Config { idle: Duration::from_secs(20), ..Config::default() };
+        let mut node =
+            RecognizerNode::new(Recognition::new(None, Limits::default(), config, Vec::new()).unwrap());
+        let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
+        let ended = |node: &mut RecognizerNode| {
+            std::iter::from_fn(|| node.poll_output(Time::ZERO)).map(|_| 1).sum::<u32>()
+        };
+        node.feed(at(0), Some(at(5)), LinkType::RAW, &packet(1)).unwrap();
+        node.feed(at(0), Some(Time::MAX), LinkType::RAW, &packet(2)).unwrap();
+        node.finish(at(0));
+        assert_eq!(ended(&mut node), 2);
+        // From now on frames are live.
+        node.feed(at(10), None, LinkType::RAW, &packet(3)).unwrap();
+        // The sweep for the first flow, which is gone, is due by now.
+        node.handle(at(10), Input::Deadline);
+        assert_eq!((ended(&mut node), node.deadline()), (0, Some(at(30))));
+        node.handle(at(30), Input::Deadline);
+        assert_eq!((ended(&mut node), node.deadline()), (1, None));
     }
 
     #[test]
