@@ -167,6 +167,21 @@ mod tests {
     }
 
     #[test]
+    fn flows_that_fall_silent_together_are_each_told() {
+        let config = Config { idle: Duration::from_secs(20), ..Config::default() };
+        let mut node =
+            RecognizerNode::new(Recognition::new(None, Limits::default(), config, Vec::new()).unwrap());
+        let now = Time::ZERO + Duration::from_secs(20);
+        for port in 0..5000 {
+            node.feed(Time::ZERO, None, LinkType::RAW, &packet(port)).unwrap();
+        }
+        node.handle(now, Input::Deadline);
+        assert_eq!(std::iter::from_fn(|| node.poll_output(now)).count(), 5000);
+        assert_eq!(node.recognition().recognizer().counters().verdicts_dropped, 0);
+        assert_eq!(node.deadline(), None);
+    }
+
+    #[test]
     fn events_that_nobody_pulls_are_bounded_and_no_flow_is_lost() {
         // Each new flow ends the one before it.
         let config = Config { max_flows: 1, ..Config::default() };

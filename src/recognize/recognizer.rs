@@ -125,6 +125,8 @@ pub struct Recognizer {
     counters: Counters,
     now: Time,
     finishing: bool,
+    /// Silent flows are left that found no room for their verdicts.
+    expiring: bool,
 }
 
 impl Recognizer {
@@ -141,6 +143,7 @@ impl Recognizer {
             counters: Counters::default(),
             now: Time::ZERO,
             finishing: false,
+            expiring: false,
             config,
         }
     }
@@ -216,10 +219,14 @@ impl Recognizer {
                 None => self.finishing = false,
             }
         }
+        if self.verdicts.is_empty() && std::mem::take(&mut self.expiring) {
+            self.end_idle(usize::MAX);
+        }
         self.verdicts.pop_front()
     }
 
-    /// Ends every flow silent for too long at `now`. Feeding does so for a few at a time.
+    /// Ends every flow silent for too long at `now`: at once those whose verdicts find room, the others as these are polled.
+    /// Feeding does so for a few at a time.
     pub fn expire(&mut self, now: Time) {
         self.now = self.now.max(now);
         while let Some(packet) = self.fragments.expired(self.now) {
@@ -457,6 +464,10 @@ impl Recognizer {
                 let flow = self.table.flow(at);
                 if self.now.since(flow.last) < self.patience(flow) {
                     break;
+                }
+                if self.verdicts.len() >= self.config.max_verdicts.max(1) {
+                    self.expiring = true;
+                    return;
                 }
                 self.end(at);
             }
