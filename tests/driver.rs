@@ -323,6 +323,37 @@ fn who_never_reads_gets_no_more_answers_and_holds_nobody_up() {
     });
 }
 
+/// What is answered in a step is kept until it ends.
+#[test]
+fn a_step_takes_in_a_bounded_number_of_octets() {
+    use std::io::Write;
+    let (mut net, id, address) = open_backend_for(|_| {});
+    let target = std::net::SocketAddr::from(([127, 0, 0, 1], address.port()));
+    let mut flood: Vec<_> = (0..100).map(|_| std::net::TcpStream::connect(target).unwrap()).collect();
+    for stream in &mut flood {
+        stream.write_all(&REGISTER).unwrap();
+        stream.set_nonblocking(true).unwrap();
+    }
+    let messages = |net: &Loop| net.get::<BackendNode>(id).unwrap().backend().counters().messages;
+    turn_until(&mut net, |net| messages(net) == 100);
+    let many: Vec<u8> = HEARTBEAT.iter().copied().cycle().take(20 * 4096).collect();
+    for stream in &mut flood {
+        while stream.write(&many).is_ok() {}
+    }
+    // The kernel says who has octets in one step; they are read in it and in those after it.
+    let most = ((1 << 20) + 128 * 1024) / 20;
+    let mut before = messages(&net);
+    let mut steps = 0;
+    while messages(&net) < 100 + 3 * most || steps < 3 {
+        assert!(steps < 10_000, "it reads no more");
+        net.step().unwrap();
+        while net.next_event().is_some() {}
+        let now = messages(&net);
+        assert!(now - before <= most, "{} messages in one step", now - before);
+        (before, steps) = (now, steps + 1);
+    }
+}
+
 #[test]
 fn a_network_change_ends_the_pause() {
     let mut net = Loop::new().unwrap();

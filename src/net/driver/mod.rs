@@ -46,6 +46,9 @@ pub struct NodeId(u64);
 
 /// Sockets served in one step before it returns.
 const STEP_BUDGET: usize = 1024;
+/// Octets taken in in one step before it returns. What a node answers is put into streams when the step settles, and only
+/// then is it seen who does not read.
+const STEP_OCTETS: usize = 1 << 20;
 /// Connections taken from one listener before another socket has its turn.
 const ACCEPT_BUDGET: usize = 64;
 /// Datagrams read from one socket before another has its turn.
@@ -336,14 +339,15 @@ impl Loop {
         }
         self.take_kernel_events();
         self.fire_timers();
+        let mut taken = 0;
         for _ in 0..STEP_BUDGET {
-            if self.events.len() >= self.limits.events {
+            if self.events.len() >= self.limits.events || taken >= STEP_OCTETS {
                 break;
             }
             let Some(socket) = self.readable.pop_front() else { break };
             if let Some(known) = &mut self.sockets[socket] {
                 known.is_queued = false;
-                self.serve(socket);
+                taken += self.serve(socket);
             }
         }
         self.settle();

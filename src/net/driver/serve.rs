@@ -3,16 +3,19 @@
 use super::*;
 
 impl Loop {
-    /// Reads what a socket has, at most a portion.
-    pub(super) fn serve(&mut self, socket: usize) {
-        let Some(known) = &mut self.sockets[socket] else { return };
+    /// Reads what a socket has, at most a portion. Says how many octets its node was given.
+    pub(super) fn serve(&mut self, socket: usize) -> usize {
+        let Some(known) = &mut self.sockets[socket] else { return 0 };
         match &mut known.kind {
+            SocketKind::Stream { .. } => return self.serve_stream(socket),
+            SocketKind::Datagrams { .. } | SocketKind::Connected { .. } => {
+                return self.serve_datagrams(socket);
+            }
             SocketKind::Listener { .. } => self.accept(socket),
-            SocketKind::Stream { .. } => self.serve_stream(socket),
-            SocketKind::Datagrams { .. } | SocketKind::Connected { .. } => self.serve_datagrams(socket),
             SocketKind::Query { .. } | SocketKind::QueryStream { .. } => self.serve_query(socket),
             SocketKind::Attempt { .. } => {}
         }
+        0
     }
 
     pub(super) fn accept(&mut self, socket: usize) {
@@ -68,13 +71,13 @@ impl Loop {
         }
     }
 
-    pub(super) fn serve_stream(&mut self, socket: usize) {
+    pub(super) fn serve_stream(&mut self, socket: usize) -> usize {
         let Some(Socket { kind: SocketKind::Stream { stream, closing, .. }, .. }) = &mut self.sockets[socket]
         else {
-            return;
+            return 0;
         };
         if stream.is_congested() && !*closing {
-            return;
+            return 0;
         }
         let mut plain = std::mem::take(&mut self.plain);
         let result = stream.read(&mut self.scratch, &mut plain, &mut self.stream_counters);
@@ -88,6 +91,7 @@ impl Loop {
                 self.tell(slot, Input::Received { conn, from: None, octets: &plain });
             }
         }
+        let taken = plain.len();
         plain.clear();
         self.plain = plain;
         match result {
@@ -104,6 +108,7 @@ impl Loop {
                 self.fail(socket, Some(fault));
             }
         }
+        taken
     }
 
     /// Tells the node of a stream, once that may be spoken on.
@@ -128,9 +133,10 @@ impl Loop {
         );
     }
 
-    pub(super) fn serve_datagrams(&mut self, socket: usize) {
+    pub(super) fn serve_datagrams(&mut self, socket: usize) -> usize {
+        let mut taken = 0;
         for _ in 0..DATAGRAM_BUDGET {
-            let Some(known) = &mut self.sockets[socket] else { return };
+            let Some(known) = &mut self.sockets[socket] else { return taken };
             let (slot, conn) = (known.slot, known.conn);
             let received = match &mut known.kind {
                 SocketKind::Datagrams { socket, listen } => socket
@@ -139,25 +145,28 @@ impl Loop {
                 SocketKind::Connected { socket } => {
                     socket.recv(&mut self.scratch).map(|count| Some((count, None)))
                 }
-                _ => return,
+                _ => return taken,
             };
             match received {
                 Ok(Some((count, from))) => {
                     let octets = std::mem::take(&mut self.scratch);
                     self.tell(slot, Input::Received { conn, from, octets: &octets[..count] });
                     self.scratch = octets;
+                    taken += count;
                 }
                 Ok(None) => self.counters.unwelcome += 1,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return taken,
                 // ICMP says that nobody is there: better to learn it now than by silence.
                 Err(error) if matches!(known.kind, SocketKind::Connected { .. }) => {
-                    return self.fail(socket, Some(fault("receiving", &error)));
+                    self.fail(socket, Some(fault("receiving", &error)));
+                    return taken;
                 }
                 // An error of an earlier datagram to somebody else: datagrams may be lost anyway.
                 Err(_) => {}
             }
         }
         self.mark_readable(socket);
+        taken
     }
 
     pub(super) fn socket_due(&mut self, socket: usize) {
