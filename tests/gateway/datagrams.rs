@@ -92,6 +92,28 @@ fn only_the_right_answer_to_the_probe_proves_an_address() {
 }
 
 #[test]
+fn proven_addresses_are_remembered_so_many_and_the_first_is_forgotten() {
+    let mut desk = Desk::new(desk::config(V4));
+    let register = encoder(V4).message(5, &Body::Register);
+    let from = |number: u16| SocketAddr::from(([10, 2, 0, 1], number));
+    let prove = |desk: &mut Desk, number| {
+        desk.datagram(from(number), &register);
+        let (_, cookie) = said(V4, &desk.datagrams(from(number))[0]);
+        desk.datagram(from(number), &encoder(V4).message(cookie, &Body::HeartbeatAnswer));
+    };
+    for number in 1..=4096 {
+        prove(&mut desk, number);
+    }
+    assert_eq!(desk.counters().proofs_evicted, 0);
+    prove(&mut desk, 4097);
+    assert_eq!(desk.counters().proofs_evicted, 1);
+    desk.datagram(from(1), &register);
+    assert_eq!(said(V4, &desk.datagrams(from(1))[0]).0, HEARTBEAT, "probed again");
+    desk.datagram(from(2), &register);
+    assert_eq!(said(V4, &desk.datagrams(from(2))[0]).0, REGISTER | ANSWER);
+}
+
+#[test]
 fn without_the_probe_a_register_is_answered_at_once() {
     let config = BackendConfig { probe_addresses: false, ..desk::config(V4) };
     let mut desk = Desk::new(config);

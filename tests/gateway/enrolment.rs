@@ -165,6 +165,28 @@ fn guesses_from_one_address_are_bounded_and_others_are_not_kept_out() {
 }
 
 #[test]
+fn addresses_that_guess_are_remembered_so_many_and_the_first_is_forgotten() {
+    let mut desk = desk();
+    issue(&mut desk, TOKEN, grant());
+    let wrong = Token([8; 16]);
+    for _ in 0..5 {
+        assert_eq!(show(&mut desk, 0, Some(key(1)), wrong).1, refused(Reason::TOKEN));
+    }
+    for number in 1..4096 {
+        show(&mut desk, number, Some(key(1)), wrong);
+    }
+    assert_eq!(show(&mut desk, 0, Some(key(1)), TOKEN).1, refused(Reason::TRY_LATER), "4,096 are remembered");
+    assert_eq!(desk.counters().guessers_evicted, 0);
+    show(&mut desk, 4096, Some(key(1)), wrong);
+    assert_eq!(desk.counters().guessers_evicted, 1);
+    assert_eq!(show(&mut desk, 0, Some(key(1)), TOKEN).1, [Outcome::OK], "the first is no more");
+    // Those whose minute is over make room without a word.
+    desk.pass(Duration::from_secs(61));
+    show(&mut desk, 4097, Some(key(1)), wrong);
+    assert_eq!((desk.counters().guessers_evicted, desk.counters().tokens_wrong), (1, 5 + 4095 + 2));
+}
+
+#[test]
 fn tokens_are_bounded_and_one_for_the_same_name_withdraws_the_other() {
     let mut desk = desk();
     let number = |number: u16| {

@@ -115,6 +115,7 @@ impl Backend {
                 while let Some((_, oldest, until)) = self.validated.oldest()
                     && (*until <= now || self.validated.len() >= MAX_VALIDATED)
                 {
+                    self.counters.proofs_evicted += u64::from(*until > now);
                     self.validated.remove(&oldest);
                 }
                 self.validated.put(from, now + VALIDATED_FOR);

@@ -134,8 +134,9 @@ impl Backend {
             self.counters.tokens_wrong += 1;
             self.guessers.put(address, (wrong + 1, now + COOLING));
             if self.guessers.len() > MAX_GUESSERS
-                && let Some((_, oldest, _)) = self.guessers.oldest()
+                && let Some((_, oldest, (_, until))) = self.guessers.oldest()
             {
+                self.counters.guessers_evicted += u64::from(*until > now);
                 self.guessers.remove(&oldest);
             }
             return Err(Reason::TOKEN);
