@@ -90,8 +90,9 @@ impl Backend {
             self.counters.foreign += 1;
             return;
         };
+        let is_proven = self.validated.get(&from).is_some_and(|until| *until > now);
         match message.body {
-            Body::Register if !self.config.probe_addresses || self.validated.get(&from).is_some() => {
+            Body::Register if is_proven || !self.config.probe_addresses => {
                 if self.by_path.len() >= self.config.max_gateways {
                     self.counters.turned_away += 1;
                     return;
