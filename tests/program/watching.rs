@@ -50,6 +50,10 @@ fn hup_puts_configuration_and_certificate_in_force_and_says_what_must_wait() {
     let new = format!("{}?pin={second_id}", url.split('?').next().unwrap());
     let once = run(&["gateway", "--backend", &new, "--identity", &gateway, "--once"]);
     assert!(stderr(&once).contains("not authorised"), "it has shaken hands: {}", stderr(&once));
+    // Whoever enrols from now on pins the new key.
+    let data = dir.path().join("office").to_str().unwrap().to_owned();
+    let line = succeed(&["gateway", "token", "home", "--group", "flat", "--data", &data]);
+    assert!(line.starts_with(&format!("{new} ")), "{line}");
 
     config(dir.path(), "agreement = 99\n");
     serve.signal(Signal::HUP);

@@ -214,8 +214,12 @@ fn configuration(args: &Args, dir: &DataDir) -> Result<(Config, bool), Failure> 
 
 /// Reads the configuration and the certificate again; what came of it.
 fn reload_configuration(office: &mut Office, args: &Args, dir: &DataDir, held: &mut Config) -> String {
-    let read = configuration(args, dir)
-        .and_then(|(new, _)| office.reload(held, &new).map(|(now, later)| (new, now, later)));
+    let read = configuration(args, dir).and_then(|(new, _)| {
+        let (now, later) = office.reload(held, &new)?;
+        let file = PathBuf::from(new.text("identity_file"));
+        office.pin(Identity::load(&file, &file)?.key_id());
+        Ok((new, now, later))
+    });
     match read {
         Ok((new, now, later)) => {
             let mut text = "configuration and certificate read again: ".to_owned();

@@ -11,7 +11,10 @@ use hailpost::{
     config::{Config, OPTIONS, Role},
     gateway::{Backend, Enrolment, Grant, Token},
     io::KeyId,
-    net::{Listen, ListenTransport, Loop, NodeId, RELOADED, ServerSecurity, open_backend, reload_backend},
+    net::{
+        Listen, ListenTransport, Loop, NodeId, RELOADED, ServerSecurity, open_backend, reload_backend,
+        url::{Scheme, Url},
+    },
     node::{BackendNode, Event, EventKind, Field, HealthNode},
     recognize::{AppId, Limits, Rule, RuleSet, RulesFile},
     time::Time,
@@ -170,6 +173,17 @@ impl Office {
         reload_backend(&mut self.net, self.node, new)?;
         let changed = OPTIONS.iter().filter(|option| option.is_for(Role::Backend)).map(|option| option.name);
         Ok(changed.filter(|name| old.text(name) != new.text(name)).partition(|name| RELOADED.contains(name)))
+    }
+
+    /// The key that gateways are told to pin from now on.
+    pub fn pin(&mut self, key: KeyId) {
+        for text in &mut self.urls {
+            if let Ok(url) = text.parse::<Url>()
+                && url.scheme == Scheme::Tls
+            {
+                *text = Url { pins: vec![key], ..url }.to_string();
+            }
+        }
     }
 
     fn set_store_fails(&mut self, fails: bool) {
