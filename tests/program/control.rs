@@ -144,6 +144,13 @@ fn hup_reads_the_rules_file_again() {
     fs::write(&rules, rule(2, "(")).unwrap();
     serve.signal(Signal::HUP);
     assert!(serve.event("reloaded")["text"].as_str().unwrap().contains("line 1"));
+    // Nor does one with a rule that can be used, but not sent.
+    let nul = "[[rule]]\napp_id = 5\nname = 'five'\npattern = \"x\\u0000\"\n";
+    fs::write(&rules, rule(4, "^four") + nul).unwrap();
+    serve.signal(Signal::HUP);
+    let text = serve.event("reloaded")["text"].as_str().unwrap().to_owned();
+    assert!(text.contains("the rules stay as they are"), "{text}");
+    assert_eq!(list(), ["^two", "^three"]);
     succeed(&["rule", "add", "9", "^nine", "--group", "flat", "--data", data.to_str().unwrap()]);
     assert_eq!(list(), ["^two", "^three", "^nine"]);
 }

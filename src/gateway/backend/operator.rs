@@ -69,6 +69,16 @@ impl Backend {
     /// Adds a rule for one group, or for all. Whether the pattern can be matched is the caller's to check; that it
     /// can travel is checked here (SPEC R-09).
     pub fn set_rule(&mut self, group: Option<&str>, app: AppId, pattern: &[u8]) -> Result<u64, Fault> {
+        Backend::check_pattern(pattern)?;
+        let group = self.named(group)?;
+        Ok(self.edit_rules(RuleEdit::Add { group, app, pattern: pattern.into() }))
+    }
+
+    /// Whether a pattern can travel.
+    ///
+    /// # Errors
+    /// `Pattern` when it cannot.
+    pub fn check_pattern(pattern: &[u8]) -> Result<(), Fault> {
         use crate::wire::gateway::MAX_PATTERN;
         if pattern.is_empty() || pattern.len() > MAX_PATTERN || pattern.contains(&0) {
             let detail = format!(
@@ -77,8 +87,7 @@ impl Backend {
             );
             return Err(Fault::new(Status::Pattern, detail));
         }
-        let group = self.named(group)?;
-        Ok(self.edit_rules(RuleEdit::Add { group, app, pattern: pattern.into() }))
+        Ok(())
     }
 
     /// Removes one pattern of an application, or all of them.

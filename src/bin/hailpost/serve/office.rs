@@ -201,6 +201,11 @@ impl Office {
         self.rules_file = true;
         let wanted: Vec<(AppId, &[u8])> =
             file.rules.iter().map(|named| (named.rule.app, named.rule.text.as_bytes())).collect();
+        // All of them before any is changed.
+        for (app, pattern) in &wanted {
+            Backend::check_pattern(pattern)
+                .map_err(|fault| Failure::from(fault).about(format!("application {app}")))?;
+        }
         self.with(|backend, _| {
             let held: Vec<(AppId, Vec<u8>)> =
                 backend.rules("").map(|(app, pattern)| (app, pattern.to_vec())).collect();
