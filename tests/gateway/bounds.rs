@@ -7,6 +7,7 @@ use crate::{
 };
 use hailpost::{
     gateway::{BackendConfig, GatewayConfig},
+    io::{Input, Transport},
     node::EventKind,
     status::Status,
     store::{Memory, Store, Table},
@@ -258,4 +259,17 @@ fn features_that_leave_the_store_leave_the_trainer() {
     assert_eq!(desk.counters().features_evicted, 2);
     let samples = desk.node.samples("home", AppId(8)).unwrap();
     assert_eq!(samples.iter().map(|sample| sample.app).collect::<Vec<_>>(), [AppId(8)]);
+}
+
+#[test]
+fn a_first_pause_of_any_length_is_bounded_by_the_longest() {
+    let config = GatewayConfig { backoff: Duration::from_millis(u64::MAX), ..outpost::config(V4) };
+    let mut outpost = Outpost::new(config, Transport::Stream);
+    for _ in 0..20 {
+        outpost.connect();
+        let conn = outpost.conn.expect("it is connected");
+        outpost.turn(Input::Closed { conn, fault: None });
+        assert_eq!(outpost.told(EventKind::Down), 1);
+        outpost.pass(Duration::from_secs(60));
+    }
 }

@@ -349,8 +349,8 @@ impl Gateway {
 
     /// Doubles with each failure; a quarter of it is random, so that gateways do not come back in step.
     fn pause(&mut self) -> Duration {
-        let doubled = self.config.backoff * 2u32.saturating_pow(self.failures.min(16));
-        self.failures += 1;
+        let doubled = self.config.backoff.saturating_mul(1 << self.failures.min(16));
+        self.failures = self.failures.saturating_add(1);
         let pause = doubled.min(self.config.backoff_max);
         pause - pause / 4 * self.rng.below(256) / 256
     }
