@@ -34,7 +34,7 @@ impl Loop {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // The peer gave up meanwhile, or descriptors ran out: the next one may do better.
-                Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
+                Err(error) if has_run_out(&error) => {
                     let again = self.clock.now() + Duration::from_millis(100);
                     self.counters.out_of_descriptors += 1;
                     return self.timers.set(Timer::Socket(socket), Some(again));
@@ -197,5 +197,23 @@ impl Loop {
         if told {
             self.tell(slot, Input::Closed { conn, fault });
         }
+    }
+}
+
+/// Whether the system has nothing to take a connection with, which the next one will not change.
+fn has_run_out(error: &io::Error) -> bool {
+    let short = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    error.raw_os_error().is_some_and(|number| short.contains(&number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_out_is_waited_for_and_what_a_peer_did_is_not() {
+        let waits = |number| has_run_out(&io::Error::from_raw_os_error(number));
+        assert!([libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM].into_iter().all(waits));
+        assert!(![libc::ECONNABORTED, libc::EPROTO, libc::EINTR, libc::EPERM].into_iter().any(waits));
     }
 }
