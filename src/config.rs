@@ -109,7 +109,7 @@ pub const OPTIONS: &[OptionInfo] = options! {
     Backend max_feature_apps_per_gateway: Number(1, 65_536), "128", "applications whose feature reports of a gateway are kept";
     Backend max_features: Number(1, 10_000_000), "65536", "feature reports kept of a group; past it those silent longest go";
     Backend max_gateways: Number(1, 1_000_000), "20000", "connections and gateways at the most";
-    Backend max_connections_per_address: Number(1, 1_000_000), "256", "connections from one address at the most";
+    Backend max_connections_per_address: Number(1, 1_000_000), "256", "connections from one address at the most; of IPv6, from one network of 64 bits";
     Backend max_pending: Number(1, 10_000_000), "65536", "reports that may wait for the disk";
     Backend probe_addresses: Switch, "true", "probe a udp:// address before answering it at length";
     Backend train: Switch, "true", "train rules on the features that gateways report";

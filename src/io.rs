@@ -3,7 +3,10 @@
 //!
 //! The one rule of a turn: after every input, pull outputs until there is none, then ask for the deadline.
 
-use std::{fmt, net::SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use crate::{status::Fault, store::Batch};
 
@@ -71,6 +74,15 @@ pub struct Peer {
     pub remote: SocketAddr,
     /// The key that the peer proved to hold; `None` on a transport that proves nothing.
     pub key: Option<KeyId>,
+}
+
+/// Whom an address stands for where strangers have a share each: itself, or for IPv6 its network of 64 bits, which one host
+/// has to itself.
+pub(crate) fn holder(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::from((v6.to_bits() & !u128::from(u64::MAX)).to_be_bytes()),
+        v4 => v4,
+    }
 }
 
 /// What happened.
@@ -143,4 +155,18 @@ pub enum Output<E> {
     Store(Batch),
     /// Tell the application.
     Event(E),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_has_one_share_whatever_address_it_takes() {
+        let of = |text: &str| holder(text.parse().expect("an address"));
+        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff:ffff:ffff:ffff"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+    }
 }

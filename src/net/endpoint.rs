@@ -89,7 +89,7 @@ pub enum ListenTransport {
 pub struct Limits {
     /// Events that wait to be pulled; past it nothing more is read.
     pub events: usize,
-    /// Connections that one address may hold at a node's listeners.
+    /// Connections that one address may hold at a node's listeners; of IPv6, one network of 64 bits.
     pub per_address: usize,
     /// How long a handshake, or a peer that is to read our last words, may take.
     pub patience: std::time::Duration,

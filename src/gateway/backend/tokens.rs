@@ -6,7 +6,7 @@
 use super::*;
 use crate::{
     gateway::token::{Grant, Token},
-    io::Conn,
+    io::{Conn, holder},
 };
 
 /// Tokens that may be out at once.
@@ -79,7 +79,7 @@ impl Backend {
         if std::mem::replace(&mut peer.has_shown_token, true) {
             return self.counters.repeated += 1;
         }
-        let (id, conn, address) = (peer.id, peer.path.0, guesser(peer.remote.remote.ip()));
+        let (id, conn, address) = (peer.id, peer.path.0, holder(peer.remote.remote.ip()));
         let key = peer.remote.key;
         let (key, grant) = match self.judge(now, key, address, token) {
             Ok(good) => good,
@@ -167,13 +167,5 @@ impl Backend {
             let octets = encoder.message(tag, &Body::EnrolAnswer(Outcome::OK));
             self.outputs.push_back(Output::Send { conn, to: None, octets });
         }
-    }
-}
-
-/// Whose guess it is: an address, or for IPv6 a network of 64 bits, which one host has to itself.
-fn guesser(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::from((v6.to_bits() & !u128::from(u64::MAX)).to_be_bytes()),
-        v4 => v4,
     }
 }

@@ -34,7 +34,7 @@ use super::{
     timers::{Timer, Timers},
 };
 use crate::{
-    io::{Conn, Input, Output, Peer, Transport},
+    io::{Conn, Input, Output, Peer, Transport, holder},
     node::{Event, Node},
     status::{Fault, Status},
     time::Time,

@@ -28,7 +28,7 @@ impl Loop {
             let slot = *slot;
             match listener.accept() {
                 Ok((tcp, from)) => {
-                    let address = from.ip().to_canonical();
+                    let address = from.ip();
                     let listen = listen.clone();
                     self.accepted(slot, tcp, address, &listen);
                 }
@@ -53,6 +53,7 @@ impl Loop {
             self.counters.unwelcome += 1;
             return;
         }
+        let address = holder(address);
         if slot.per_address.get(&address).copied().unwrap_or_default() >= self.limits.per_address {
             self.counters.too_many += 1;
             return;
