@@ -1,13 +1,14 @@
 //! Any octets, in any pieces and order, at both ends of the gateway protocol on both transports.
 //!
-//! The first octet of a piece says where it goes, the second how long it is.
+//! The first octet of a piece says where it goes, the second how long it is. A peer on a stream has the key that the first
+//! octet of its piece names, if that is not 0; key 1 is enrolled, and a token is out.
 #![no_main]
 
 use std::{net::SocketAddr, time::Duration};
 
 use hailpost::{
-    gateway::{BackendConfig, Gateway, GatewayConfig, Open},
-    io::{Conn, Input, Output, Peer, Transport},
+    gateway::{BackendConfig, Enrolment, Gateway, GatewayConfig, Grant, Open, Token},
+    io::{Conn, Input, KeyId, Output, Peer, Transport},
     node::{BackendNode, GatewayNode, Node},
     rng::Seeded,
     store::Memory,
@@ -15,6 +16,9 @@ use hailpost::{
     wire::gateway::Family,
 };
 use libfuzzer_sys::fuzz_target;
+
+const TOKEN: Token = Token([7; 16]);
+const UNIX: u64 = 1_700_000_000;
 
 struct End {
     node: Box<dyn Node>,
@@ -54,11 +58,18 @@ fuzz_target!(|octets: &[u8]| {
         max_gateways: 8,
         ..BackendConfig::default()
     };
-    let open = Open { now, unix: 1_700_000_000, rng: Seeded::new(1) };
-    let backend =
+    let open = Open { now, unix: UNIX, rng: Seeded::new(1) };
+    let mut backend =
         BackendNode::open(config, open, Box::new(Memory::default()), None).expect("an empty store opens");
-    let gateway =
-        Gateway::new(GatewayConfig { family: Family::V4, ..GatewayConfig::default() }, now, Seeded::new(2));
+    let of = |name: &str| (name.to_owned(), "g".to_owned());
+    let (name, group) = of("kitchen");
+    let enrolment = Enrolment { name, group, trusted: true, barred: false };
+    backend.backend_mut().enrol(KeyId([1; 32]), enrolment).expect("a good name");
+    let (name, group) = of("hall");
+    let grant = Grant { name, group, trusted: false, replaces: true, expires: UNIX + 60 };
+    backend.backend_mut().issue_token(now, &TOKEN, grant).expect("room for one");
+    let config = GatewayConfig { family: Family::V4, token: Some(TOKEN), ..GatewayConfig::default() };
+    let gateway = Gateway::new(config, now, Seeded::new(2));
     let mut ends = [
         End { node: Box::new(backend), sent: Vec::new(), connect: None },
         End { node: Box::new(GatewayNode::new(gateway, None)), sent: Vec::new(), connect: None },
@@ -80,6 +91,8 @@ fuzz_target!(|octets: &[u8]| {
                 given
             }
         };
+        let key = piece.first().filter(|octet| **octet != 0).map(|octet| KeyId([*octet; 32]));
+        let stream = Peer { key, ..stream };
         match what & 7 {
             0 => ends[0].turn(now, Input::Received { conn: Conn(1), from: Some(address), octets: &given }),
             2 => ends[0].turn(now, Input::Received { conn: Conn(2), from: None, octets: &given }),
