@@ -153,4 +153,40 @@ mod tests {
             ]
         );
     }
+
+    /// An event of each kind with all that it can carry, and something that must not be told in each text and octets but
+    /// the group, which its operator named.
+    fn loaded(secrets: &[&str]) -> impl Iterator<Item = Event> {
+        EventKind::ALL.iter().map(move |kind| {
+            kind.fields().iter().fold(Event::new(*kind), |event, (field, _)| match field {
+                Field::Group => event.with_text(Field::Group, "home"),
+                Field::Key | Field::Words => event.with_bytes(*field, secrets.concat().into_bytes()),
+                Field::Status => event.with_u64(*field, i64::from(Status::Timeout.number()) as u64),
+                Field::Text
+                | Field::Name
+                | Field::LocalAddress
+                | Field::RemoteAddress
+                | Field::How
+                | Field::AppName => event.with_text(*field, secrets.concat()),
+                _ => event.with_u64(*field, 54_321),
+            })
+        })
+    }
+
+    #[test]
+    fn no_kind_of_event_tells_an_address_a_key_or_a_token_at_any_level() {
+        let secrets = ["192.0.2.7:443", "2001:db8::7", &"5e".repeat(32), "CQkJCQkJCQkJCQkJCQkJCQ"];
+        let mut before = 0;
+        for level in HAIL_LOG_OFF..=HAIL_LOG_DEBUG {
+            let mut lines: Vec<String> = Vec::new();
+            let log = Log { level, callback: Some(keep), user: (&raw mut lines).cast() };
+            loaded(&secrets).for_each(|event| log.event("backend", &event));
+            for line in &lines {
+                assert!(!secrets.iter().any(|secret| line.contains(secret)), "{line}");
+            }
+            assert!(lines.len() > before || level <= HAIL_LOG_ERROR, "level {level} adds nothing");
+            before = lines.len();
+        }
+        assert_eq!(before, EventKind::ALL.len(), "at the last level all are told");
+    }
 }
