@@ -29,6 +29,38 @@ pub enum Transport {
     Datagram,
 }
 
+/// What is spoken on a connection.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Service {
+    /// The gateway protocol: the publication's octets.
+    Gateway,
+    /// The secure link: datagrams, or on a stream each with its length before it.
+    Link,
+    /// The text form that applications of the post office speak.
+    App,
+    /// Health and metrics, for monitors.
+    Health,
+}
+
+impl Service {
+    /// Its name in TLS (RFC 7301; DECISIONS 3).
+    pub const fn alpn(self) -> &'static str {
+        match self {
+            Service::Gateway => "hail-gw/1",
+            Service::Link => "hail-link/1",
+            Service::App => "hail-app/1",
+            Service::Health => "http/1.1",
+        }
+    }
+
+    /// What a name in TLS stands for, if it is one of ours.
+    pub fn from_alpn(name: &str) -> Option<Service> {
+        [Service::Gateway, Service::Link, Service::App, Service::Health]
+            .into_iter()
+            .find(|service| service.alpn() == name)
+    }
+}
+
 /// A key's name: SHA-256 over its SubjectPublicKeyInfo. Who holds the key has proven so before a part sees this.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(pub [u8; 32]);
@@ -74,6 +106,8 @@ pub struct Peer {
     pub remote: SocketAddr,
     /// The key that the peer proved to hold; `None` on a transport that proves nothing.
     pub key: Option<KeyId>,
+    /// What is spoken: as agreed by ALPN under TLS, else what the listener or the remote is for.
+    pub service: Service,
 }
 
 /// Whom an address stands for where strangers have a share each: itself, or for IPv6 its network of 64 bits, which one host
@@ -132,10 +166,13 @@ pub enum Input<'a> {
 /// What a part wants done.
 #[derive(Debug)]
 pub enum Output<E> {
-    /// Open a connection to the configured peer, under this name.
+    /// Open a connection to a configured peer, under this name.
     Connect {
         /// Has [`Conn::OURS`] set.
         conn: Conn,
+        /// Which of the node's remotes, from 0: a device has `hail://` and then `tls://`. One that is not there is
+        /// answered by [`Input::Closed`].
+        way: usize,
     },
     /// Send octets: the next of a stream, or one datagram.
     Send {
@@ -160,6 +197,14 @@ pub enum Output<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_service_is_known_by_its_name_in_tls() {
+        for service in [Service::Gateway, Service::Link, Service::App, Service::Health] {
+            assert_eq!(Service::from_alpn(service.alpn()), Some(service));
+        }
+        assert_eq!(Service::from_alpn("h2"), None);
+    }
 
     #[test]
     fn a_host_has_one_share_whatever_address_it_takes() {

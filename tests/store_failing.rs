@@ -10,7 +10,7 @@ use std::{
 
 use hailpost::{
     gateway::{BackendConfig, Open},
-    io::{Conn, Input, Output, Peer, Transport},
+    io::{Conn, Input, Output, Peer, Service, Transport},
     node::{BackendNode, EventKind, Node},
     rng::Seeded,
     status::{Fault, Status},
@@ -105,7 +105,13 @@ fn a_full_disk_holds_acknowledgements_back_until_it_has_room() {
     let address = "192.0.2.1:7700".parse().unwrap();
     let encoder = Encoder { family: Family::V4, source: address, destination: address };
     let (conn, second) = (Conn(1), Duration::from_secs(1));
-    let peer = Peer { transport: Transport::Stream, local: address, remote: address, key: None };
+    let peer = Peer {
+        transport: Transport::Stream,
+        local: address,
+        remote: address,
+        key: None,
+        service: Service::Gateway,
+    };
     office.turn(second, Input::Accepted { conn, peer });
     office.turn(second, Input::Received { conn, from: None, octets: &encoder.message(0, &Body::Register) });
     office.answers.clear();

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use hailpost::{
     gateway::{BackendConfig, Enrolment, Gateway, GatewayConfig, Grant, Open, Token},
-    io::{Conn, Input, KeyId, Output, Peer, Transport},
+    io::{Conn, Input, KeyId, Output, Peer, Service, Transport},
     node::{BackendNode, GatewayNode, Node},
     rng::Seeded,
     store::Memory,
@@ -37,7 +37,7 @@ impl End {
                 assert!(outputs < 100_000, "outputs without end");
                 match output {
                     Output::Send { octets, .. } => self.sent = octets,
-                    Output::Connect { conn } => self.connect = Some(conn),
+                    Output::Connect { conn, .. } => self.connect = Some(conn),
                     _ => {}
                 }
             }
@@ -74,7 +74,7 @@ fuzz_target!(|octets: &[u8]| {
         End { node: Box::new(backend), sent: Vec::new(), connect: None },
         End { node: Box::new(GatewayNode::new(gateway, None)), sent: Vec::new(), connect: None },
     ];
-    let stream = Peer { transport: Transport::Stream, local: address, remote: address, key: None };
+    let stream = Peer { transport: Transport::Stream, local: address, remote: address, key: None, service: Service::Gateway };
     let datagram = Peer { transport: Transport::Datagram, ..stream };
     ends[0].turn(now, Input::Accepted { conn: Conn(1), peer: datagram });
     let mut rest = octets;

@@ -283,10 +283,11 @@ fn sync_index(kind: Kind) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::Service;
 
     fn association(transport: Transport) -> Association<()> {
         let address = "192.0.2.1:7700".parse().unwrap();
-        let peer = Peer { transport, local: address, remote: address, key: None };
+        let peer = Peer { transport, local: address, remote: address, key: None, service: Service::Gateway };
         let patience = Patience { timeout: Duration::from_secs(5), sends: 3 };
         let mut association = Association::new(Family::V4, &peer, address, patience);
         association.extend(7);

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::resolver::Target;
-use crate::{config::Network, counters::counters, status::Fault};
+use crate::{config::Network, counters::counters, io::Service, status::Fault};
 
 /// How a stream to a server is protected.
 #[derive(Clone)]
@@ -27,7 +27,7 @@ pub enum ClientSecurity {
 pub enum ServerSecurity {
     /// Not at all.
     Plain,
-    /// By TLS, with these identities and protocol. Only a back end listens: a gateway needs no TLS server in it.
+    /// By TLS, with these identities; the listener's services are the protocols. Only a back end listens: a gateway needs no TLS server in it.
     #[cfg(all(feature = "tls", feature = "backend"))]
     Tls(Arc<rustls::ServerConfig>),
 }
@@ -41,18 +41,22 @@ pub enum Remote {
         target: Target,
         /// Bare or under TLS.
         security: ClientSecurity,
+        /// What is spoken; under TLS what both agreed on stands over it.
+        service: Service,
     },
     /// Datagrams.
     Datagram {
         /// Host and port.
         target: Target,
+        /// What is spoken.
+        service: Service,
     },
 }
 
 impl Remote {
     pub(super) fn target(&self) -> &Target {
         match self {
-            Remote::Stream { target, .. } | Remote::Datagram { target } => target,
+            Remote::Stream { target, .. } | Remote::Datagram { target, .. } => target,
         }
     }
 }
@@ -66,9 +70,17 @@ pub struct Listen {
     pub transport: ListenTransport,
     /// Who may come; `None` for everyone.
     pub networks: Option<Vec<Network>>,
+    /// What is spoken here; at least one. TLS offers all of them by ALPN, and a client that names none gets the first, as
+    /// bare streams and datagrams do.
+    pub services: Vec<Service>,
 }
 
 impl Listen {
+    /// What is spoken where nothing else was agreed on.
+    pub(super) fn service(&self) -> Option<Service> {
+        self.services.first().copied()
+    }
+
     /// Whether a peer at this address may come in.
     pub fn welcomes(&self, address: IpAddr) -> bool {
         self.networks.as_ref().is_none_or(|networks| networks.iter().any(|network| network.contains(address)))
@@ -116,6 +128,8 @@ counters! {
 /// A connection attempt under way.
 pub(super) struct Dial {
     pub node: super::NodeId,
+    /// Which of the node's remotes.
+    pub way: usize,
     pub conn: crate::io::Conn,
     pub stage: DialStage,
     /// Sockets of attempts under way.

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     config::Config,
     gateway::{BackendConfig, Open},
+    io::Service,
     node::BackendNode,
     recognize::model::TrainerConfig,
     rng::Entropy,
@@ -33,7 +34,7 @@ pub fn open_backend(net: &mut Loop, config: &Config) -> Result<(NodeId, Vec<Sock
     });
     let node = BackendNode::open(backend_config(config), open, store, train)?;
     net.limits_mut().per_address = config.count("max_connections_per_address");
-    let id = net.add(Box::new(node), None);
+    let id = net.add(Box::new(node), Vec::new());
     let addresses: Result<Vec<SocketAddr>, Fault> =
         listens.into_iter().map(|listen| net.listen(id, listen)).collect();
     match addresses {
@@ -72,7 +73,7 @@ pub const RELOADED: [&str; 16] = [
 pub fn reload_backend(net: &mut Loop, id: NodeId, config: &Config) -> Result<(), Fault> {
     #[cfg(feature = "tls")]
     if let Some(identity) = super::open_gateway::identity(config)? {
-        let tls = super::tls::server_config(&[&identity], &[super::open_gateway::ALPN])?;
+        let tls = super::tls::server_config(&[&identity], &[Service::Gateway.alpn()])?;
         net.secure(id, &tls)?;
     }
     net.limits_mut().per_address = config.count("max_connections_per_address");
@@ -117,7 +118,7 @@ fn listen(config: &Config, text: &str) -> Result<Listen, Fault> {
             return Err(wrong("listen", "hail:// is not for gateways in this version: use tls://"));
         }
     };
-    Ok(Listen { address, transport, networks })
+    Ok(Listen { address, transport, networks, services: vec![Service::Gateway] })
 }
 
 #[cfg(feature = "tls")]
@@ -125,7 +126,7 @@ fn server_security(config: &Config) -> Result<ServerSecurity, Fault> {
     let identity = super::open_gateway::identity(config)?.ok_or_else(|| {
         wrong("identity_file", "a tls:// listener needs a key and certificate: hailpost keygen makes them")
     })?;
-    Ok(ServerSecurity::Tls(super::tls::server_config(&[&identity], &[super::open_gateway::ALPN])?))
+    Ok(ServerSecurity::Tls(super::tls::server_config(&[&identity], &[Service::Gateway.alpn()])?))
 }
 
 #[cfg(not(feature = "tls"))]

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     config::Config,
     gateway::{Gateway, GatewayConfig, Token},
+    io::Service,
     node::{GatewayNode, Recognition, RecognizerNode},
     recognize,
     rng::Entropy,
@@ -21,28 +22,24 @@ use crate::{
 /// The rules that ship with the library.
 pub const HOME_RULES: &str = include_str!("../../rules/home.toml");
 
-/// The protocol's name in TLS (DECISIONS 3).
-#[cfg(feature = "tls")]
-pub(super) const ALPN: &str = "hail-gw/1";
-
 /// Makes a gateway and puts it on the loop. It connects in the next step.
 pub fn open_gateway(net: &mut Loop, config: &Config) -> Result<NodeId, Fault> {
     let (backend, token) = enrolment(config)?;
     let remote = match config.non_empty("backend").or(backend.as_deref()) {
-        Some(text) => Some(remote(config, text)?),
+        Some(text) => remote(config, text)?,
         None => return Err(wrong("backend", "say where the back end is, such as tls://host:7700?pin=HEX")),
     };
     let recognition = open_recognition(config)?;
     let gateway_config = GatewayConfig { token, ..gateway_config(config) };
     let gateway = Gateway::new(gateway_config, net.now(), SystemEntropy.seeded());
-    Ok(net.add(Box::new(GatewayNode::new(gateway, recognition)), remote))
+    Ok(net.add(Box::new(GatewayNode::new(gateway, recognition)), vec![remote]))
 }
 
 /// Makes a recogniser that shares nothing, and puts it on the loop.
 pub fn open_recognizer(net: &mut Loop, config: &Config) -> Result<NodeId, Fault> {
     let recognition = open_recognition(config)?
         .ok_or_else(|| wrong("rules", "a recogniser without rules recognises nothing: not `none`"))?;
-    Ok(net.add(Box::new(RecognizerNode::new(recognition)), None))
+    Ok(net.add(Box::new(RecognizerNode::new(recognition)), Vec::new()))
 }
 
 /// Makes what recognises flows, by the option `rules`; `None` when that says so.
@@ -119,10 +116,11 @@ fn remote(config: &Config, text: &str) -> Result<Remote, Fault> {
         Host::Address(address) => Target::parse(&SocketAddr::new(*address, url.port).to_string(), url.port),
     }
     .map_err(|error| wrong("backend", &error.to_string()))?;
+    let service = Service::Gateway;
     match url.scheme {
-        Scheme::Tcp => Ok(Remote::Stream { target, security: ClientSecurity::Plain }),
-        Scheme::Udp => Ok(Remote::Datagram { target }),
-        Scheme::Tls => Ok(Remote::Stream { target, security: client_security(config, &url)? }),
+        Scheme::Tcp => Ok(Remote::Stream { target, security: ClientSecurity::Plain, service }),
+        Scheme::Udp => Ok(Remote::Datagram { target, service }),
+        Scheme::Tls => Ok(Remote::Stream { target, security: client_security(config, &url)?, service }),
         Scheme::Hail => Err(wrong("backend", "hail:// is not for gateways in this version: use tls://")),
     }
 }
@@ -142,7 +140,7 @@ fn client_security(config: &Config, url: &Url) -> Result<ClientSecurity, Fault> 
         }
     };
     let identity = identity(config)?;
-    let tls = client_config(identity.as_ref(), trust, &[ALPN])?;
+    let tls = client_config(identity.as_ref(), trust, &[Service::Gateway.alpn()])?;
     Ok(ClientSecurity::Tls { config: tls, server_name: url.host.to_string() })
 }
 

@@ -12,7 +12,7 @@ use super::endpoint::{ClientSecurity, ServerSecurity};
 #[cfg(feature = "tls")]
 use super::tls::{Counters, ReadStop, Session, WriteStop};
 use crate::{
-    io::KeyId,
+    io::{KeyId, Service},
     status::{Fault, Status},
 };
 
@@ -55,25 +55,27 @@ pub(super) struct Stream {
     /// No more is to be written than what is queued.
     finishing: bool,
     shut: bool,
+    /// What is spoken unless TLS agrees on something.
+    service: Service,
 }
 
 impl Stream {
     /// A stream that a client opened.
-    pub fn accepted(tcp: TcpStream, security: &ServerSecurity) -> Result<Stream, Fault> {
+    pub fn accepted(tcp: TcpStream, security: &ServerSecurity, service: Service) -> Result<Stream, Fault> {
         match security {
-            ServerSecurity::Plain => Ok(Stream::plain(tcp)),
+            ServerSecurity::Plain => Ok(Stream::plain(tcp, service)),
             #[cfg(all(feature = "tls", feature = "backend"))]
-            ServerSecurity::Tls(config) => Ok(Stream::secure(tcp, Session::server(config)?)),
+            ServerSecurity::Tls(config) => Ok(Stream::secure(tcp, Session::server(config)?, service)),
         }
     }
 
     /// A stream that we opened.
-    pub fn dialled(tcp: TcpStream, security: &ClientSecurity) -> Result<Stream, Fault> {
+    pub fn dialled(tcp: TcpStream, security: &ClientSecurity, service: Service) -> Result<Stream, Fault> {
         match security {
-            ClientSecurity::Plain => Ok(Stream::plain(tcp)),
+            ClientSecurity::Plain => Ok(Stream::plain(tcp, service)),
             #[cfg(feature = "tls")]
             ClientSecurity::Tls { config, server_name } => {
-                Ok(Stream::secure(tcp, Session::client(config, server_name)?))
+                Ok(Stream::secure(tcp, Session::client(config, server_name)?, service))
             }
         }
     }
@@ -102,6 +104,15 @@ impl Stream {
             return session.peer_key();
         }
         None
+    }
+
+    /// What is spoken, once the stream is ready.
+    pub fn service(&self) -> Service {
+        #[cfg(feature = "tls")]
+        if let Some(service) = self.tls.as_ref().and_then(|session| Service::from_alpn(session.alpn()?)) {
+            return service;
+        }
+        self.service
     }
 
     /// Whether reading has to wait until the peer takes what was written.
@@ -199,7 +210,7 @@ impl Stream {
         Ok(true)
     }
 
-    fn plain(tcp: TcpStream) -> Stream {
+    fn plain(tcp: TcpStream, service: Service) -> Stream {
         // Small messages and their answers: waiting for more to send only delays them.
         let _ = tcp.set_nodelay(true);
         Stream {
@@ -209,12 +220,13 @@ impl Stream {
             out: VecDeque::new(),
             finishing: false,
             shut: false,
+            service,
         }
     }
 
     #[cfg(feature = "tls")]
-    fn secure(tcp: TcpStream, session: Session) -> Stream {
-        Stream { tls: Some(Box::new(session)), ..Stream::plain(tcp) }
+    fn secure(tcp: TcpStream, session: Session, service: Service) -> Stream {
+        Stream { tls: Some(Box::new(session)), ..Stream::plain(tcp, service) }
     }
 }
 

@@ -324,7 +324,7 @@ impl Node for BackendNode {
                     self.store.submit(batch);
                     continue;
                 }
-                Output::Connect { conn } => Output::Connect { conn },
+                Output::Connect { conn, way } => Output::Connect { conn, way },
                 Output::Send { conn, to, octets } => Output::Send { conn, to, octets },
                 Output::Close { conn } => Output::Close { conn },
             });

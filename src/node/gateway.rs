@@ -238,7 +238,7 @@ impl Node for GatewayNode {
                     Some(event) => Output::Event(event),
                     None => continue,
                 },
-                Output::Connect { conn } => Output::Connect { conn },
+                Output::Connect { conn, way } => Output::Connect { conn, way },
                 Output::Send { conn, to, octets } => Output::Send { conn, to, octets },
                 Output::Close { conn } => Output::Close { conn },
                 Output::Store(_) => continue,

@@ -159,11 +159,17 @@ fn response(status: &str, kind: &str, body: &str, has_body: bool) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::{Peer, Transport};
+    use crate::io::{Peer, Service, Transport};
 
     fn accept(node: &mut HealthNode, number: u32) -> Conn {
         let address = "127.0.0.1:1".parse().unwrap();
-        let peer = Peer { transport: Transport::Stream, local: address, remote: address, key: None };
+        let peer = Peer {
+            transport: Transport::Stream,
+            local: address,
+            remote: address,
+            key: None,
+            service: Service::Health,
+        };
         node.handle(Time::ZERO, Input::Accepted { conn: Conn(number), peer });
         Conn(number)
     }

@@ -8,7 +8,7 @@ use crate::{
 };
 use hailpost::{
     gateway::{BackendConfig, GatewayConfig, ResultKey},
-    io::{Conn, Input, Peer, Transport},
+    io::{Conn, Input, Peer, Service, Transport},
     node::EventKind,
     status::Status,
     wire::gateway::{DecodeError, Kind, MAX_PATTERN, Malformed, Rule, message_len},
@@ -472,7 +472,13 @@ fn timers_follow_their_options() {
     desk.pass(Duration::from_secs(3));
     assert_eq!(desk.hung_up(), [gateway]);
     let address = "192.0.2.1:7700".parse().unwrap();
-    let peer = Peer { transport: Transport::Stream, local: address, remote: address, key: None };
+    let peer = Peer {
+        transport: Transport::Stream,
+        local: address,
+        remote: address,
+        key: None,
+        service: Service::Gateway,
+    };
     desk.turn(Input::Accepted { conn: Conn(9), peer });
     desk.pass(Duration::from_secs(10));
     assert_eq!(desk.hung_up(), [Conn(9)]);

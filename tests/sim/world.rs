@@ -8,7 +8,7 @@ use std::{
 };
 
 use hailpost::{
-    io::{Conn, Input, KeyId, Output, Peer, Transport},
+    io::{Conn, Input, KeyId, Output, Peer, Service, Transport},
     node::{Event, Node},
     rng::{Entropy, Seeded},
     status::{Fault, Status},
@@ -228,7 +228,13 @@ impl World {
                 let local = SocketAddr::new(at.ip, port);
                 let remote = SocketAddr::new(at.ip, 0);
                 at.sockets.insert(conn, Socket::Listening { local });
-                let peer = Peer { transport: Transport::Datagram, local, remote, key: None };
+                let peer = Peer {
+                    transport: Transport::Datagram,
+                    local,
+                    remote,
+                    key: None,
+                    service: Service::Gateway,
+                };
                 arrived.push(Arrived::Accepted(conn, peer));
             }
         }
@@ -371,6 +377,7 @@ impl World {
                         local: client.address,
                         remote: server.address,
                         key: server.key,
+                        service: Service::Gateway,
                     };
                     arrived.push(Arrived::Connected(client.conn, peer));
                 }
@@ -439,6 +446,7 @@ impl World {
             local: server.address,
             remote: client.address,
             key: client.key,
+            service: Service::Gateway,
         };
         arrived.push(Arrived::Accepted(server.conn, peer));
         self.net.send(now, Arrival::Established(link));
@@ -519,7 +527,7 @@ impl World {
         let now = self.now;
         let name = &self.hosts[host.0].name;
         match output {
-            Output::Connect { conn } => {
+            Output::Connect { conn, .. } => {
                 self.trace.note(now, || format!("{name} > connect {conn:?}"));
                 self.connect(host, conn);
             }
@@ -578,7 +586,13 @@ impl World {
             }
             Transport::Datagram => {
                 at.sockets.insert(conn, Socket::Connected { local, remote });
-                let peer = Peer { transport: Transport::Datagram, local, remote, key: None };
+                let peer = Peer {
+                    transport: Transport::Datagram,
+                    local,
+                    remote,
+                    key: None,
+                    service: Service::Gateway,
+                };
                 self.turn(host, vec![Arrived::Connected(conn, peer)]);
             }
         }

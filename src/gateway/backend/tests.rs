@@ -1,7 +1,7 @@
 //! What cannot be seen from outside.
 
 use super::*;
-use crate::store::Memory;
+use crate::{io::Service, store::Memory};
 
 fn backend() -> Backend {
     let config = BackendConfig {
@@ -16,7 +16,13 @@ fn backend() -> Backend {
 
 fn register(backend: &mut Backend, number: u32) -> Conn {
     let (conn, address) = (Conn(number), SocketAddr::from(([10, 0, 0, number as u8], 5000)));
-    let peer = Remote { transport: Transport::Stream, local: address, remote: address, key: None };
+    let peer = Remote {
+        transport: Transport::Stream,
+        local: address,
+        remote: address,
+        key: None,
+        service: Service::Gateway,
+    };
     backend.handle(Time::ZERO, Input::Accepted { conn, peer });
     say(backend, conn, 5, &Body::Register);
     conn

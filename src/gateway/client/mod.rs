@@ -361,7 +361,7 @@ impl Gateway {
             self.next_conn = (self.next_conn + 1) & !Conn::OURS;
             let limit = now + self.config.timeout * u32::from(self.config.sends) * 2;
             self.connecting = Some((conn, limit));
-            self.outputs.push_back(Output::Connect { conn });
+            self.outputs.push_back(Output::Connect { conn, way: 0 });
         }
     }
 }

@@ -3,10 +3,11 @@
 use super::*;
 
 impl Loop {
-    pub(super) fn dial(&mut self, at: usize, conn: Conn) {
+    pub(super) fn dial(&mut self, at: usize, conn: Conn, way: usize) {
         let Some(slot) = &mut self.slots[at] else { return };
-        let Some(remote) = &slot.remote else {
-            let fault = Fault::new(Status::Config, "no peer is configured: set the option `backend`");
+        let Some(Way { remote, .. }) = slot.ways.get(way) else {
+            let fault =
+                Fault::new(Status::Config, "no peer is configured: set the option `backend` or `office`");
             return self.tell(at, Input::Closed { conn, fault: Some(fault) });
         };
         let now = self.clock.now();
@@ -22,7 +23,7 @@ impl Loop {
                 let node = slot.id;
                 self.dials.insert(
                     dial,
-                    Dial { node, conn, stage: DialStage::Resolving(lookup), attempts: Vec::new() },
+                    Dial { node, way, conn, stage: DialStage::Resolving(lookup), attempts: Vec::new() },
                 );
                 self.drive_resolver();
             }
@@ -131,12 +132,14 @@ impl Loop {
         result: Result<Vec<SocketAddr>, resolver::ResolveError>,
     ) {
         let found = self.dials.iter().find_map(|(&dial, known)| match known.stage {
-            DialStage::Resolving(waiting) if waiting == lookup => Some((dial, known.node, known.conn)),
+            DialStage::Resolving(waiting) if waiting == lookup => {
+                Some((dial, known.node, known.way, known.conn))
+            }
             _ => None,
         });
-        let Some((dial, node, conn)) = found else { return };
+        let Some((dial, node, way, conn)) = found else { return };
         let Some(&at) = self.by_id.get(&node) else { return };
-        let Some(remote) = self.slots[at].as_ref().and_then(|slot| slot.remote.clone()) else { return };
+        let Some(remote) = self.remote(at, way) else { return };
         let addresses = match result {
             Ok(addresses) => addresses,
             Err(error) => {
@@ -151,35 +154,44 @@ impl Loop {
                 }
                 self.drive_race(dial);
             }
-            Remote::Datagram { target } => match self.turn_of(at, &addresses).map(connected_udp) {
-                Some(Ok((socket, peer))) => {
-                    self.forget_dial(dial);
-                    if let Ok(socket) = self.insert(at, conn, SocketKind::Connected { socket }) {
-                        self.adopt(at, conn, socket);
-                        self.tell(at, Input::Connected { conn, peer });
+            Remote::Datagram { target, service } => {
+                match self.turn_of(at, way, &addresses).map(connected_udp) {
+                    Some(Ok((socket, local, remote))) => {
+                        let peer = Peer { transport: Transport::Datagram, local, remote, key: None, service };
+                        self.forget_dial(dial);
+                        if let Ok(socket) = self.insert(at, conn, SocketKind::Connected { socket }) {
+                            self.adopt(at, conn, socket);
+                            self.tell(at, Input::Connected { conn, peer });
+                        }
                     }
+                    Some(Err(error)) => self.dial_failed(dial, dial_fault(Status::Connect, &target, error)),
+                    None => self.dial_failed(dial, dial_fault(Status::Resolve, &target, "no address")),
                 }
-                Some(Err(error)) => self.dial_failed(dial, dial_fault(Status::Connect, &target, error)),
-                None => self.dial_failed(dial, dial_fault(Status::Resolve, &target, "no address")),
-            },
+            }
         }
     }
 
     /// No handshake says which address of several works, so each dial takes the next.
-    pub(super) fn turn_of(&mut self, at: usize, addresses: &[SocketAddr]) -> Option<SocketAddr> {
-        let slot = self.slots[at].as_mut()?;
-        slot.datagram_dials = slot.datagram_dials.wrapping_add(1);
-        addresses.get(slot.datagram_dials % addresses.len().max(1)).copied()
+    fn turn_of(&mut self, at: usize, way: usize, addresses: &[SocketAddr]) -> Option<SocketAddr> {
+        let way = self.slots[at].as_mut()?.ways.get_mut(way)?;
+        let turn = way.turns % addresses.len().max(1);
+        way.turns = turn + 1;
+        addresses.get(turn).copied()
+    }
+
+    fn remote(&self, at: usize, way: usize) -> Option<Remote> {
+        Some(self.slots[at].as_ref()?.ways.get(way)?.remote.clone())
     }
 
     pub(super) fn drive_race(&mut self, dial: usize) {
         let now = self.clock.now();
         loop {
-            let Some(Dial { node, conn, stage: DialStage::Racing(race), .. }) = self.dials.get_mut(&dial)
+            let Some(Dial { node, way, conn, stage: DialStage::Racing(race), .. }) =
+                self.dials.get_mut(&dial)
             else {
                 return;
             };
-            let (node, conn) = (*node, *conn);
+            let (node, way, conn) = (*node, *way, *conn);
             let Some(&at) = self.by_id.get(&node) else { return };
             let Some(output) = race.poll_output() else { break };
             match output {
@@ -204,8 +216,7 @@ impl Loop {
                     return self.race_won(dial, winner.attempt);
                 }
                 happy_eyeballs::Output::Done(Err(error)) => {
-                    let target = self.slots[at].as_ref().and_then(|slot| slot.remote.clone());
-                    let Some(remote) = target else { return };
+                    let Some(remote) = self.remote(at, way) else { return };
                     return self.dial_failed(dial, dial_fault(Status::Connect, remote.target(), error));
                 }
             }
@@ -247,7 +258,7 @@ impl Loop {
     pub(super) fn race_won(&mut self, dial: usize, attempt: AttemptId) {
         let Some(socket) = self.take_attempt(dial, attempt) else { return };
         let Some(known) = self.dials.get(&dial) else { return };
-        let conn = known.conn;
+        let (way, conn) = (known.way, known.conn);
         let Some(&at) = self.by_id.get(&known.node) else { return };
         let Some(Socket { kind: SocketKind::Attempt { mut tcp, .. }, .. }) = self.sockets[socket].take()
         else {
@@ -256,9 +267,8 @@ impl Loop {
         let _ = self.poll.registry().deregister(&mut tcp);
         self.freed_this_step.push(socket);
         self.forget_dial(dial);
-        let remote = self.slots[at].as_ref().and_then(|slot| slot.remote.clone());
-        let Some(Remote::Stream { target, security }) = remote else { return };
-        let opened = Stream::dialled(tcp, &security).and_then(|stream| {
+        let Some(Remote::Stream { target, security, service }) = self.remote(at, way) else { return };
+        let opened = Stream::dialled(tcp, &security, service).and_then(|stream| {
             let kind = SocketKind::Stream { stream, told: false, address: None, closing: false };
             self.insert(at, conn, kind)
         });
@@ -322,7 +332,8 @@ impl Loop {
     }
 }
 
-fn connected_udp(address: SocketAddr) -> io::Result<(UdpSocket, Peer)> {
+/// The socket, our address and the peer's.
+fn connected_udp(address: SocketAddr) -> io::Result<(UdpSocket, SocketAddr, SocketAddr)> {
     let any = match address {
         SocketAddr::V4(_) => SocketAddr::from(([0; 4], 0)),
         SocketAddr::V6(_) => SocketAddr::from(([0u16; 8], 0)),
@@ -330,5 +341,5 @@ fn connected_udp(address: SocketAddr) -> io::Result<(UdpSocket, Peer)> {
     let socket = UdpSocket::bind(any)?;
     socket.connect(address)?;
     let local = socket.local_addr()?;
-    Ok((socket, Peer { transport: Transport::Datagram, local, remote: address, key: None }))
+    Ok((socket, local, address))
 }

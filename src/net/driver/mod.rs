@@ -94,13 +94,19 @@ pub struct Loop {
 struct Slot {
     id: NodeId,
     node: Box<dyn Node>,
-    remote: Option<Remote>,
+    ways: Vec<Way>,
     conns: HashMap<Conn, usize>,
     dials: HashMap<Conn, usize>,
     next_conn: u32,
     per_address: HashMap<IpAddr, usize>,
-    datagram_dials: usize,
     is_dirty: bool,
+}
+
+/// Where a node may connect to.
+struct Way {
+    remote: Remote,
+    /// Which of several addresses is next, where no handshake says which of them works.
+    turns: usize,
 }
 
 impl Loop {
@@ -216,19 +222,18 @@ impl Loop {
         }
     }
 
-    /// Puts a node on the loop. `remote` is where it connects to.
-    pub fn add(&mut self, node: Box<dyn Node>, remote: Option<Remote>) -> NodeId {
+    /// Puts a node on the loop. `remotes` are where it connects to: the ways of [`Output::Connect`].
+    pub fn add(&mut self, node: Box<dyn Node>, remotes: Vec<Remote>) -> NodeId {
         self.next_id += 1;
         let id = NodeId(self.next_id);
         let slot = Slot {
             id,
             node,
-            remote,
+            ways: remotes.into_iter().map(|remote| Way { remote, turns: 0 }).collect(),
             conns: HashMap::new(),
             dials: HashMap::new(),
             next_conn: 0,
             per_address: HashMap::new(),
-            datagram_dials: usize::MAX,
             is_dirty: false,
         };
         let at = self.slots.iter().position(Option::is_none).unwrap_or_else(|| {
@@ -281,7 +286,7 @@ impl Loop {
     }
 
     /// Protects streams that come in at a node's listeners from now on in another way: with another certificate. Bare
-    /// listeners stay bare.
+    /// listeners stay bare, and every listener offers what it offered.
     #[cfg(all(feature = "tls", feature = "backend"))]
     pub fn secure(&mut self, id: NodeId, config: &std::sync::Arc<rustls::ServerConfig>) -> Result<(), Fault> {
         let slot = *self.by_id.get(&id).ok_or(Status::NotFound)?;
@@ -289,15 +294,26 @@ impl Loop {
             if let SocketKind::Listener { listen, .. } = &mut socket.kind
                 && let ListenTransport::Stream(super::ServerSecurity::Tls(held)) = &mut listen.transport
             {
-                *held = config.clone();
+                *held = super::tls::offering(config, &listen.services);
             }
         }
         Ok(())
     }
 
     /// Opens a listener for a node. Answers with its address, which tells the port when 0 was asked for.
-    pub fn listen(&mut self, id: NodeId, listen: Listen) -> Result<SocketAddr, Fault> {
+    ///
+    /// # Errors
+    /// `NotFound` without such a node, `Invalid` when the listener is for no service, `Listen` when the system refuses.
+    #[cfg_attr(not(all(feature = "tls", feature = "backend")), allow(unused_mut))]
+    pub fn listen(&mut self, id: NodeId, mut listen: Listen) -> Result<SocketAddr, Fault> {
         let slot = *self.by_id.get(&id).ok_or(Status::NotFound)?;
+        let service = listen
+            .service()
+            .ok_or_else(|| Fault::new(Status::Invalid, "a listener is for one service at least"))?;
+        #[cfg(all(feature = "tls", feature = "backend"))]
+        if let ListenTransport::Stream(super::ServerSecurity::Tls(config)) = &mut listen.transport {
+            *config = super::tls::offering(config, &listen.services);
+        }
         let refused = |error: io::Error| {
             let detail = format!("cannot listen on {}: {error}: is another process there?", listen.address);
             Fault::new(Status::Listen, detail)
@@ -322,8 +338,13 @@ impl Loop {
                 SocketAddr::V4(_) => SocketAddr::from(([0; 4], 0)),
                 SocketAddr::V6(_) => SocketAddr::from(([0u16; 8], 0)),
             };
-            let peer =
-                Peer { transport: Transport::Datagram, local: address, remote: unspecified, key: None };
+            let peer = Peer {
+                transport: Transport::Datagram,
+                local: address,
+                remote: unspecified,
+                key: None,
+                service,
+            };
             self.adopt(slot, conn, socket);
             self.tell(slot, Input::Accepted { conn, peer });
         }
@@ -413,6 +434,8 @@ impl Loop {
         for at in flushed {
             if self.slots[at].as_mut().is_some_and(|slot| slot.node.flush(now)) {
                 self.drain(at);
+                // What it wanted because of that may be for its store again: the next step commits it.
+                self.touch(at);
             }
             let due = self.slots[at].as_ref().and_then(|slot| slot.node.deadline());
             self.timers.set(Timer::Node(at), due);
@@ -431,7 +454,7 @@ impl Loop {
             match slot.node.poll_output(now) {
                 Some(Output::Event(event)) => self.events.push_back((id, event)),
                 Some(Output::Send { conn, to, octets }) => self.send(at, conn, to, &octets),
-                Some(Output::Connect { conn }) => self.dial(at, conn),
+                Some(Output::Connect { conn, way }) => self.dial(at, conn, way),
                 Some(Output::Close { conn }) => self.close(at, conn),
                 Some(Output::Store(_)) => debug_assert!(false, "a node keeps its store inside"),
                 None => return,

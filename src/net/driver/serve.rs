@@ -58,7 +58,8 @@ impl Loop {
             self.counters.too_many += 1;
             return;
         }
-        let Ok(stream) = Stream::accepted(tcp, security) else { return };
+        let Some(service) = listen.service() else { return };
+        let Ok(stream) = Stream::accepted(tcp, security, service) else { return };
         let conn = self.next_conn(at);
         let kind = SocketKind::Stream { stream, told: false, address: Some(address), closing: false };
         if let Ok(socket) = self.insert(at, conn, kind) {
@@ -121,7 +122,8 @@ impl Loop {
         }
         let (Ok(local), Ok(remote)) = (stream.tcp().local_addr(), stream.tcp().peer_addr()) else { return };
         *told = true;
-        let peer = Peer { transport: Transport::Stream, local, remote, key: stream.peer_key() };
+        let (key, service) = (stream.peer_key(), stream.service());
+        let peer = Peer { transport: Transport::Stream, local, remote, key, service };
         let (slot, conn, is_accepted) = (known.slot, known.conn, address.is_some());
         self.timers.set(Timer::Socket(socket), None);
         self.adopt(slot, conn, socket);

@@ -18,7 +18,7 @@ use super::{
     verify::{AnyKey, ByName, Pinned},
 };
 use crate::{
-    io::KeyId,
+    io::{KeyId, Service},
     status::{Fault, Status},
 };
 
@@ -39,7 +39,7 @@ pub enum ServerTrust {
 /// host that the client asked for, else the first whose kind of key it can verify. A client is asked for a certificate:
 /// without one it stays unidentified, with one it must prove to hold the key, and that is all that is judged here.
 ///
-/// A client that does not offer one of `alpn` is refused; an empty list asks for none. Sessions resume by sealed
+/// A client that offers protocols and none of `alpn` is refused; one that offers none is not. Sessions resume by sealed
 /// tickets, whose keys live in this configuration for at most twelve hours; there is no early data.
 ///
 /// # Errors
@@ -61,6 +61,13 @@ pub fn client_config(
     alpn: &[&str],
 ) -> Result<Arc<ClientConfig>, Fault> {
     client_config_for(rustls::ALL_VERSIONS, identity, trust, alpn)
+}
+
+/// The same configuration for other protocols: identity, tickets and cache are shared.
+pub fn offering(server: &Arc<ServerConfig>, services: &[Service]) -> Arc<ServerConfig> {
+    let mut server = ServerConfig::clone(server);
+    server.alpn_protocols = services.iter().map(|service| service.alpn().as_bytes().to_vec()).collect();
+    Arc::new(server)
 }
 
 pub(super) fn server_config_for(
@@ -376,7 +383,7 @@ mod tests {
                 (&[], &[], true),
                 (&["hail-gw/1"], &["hail-app/1"], false),
                 (&["hail-gw/1"], &[], false),
-                (&[], &["hail-gw/1"], false),
+                (&[], &["hail-gw/1"], true),
             ] {
                 let pin = ServerTrust::Pin(vec![server_key.key_id()]);
                 let client = client_config_for(&[version], None, pin, ours).unwrap();

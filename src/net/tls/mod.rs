@@ -17,7 +17,7 @@ pub mod session;
 mod testing;
 mod verify;
 
-pub use config::{ServerTrust, client_config, server_config};
+pub use config::{ServerTrust, client_config, offering, server_config};
 pub use keys::{Identity, key_id_of, key_id_of_pem};
 pub use session::{ReadStop, Session, WriteStop};
 pub use verify::CLIENT_CERTIFICATE_LIMIT;

@@ -100,10 +100,9 @@ impl Session {
     /// # Errors
     /// `Tls` when the configuration contradicts itself, which those of [`server_config`](super::server_config) do not.
     pub fn server(config: &Arc<ServerConfig>) -> Result<Session, Fault> {
-        let needs_alpn = !config.alpn_protocols.is_empty();
         let tls = ServerConnection::new(config.clone())
             .map_err(|error| Fault::new(Status::Tls, format!("TLS cannot start: {error}")))?;
-        Ok(Session::new(tls.into(), needs_alpn, SERVER_HANDSHAKE_LIMIT))
+        Ok(Session::new(tls.into(), false, SERVER_HANDSHAKE_LIMIT))
     }
 
     /// Reads from the socket until it would block, `budget` octets are read (and up to 4 KiB more), enough plaintext
@@ -294,7 +293,8 @@ impl Session {
     }
 
     fn establish(&mut self, counters: &mut Counters) -> Result<(), Fault> {
-        // rustls refuses names that differ; a peer that names none is left to us.
+        // rustls refuses names that differ. A server that names none may be anybody's; a client that names none wants what
+        // a listener is for first.
         if self.needs_alpn && self.tls.alpn_protocol().is_none() {
             return Err(self.refuse(fault::no_alpn(counters)));
         }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use hailpost::{
     gateway::{Backend, BackendConfig, BackendCounters, Enrolment, Open},
-    io::{Conn, Input, KeyId, Output, Peer, Transport},
+    io::{Conn, Input, KeyId, Output, Peer, Service, Transport},
     node::{BackendNode, Event, EventKind, Node},
     recognize::model::TrainerConfig,
     rng::Seeded,
@@ -55,7 +55,13 @@ impl Desk {
             epochs: HashMap::new(),
         };
         let address = "192.0.2.1:7700".parse().unwrap();
-        let peer = Peer { transport: Transport::Datagram, local: address, remote: address, key: None };
+        let peer = Peer {
+            transport: Transport::Datagram,
+            local: address,
+            remote: address,
+            key: None,
+            service: Service::Gateway,
+        };
         desk.turn(Input::Accepted { conn: LISTENER, peer });
         desk
     }
@@ -109,7 +115,10 @@ impl Desk {
         let conn = Conn(number);
         let remote = SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 5000));
         let local = "192.0.2.1:7700".parse().unwrap();
-        self.turn(Input::Accepted { conn, peer: Peer { transport: Transport::Stream, local, remote, key } });
+        self.turn(Input::Accepted {
+            conn,
+            peer: Peer { transport: Transport::Stream, local, remote, key, service: Service::Gateway },
+        });
         conn
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hailpost::{
     gateway::{Gateway, GatewayConfig, GatewayCounters, GatewayState},
-    io::{Conn, Input, Output, Peer, Transport},
+    io::{Conn, Input, Output, Peer, Service, Transport},
     node::{Event, EventKind, GatewayNode, Node, Recognition},
     rng::Seeded,
     time::Time,
@@ -93,7 +93,7 @@ impl Outpost {
                     self.conn.take_if(|open| *open == conn);
                     self.wanted.take_if(|open| *open == conn);
                 }
-                Output::Connect { conn } => self.wanted = Some(conn),
+                Output::Connect { conn, .. } => self.wanted = Some(conn),
                 Output::Event(event) => self.events.push(event),
                 Output::Store(_) => panic!("a gateway has no store"),
             }
@@ -115,7 +115,8 @@ impl Outpost {
         let conn = self.wanted.take().expect("it asked for a connection");
         let (local, remote) = ("10.0.0.9:40000".parse().unwrap(), "192.0.2.1:7700".parse().unwrap());
         self.conn = Some(conn);
-        let peer = Peer { transport: self.transport, local, remote, key: self.peer_key };
+        let peer =
+            Peer { transport: self.transport, local, remote, key: self.peer_key, service: Service::Gateway };
         self.turn(Input::Connected { conn, peer });
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use hailpost::{
     gateway::{Gateway, GatewayConfig, GatewayEvent, GatewayState},
-    io::{Conn, Input, Output, Peer, Transport},
+    io::{Conn, Input, Output, Peer, Service, Transport},
     net::url::Url,
     rng::Seeded,
     time::Time,
@@ -151,7 +151,10 @@ impl Crowd {
         if !member.connected {
             let (Ok(local), Ok(remote)) = (stream.local_addr(), stream.peer_addr()) else { return };
             member.connected = true;
-            let (conn, peer) = (member.conn, Peer { transport: Transport::Stream, local, remote, key: None });
+            let (conn, peer) = (
+                member.conn,
+                Peer { transport: Transport::Stream, local, remote, key: None, service: Service::Gateway },
+            );
             self.tell(at, Input::Connected { conn, peer });
         }
         self.write(at);
@@ -193,7 +196,7 @@ impl Crowd {
         self.members[at].gateway.handle(now, input);
         while let Some(output) = self.members[at].gateway.poll_output() {
             match output {
-                Output::Connect { conn } => {
+                Output::Connect { conn, .. } => {
                     self.members[at].conn = conn;
                     if let Err(error) = self.open(at) {
                         self.down += 1;

@@ -7,7 +7,7 @@ use std::{
 
 use hailpost::{
     gateway::{BackendConfig, Enrolment, Gateway, GatewayConfig, GatewayEvent, Open},
-    io::{Conn, Input, KeyId, Output, Peer, Transport},
+    io::{Conn, Input, KeyId, Output, Peer, Service, Transport},
     node::{BackendNode, EventKind, Node},
     rng::Seeded,
     store::Memory,
@@ -122,7 +122,8 @@ impl Hall {
         let remote = SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 40_000));
         let local = SocketAddr::from(([10, 1, 0, 1], 7700));
         let conn = Conn(number as u32);
-        let peer = Peer { transport: Transport::Stream, local, remote, key: Some(key) };
+        let peer =
+            Peer { transport: Transport::Stream, local, remote, key: Some(key), service: Service::Gateway };
         self.backend.handle(self.now, Input::Accepted { conn, peer });
         let mut gateway = Gateway::new(config, self.now, Seeded::new(number as u64));
         gateway.handle(self.now, Input::Deadline);
@@ -195,7 +196,7 @@ impl Visitor {
     fn drain(&mut self, now: Time, records: &mut u64, synced: &mut u64) {
         while let Some(output) = self.gateway.poll_output() {
             match output {
-                Output::Connect { conn } => {
+                Output::Connect { conn, .. } => {
                     self.gateway.handle(now, Input::Connected { conn, peer: self.peer });
                 }
                 Output::Send { octets, .. } => self.out.push(octets),

@@ -10,7 +10,7 @@ use std::{
 use hailpost::{
     config::{Config, OPTIONS, Role},
     gateway::{Backend, Enrolment, Grant, Token},
-    io::KeyId,
+    io::{KeyId, Service},
     net::{
         Listen, ListenTransport, Loop, NodeId, RELOADED, ServerSecurity, open_backend, reload_backend,
         url::{Scheme, Url},
@@ -133,9 +133,11 @@ impl Office {
 
     /// Answers for health and metrics at this address.
     pub fn watch_health(&mut self, address: SocketAddr) -> Result<SocketAddr, Failure> {
-        let health = self.net.add(Box::new(HealthNode::new()), None);
+        let health = self.net.add(Box::new(HealthNode::new()), Vec::new());
         let transport = ListenTransport::Stream(ServerSecurity::Plain);
-        let bound = self.net.listen(health, Listen { address, transport, networks: None })?;
+        let bound = self
+            .net
+            .listen(health, Listen { address, transport, networks: None, services: vec![Service::Health] })?;
         self.health = Some(health);
         Ok(bound)
     }

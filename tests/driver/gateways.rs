@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use hailpost::{
     gateway::{BackendConfig, Gateway, GatewayConfig, Open},
+    io::Service,
     net::{ClientSecurity, Listen, ListenTransport, Loop, NodeId, Remote, ServerSecurity, resolver::Target},
     node::{BackendNode, Event, EventKind, Field, GatewayNode},
     rng::Seeded,
@@ -25,13 +26,21 @@ impl Both {
             BackendConfig { agreement: 1, open_group: Some("home".into()), ..BackendConfig::default() };
         let open = Open { now: net.now(), unix: 1_700_000_000, rng: Seeded::new(1) };
         let node = BackendNode::open(config, open, Box::new(Memory::default()), None).unwrap();
-        let id = net.add(Box::new(node), None);
+        let id = net.add(Box::new(node), Vec::new());
         let transport = match datagrams {
             true => ListenTransport::Datagram,
             false => ListenTransport::Stream(ServerSecurity::Plain),
         };
         let address = net
-            .listen(id, Listen { address: "127.0.0.1:0".parse().unwrap(), transport, networks: None })
+            .listen(
+                id,
+                Listen {
+                    address: "127.0.0.1:0".parse().unwrap(),
+                    transport,
+                    networks: None,
+                    services: vec![Service::Gateway],
+                },
+            )
             .unwrap();
         let gateways = (0..gateways)
             .map(|seed| {
@@ -39,10 +48,12 @@ impl Both {
                 let gateway = Gateway::new(GatewayConfig::default(), own.now(), Seeded::new(seed as u64));
                 let target = Target::parse(&format!("localhost:{}", address.port()), 7700).unwrap();
                 let remote = match datagrams {
-                    true => Remote::Datagram { target },
-                    false => Remote::Stream { target, security: ClientSecurity::Plain },
+                    true => Remote::Datagram { target, service: Service::Gateway },
+                    false => {
+                        Remote::Stream { target, security: ClientSecurity::Plain, service: Service::Gateway }
+                    }
                 };
-                let id = own.add(Box::new(GatewayNode::new(gateway, None)), Some(remote));
+                let id = own.add(Box::new(GatewayNode::new(gateway, None)), vec![remote]);
                 (own, id)
             })
             .collect();
@@ -110,15 +121,23 @@ fn a_stranger_is_refused_where_no_group_is_open() {
     let open = Open { now: net.now(), unix: 1_700_000_000, rng: Seeded::new(1) };
     let node = BackendNode::open(BackendConfig::default(), open, Box::new(Memory::default()), None).unwrap();
     assert!(node.backend().enrolments().next().is_none());
-    let id = net.add(Box::new(node), None);
+    let id = net.add(Box::new(node), Vec::new());
     let transport = ListenTransport::Stream(ServerSecurity::Plain);
     let address = net
-        .listen(id, Listen { address: "127.0.0.1:0".parse().unwrap(), transport, networks: None })
+        .listen(
+            id,
+            Listen {
+                address: "127.0.0.1:0".parse().unwrap(),
+                transport,
+                networks: None,
+                services: vec![Service::Gateway],
+            },
+        )
         .unwrap();
     let gateway = Gateway::new(GatewayConfig::default(), net.now(), Seeded::new(2));
     let target = Target::parse(&address.to_string(), 7700).unwrap();
-    let remote = Remote::Stream { target, security: ClientSecurity::Plain };
-    let own = net.add(Box::new(GatewayNode::new(gateway, None)), Some(remote));
+    let remote = Remote::Stream { target, security: ClientSecurity::Plain, service: Service::Gateway };
+    let own = net.add(Box::new(GatewayNode::new(gateway, None)), vec![remote]);
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(20) {
         net.wait(Some(Duration::from_millis(5))).unwrap();
@@ -199,11 +218,20 @@ fn open_backend_for(limits: impl FnOnce(&mut hailpost::net::Limits)) -> (Loop, N
     };
     let open = Open { now: net.now(), unix: 1_700_000_000, rng: Seeded::new(1) };
     let node = BackendNode::open(config, open, Box::new(Memory::default()), None).unwrap();
-    let id = net.add(Box::new(node), None);
+    let id = net.add(Box::new(node), Vec::new());
     let transport = ListenTransport::Stream(ServerSecurity::Plain);
     let networks = Some(vec![hailpost::config::Network::parse("127.0.0.1").unwrap()]);
-    let address =
-        net.listen(id, Listen { address: "0.0.0.0:0".parse().unwrap(), transport, networks }).unwrap();
+    let address = net
+        .listen(
+            id,
+            Listen {
+                address: "0.0.0.0:0".parse().unwrap(),
+                transport,
+                networks,
+                services: vec![Service::Gateway],
+            },
+        )
+        .unwrap();
     (net, id, address)
 }
 
@@ -368,8 +396,8 @@ fn a_network_change_ends_the_pause() {
     };
     let gateway = Gateway::new(config, net.now(), Seeded::new(2));
     let target = Target::parse(&address.to_string(), 7700).unwrap();
-    let remote = Remote::Stream { target, security: ClientSecurity::Plain };
-    let id = net.add(Box::new(GatewayNode::new(gateway, None)), Some(remote));
+    let remote = Remote::Stream { target, security: ClientSecurity::Plain, service: Service::Gateway };
+    let id = net.add(Box::new(GatewayNode::new(gateway, None)), vec![remote]);
     let mut downs = 0;
     let start = Instant::now();
     while downs < 2 {

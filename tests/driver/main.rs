@@ -1,0 +1,5 @@
+//! The driver over real sockets on loopback.
+
+mod gateways;
+mod probe;
+mod services;
