@@ -85,7 +85,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     let answer = if asked == session_id { Ok(credential) } else { Err(Refusal::Unknown) };
                     server.authenticated(now(), ticket, answer);
                 }
-                ServerOutput::Message { session, octets } => {
+                ServerOutput::Message { session, octets, .. } => {
                     let _ = server.send(now(), session, octets);
                 }
                 _ => {}

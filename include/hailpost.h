@@ -99,6 +99,21 @@
 #define HAIL_EVENT_TRAINED 28 /**< Training ended: group, app, accepted, text. */
 #define HAIL_EVENT_STORE_FAILING 29 /**< The store fails: status, text. Nothing is acknowledged until it works again. */
 #define HAIL_EVENT_STORE_RECOVERED 30 /**< The store works again. */
+#define HAIL_EVENT_LOGGED_IN 40 /**< This device is logged in: resumed. */
+#define HAIL_EVENT_WELCOME 41 /**< What the office holds for this device follows: waiting, and missed, which are gone because they were too many or too old. */
+#define HAIL_EVENT_MESSAGE 42 /**< A message for this device: sequence, sender, sent, redelivered, content_type, body. It comes again in the next life of the device unless it is confirmed. */
+#define HAIL_EVENT_CONFIRMED 43 /**< A confirmation is durable: the message is never shown again: sequence. */
+#define HAIL_EVENT_STORED 44 /**< A message of this device is durable here, and goes out once whatever happens: number. */
+#define HAIL_EVENT_ACCEPTED 45 /**< The office has a message of this device: number, state. */
+#define HAIL_EVENT_REJECTED 46 /**< The office will not have a message of this device: number, code. */
+#define HAIL_EVENT_EXPIRED 47 /**< The time of a message of this device was over before the office had it: number. */
+#define HAIL_EVENT_ANSWER 48 /**< What became of a request: request, code. */
+#define HAIL_EVENT_PRESENCE 49 /**< Where a user is, one event for each that was asked for: request, user, online, since. */
+#define HAIL_EVENT_DRAINING 50 /**< The office is about to stop: it is logged in elsewhere, or later, by itself. */
+#define HAIL_EVENT_DEVICE_ONLINE 60 /**< A device logged in at this office: inbox, resumed. */
+#define HAIL_EVENT_DEVICE_OFFLINE 61 /**< A device is no longer there: inbox, text. */
+#define HAIL_EVENT_STALE 62 /**< So much waited for a device that all of it is gone: inbox, missed. */
+#define HAIL_EVENT_FAILED 63 /**< What was asked for cannot be done: ticket, status, text. */
 #define HAIL_EVENT_WARNING 90 /**< Something to know that is no failure: text. */
 
 #define HAIL_FIELD_STATUS 1 /**< A Status as a number (two's complement). */
@@ -123,6 +138,23 @@
 #define HAIL_FIELD_PACKETS 20 /**< Packets seen. */
 #define HAIL_FIELD_OCTETS 21 /**< Octets seen, as on the wire. */
 #define HAIL_FIELD_APP_NAME 22 /**< Names an application for people. */
+#define HAIL_FIELD_NUMBER 23 /**< Names a message that this end gave. */
+#define HAIL_FIELD_SEQUENCE 24 /**< Names a message that this end got: rises, never repeats. */
+#define HAIL_FIELD_SENDER 25 /**< Who sent it, user:NAME or app:NAME. The office has checked that. */
+#define HAIL_FIELD_SENT 26 /**< When the office took it, in Unix seconds. */
+#define HAIL_FIELD_REDELIVERED 27 /**< 1 when it was shown before, in an earlier life. */
+#define HAIL_FIELD_CONTENT_TYPE 28 /**< As in MIME, such as text/plain. */
+#define HAIL_FIELD_BODY 29 /**< At most 64 KiB. */
+#define HAIL_FIELD_STATE 30 /**< stored, queued, routed or dropped. */
+#define HAIL_FIELD_CODE 31 /**< 200, or why not (docs/post-office.md). */
+#define HAIL_FIELD_MISSED 32 /**< Messages that are gone. */
+#define HAIL_FIELD_WAITING 33 /**< Messages that follow. */
+#define HAIL_FIELD_REQUEST 34 /**< Names a request. */
+#define HAIL_FIELD_USER 35 /**< A user's name. */
+#define HAIL_FIELD_ONLINE 36 /**< 1 when one of the user's devices is there. */
+#define HAIL_FIELD_SINCE 37 /**< Of the last change, in Unix seconds; 0 when nobody knows. */
+#define HAIL_FIELD_INBOX 38 /**< Names a device at its office. */
+#define HAIL_FIELD_RESUMED 39 /**< 1 when a ticket of an earlier session saved the handshake. */
 
 /**
  * The same call fails again, always.
@@ -173,6 +205,16 @@
  * The options of a back end.
  */
 #define HAIL_ROLE_BACKEND 2
+
+/**
+ * The options of a post office.
+ */
+#define HAIL_ROLE_OFFICE 3
+
+/**
+ * The options of a device.
+ */
+#define HAIL_ROLE_DEVICE 4
 
 /**
  * TCP, in a record.
@@ -408,7 +450,7 @@ hail_status hail_config_set_bytes(struct hail_config *config,
                                   size_t size);
 
 /**
- * Sets what the section [gateway] or [backend] of a TOML file says, by `role` (a HAIL_ROLE_...). Keys are the names of
+ * Sets what the section of a TOML file says that a role (a HAIL_ROLE_...) has, such as [gateway]. Keys are the names of
  * options; paths are relative to the file. A secret does not stand in it, but the path of a file of mode 0600 that
  * holds it.
  *

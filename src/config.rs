@@ -37,8 +37,25 @@ pub enum Role {
     Gateway,
     /// A back end.
     Backend,
-    /// Both.
-    Any,
+    /// A post office.
+    Office,
+    /// A device of a user of a post office.
+    Device,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Role; 4] = [Role::Gateway, Role::Backend, Role::Office, Role::Device];
+
+    /// What its section of a file is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Role::Gateway => "gateway",
+            Role::Backend => "backend",
+            Role::Office => "office",
+            Role::Device => "device",
+        }
+    }
 }
 
 /// One option.
@@ -47,7 +64,7 @@ pub struct OptionInfo {
     /// Its name, the same everywhere.
     pub name: &'static str,
     /// Who understands it.
-    pub role: Role,
+    pub roles: &'static [Role],
     /// What it takes.
     pub kind: OptionKind,
     /// What holds when it is not set; empty for nothing.
@@ -59,14 +76,14 @@ pub struct OptionInfo {
 impl OptionInfo {
     /// Whether `role` understands it.
     pub fn is_for(&self, role: Role) -> bool {
-        self.role == role || self.role == Role::Any
+        self.roles.contains(&role)
     }
 }
 
 macro_rules! options {
-    ($($role:ident $name:ident: $kind:expr, $default:literal, $help:literal;)+) => {
+    ($($($role:ident)|+ $name:ident: $kind:expr, $default:literal, $help:literal;)+) => {
         &[$(OptionInfo {
-            name: stringify!($name), role: Role::$role, kind: $kind, default: $default, help: $help,
+            name: stringify!($name), roles: &[$(Role::$role),+], kind: $kind, default: $default, help: $help,
         }),+]
     };
 }
@@ -75,16 +92,16 @@ use OptionKind::{Millis, Networks, Number, Path, Secret, Switch, Text, Urls};
 
 /// Every option.
 pub const OPTIONS: &[OptionInfo] = options! {
-    Any     family: Number(4, 6), "6", "width of addresses in messages, agreed by both ends: 4 or 6";
-    Any     heartbeat_ms: Millis, "3000", "from one heartbeat to the next; a back end gives a gateway up after three";
-    Any     timeout_ms: Millis, "5000", "how long a request waits before it is sent again";
-    Any     sends: Number(1, 20), "3", "sends of one request in all";
-    Any     identity_file: Path, "", "PEM file with private key and certificate, mode 0600 (hailpost keygen)";
-    Any     identity_pem: Secret, "", "the same as octets";
-    Any     max_results: Number(1, 10_000_000), "100000", "remote ends remembered (a group); past it the oldest goes";
-    Any     result_ttl_ms: Millis, "86400000", "how long a result holds without being renewed";
+    Gateway|Backend family: Number(4, 6), "6", "width of addresses in messages, agreed by both ends: 4 or 6";
+    Gateway|Backend heartbeat_ms: Millis, "3000", "from one heartbeat to the next; a back end gives a gateway up after three";
+    Gateway|Backend timeout_ms: Millis, "5000", "how long a request waits before it is sent again";
+    Gateway|Backend sends: Number(1, 20), "3", "sends of one request in all";
+    Gateway|Backend|Office identity_file: Path, "", "PEM file with private key and certificate, mode 0600 (hailpost keygen)";
+    Gateway|Backend|Office identity_pem: Secret, "", "the same as octets";
+    Gateway|Backend max_results: Number(1, 10_000_000), "100000", "remote ends remembered (a group); past it the oldest goes";
+    Gateway|Backend result_ttl_ms: Millis, "86400000", "how long a result holds without being renewed";
     Gateway backend: Urls, "", "where the back end is, such as tls://backend.example:7700?pin=HEX";
-    Gateway ca_file: Path, "", "PEM file of authorities that may vouch for the back end, instead of a pin";
+    Gateway|Device ca_file: Path, "", "PEM file of authorities that may vouch for a tls:// server, instead of a pin";
     Gateway backoff_ms: Millis, "1000", "first pause before registering again; doubles";
     Gateway backoff_max_ms: Millis, "60000", "longest pause before registering again";
     Gateway barred_retry_ms: Millis, "3600000", "pause after the back end took this gateway off";
@@ -98,7 +115,7 @@ pub const OPTIONS: &[OptionInfo] = options! {
     Gateway max_automaton_octets: Number(262_144, 1_073_741_824), "4194304", "octets that matching builds up while it runs; past it, it begins anew";
     Gateway max_flows: Number(1, 100_000_000), "65536", "flows followed at once; past it the one idle longest goes";
     Backend listen: Urls, "tls://127.0.0.1:7700", "where gateways come in: tls://, tcp://, udp://";
-    Backend store: Path, "", "the file that keeps results, rules, features, models and enrolments; empty for memory only";
+    Backend|Office|Device store: Path, "", "the file that keeps what has to outlast the process; empty for memory only";
     Backend allow_networks: Networks, "127.0.0.0/8,::1/128", "who may use tcp:// and udp://";
     Backend open_group: Text, "", "group of gateways on tcp:// and udp://, which prove nothing; empty refuses them";
     Backend agreement: Number(1, 8), "2", "gateways that must agree before others are told; a trusted one is enough";
@@ -109,11 +126,24 @@ pub const OPTIONS: &[OptionInfo] = options! {
     Backend max_feature_apps_per_gateway: Number(1, 65_536), "128", "applications whose feature reports of a gateway are kept";
     Backend max_features: Number(1, 10_000_000), "65536", "feature reports kept of a group; past it those silent longest go";
     Backend max_gateways: Number(1, 1_000_000), "20000", "connections and gateways at the most";
-    Backend max_connections_per_address: Number(1, 1_000_000), "256", "connections from one address at the most; of IPv6, from one network of 64 bits";
+    Backend|Office max_connections_per_address: Number(1, 1_000_000), "256", "connections from one address at the most; of IPv6, from one network of 64 bits";
     Backend max_pending: Number(1, 10_000_000), "65536", "reports that may wait for the disk";
     Backend probe_addresses: Switch, "true", "probe a udp:// address before answering it at length";
     Backend train: Switch, "true", "train rules on the features that gateways report";
     Backend train_pause_ms: Millis, "60000", "from one training of an application to the next";
+    Office  listen_devices: Urls, "hail://127.0.0.1:7700", "where devices log in: hail://, tls://";
+    Office  listen_apps: Urls, "tcp://127.0.0.1:7701", "where applications connect: tls://, and tcp:// on loopback";
+    Office  max_sessions: Number(1, 16_777_215), "1000000", "sessions of devices at the most";
+    Office  max_apps_connections: Number(1, 65_536), "1024", "connections of applications at the most";
+    Office  max_waiting: Number(1, 1_000_000), "1000", "messages that wait for one device; past it the device has missed them all";
+    Office  max_waiting_octets: Number(1, 1 << 31), "16777216", "octets that wait for one device; past it the device has missed them all";
+    Office  announce: Switch, "false", "tell the application of each device that comes and goes";
+    Device  office: Urls, "", "where the office is, the better way first, such as hail://office.example:7700?key=KEY,tls://office.example:7700?pin=HEX";
+    Device  credential_file: Path, "", "file, mode 0600, with the line that `hailpost device add` printed: the office and the credential";
+    Device  credential: Secret, "", "the credential alone: session id and secret, 64 characters of base64url";
+    Device  keepalive_s: Number(10, 1800), "30", "seconds from one heartbeat to the next, unless the office wants another";
+    Device  max_outbox: Number(1, 1_000_000), "1000", "messages in the outbox";
+    Device  max_outbox_octets: Number(1, 1 << 31), "4194304", "octets in the outbox";
 };
 
 /// A set of options.
@@ -165,7 +195,7 @@ impl Config {
             return Err(Fault::new(Status::Config, detail));
         }
         if !option.is_for(role) {
-            let role = section(role);
+            let role = role.name();
             return Err(Fault::new(Status::Config, format!("{name} is no option of a {role}")));
         }
         self.set(name, value)
@@ -319,11 +349,6 @@ pub fn read_secret(path: &std::path::Path) -> Result<String, Fault> {
     file.take(LIMIT + 1).read_to_end(&mut octets).map_err(io)?;
     let text = String::from_utf8(octets).ok().filter(|text| text.len() as u64 <= LIMIT);
     text.ok_or_else(|| Fault::new(Status::Config, format!("{shown} is no text of at most {LIMIT} octets")))
-}
-
-/// What a role's section is called.
-fn section(role: Role) -> &'static str {
-    if role == Role::Gateway { "gateway" } else { "backend" }
 }
 
 /// The option that names the file which a secret is kept in.

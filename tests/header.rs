@@ -173,12 +173,13 @@ fn the_tables_of_the_documents_are_those_of_the_source() {
          file. Made from the table in `src/config.rs`.\n"
         .to_owned();
     for (role, title) in [
-        (Role::Any, "Of both ends"),
         (Role::Gateway, "Of a gateway and a recogniser"),
         (Role::Backend, "Of a back end"),
+        (Role::Office, "Of a post office"),
+        (Role::Device, "Of a device"),
     ] {
         write!(text, "\n## {title}\n\n| option | takes | default | |\n| --- | --- | --- | --- |\n").unwrap();
-        for option in OPTIONS.iter().filter(|option| option.role == role) {
+        for option in OPTIONS.iter().filter(|option| option.is_for(role)) {
             let takes = match option.kind {
                 OptionKind::Millis => "milliseconds".to_owned(),
                 OptionKind::Number(from, to) => format!("{from} to {to}"),

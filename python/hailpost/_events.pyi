@@ -17,14 +17,14 @@ class Registered(Event):
 
 @dataclass(frozen=True)
 class Refused(Event):
-    """The back end refused this gateway."""
+    """The back end refused this gateway: `reason`, `text`."""
 
     reason: int
     text: str
 
 @dataclass(frozen=True)
 class Down(Event):
-    """The link is lost, or could not be made; it is tried again."""
+    """The link is lost, or could not be made; it is tried again: `status`, `text`."""
 
     error: Error
 
@@ -34,26 +34,26 @@ class Synced(Event):
 
 @dataclass(frozen=True)
 class Result(Event):
-    """The back end told of a result. An app of 0 takes an earlier one back."""
+    """The back end told of a result: the fields of a record. `app` 0 takes an earlier one back."""
 
     record: Record
 
 @dataclass(frozen=True)
 class Rules(Event):
-    """The set of rules changed."""
+    """The set of rules changed: `count` rules hold."""
 
     count: int
 
 @dataclass(frozen=True)
 class Parameters(Event):
-    """A trained rule came."""
+    """A trained rule came: `app`, `words`."""
 
     app: int
     words: tuple[int, ...]
 
 @dataclass(frozen=True)
 class Acknowledged(Event):
-    """A report is durable at the back end."""
+    """A report is durable at the back end: the fields of a record."""
 
     record: Record
 
@@ -63,19 +63,19 @@ class Writable(Event):
 
 @dataclass(frozen=True)
 class Deregistered(Event):
-    """Off the back end's list."""
+    """Off the back end's list: `by_backend`."""
 
     by_backend: bool
 
 @dataclass(frozen=True)
 class FeaturesAcknowledged(Event):
-    """Reported features are durable at the back end."""
+    """Reported features are durable at the back end: `app`."""
 
     app: int
 
 @dataclass(frozen=True)
 class Flow(Event):
-    """A flow ended: what it was, by `how` (rule, model, shared or none), from the end that began it to the other."""
+    """A flow ended, recognised or not: five-tuple, `app`, `how`, `packets`, `octets`."""
 
     app: int | None
     app_name: str | None
@@ -88,26 +88,26 @@ class Flow(Event):
 
 @dataclass(frozen=True)
 class RuleRejected(Event):
-    """A rule that came cannot be used and is left out."""
+    """A rule that came cannot be used and is left out: `app`, `text`."""
 
     app: int
     text: str
 
 @dataclass(frozen=True)
 class ReportDropped(Event):
-    """A report was given up, which a plain back end never acknowledged."""
+    """A report was given up, which a plain back end never acknowledged: the fields of a record."""
 
     record: Record
 
 @dataclass(frozen=True)
 class FeaturesDropped(Event):
-    """Reported features were given up, which a plain back end never acknowledged."""
+    """Reported features were given up, which a plain back end never acknowledged: `app`."""
 
     app: int
 
 @dataclass(frozen=True)
 class Recognised(Event):
-    """A flow that goes on is recognised, or turns out to be another application: as `Flow`, which comes when it ends."""
+    """A flow that goes on is recognised, or turns out to be another application: five-tuple, `app`, `how`."""
 
     app: int
     app_name: str | None
@@ -118,7 +118,7 @@ class Recognised(Event):
 
 @dataclass(frozen=True)
 class GatewayRegistered(Event):
-    """A gateway registered."""
+    """A gateway registered: `gateway`, `name`, `group`, `key`."""
 
     gateway: GatewayInfo
 
@@ -130,7 +130,7 @@ class GatewaySynced(Event):
 
 @dataclass(frozen=True)
 class GatewayRefused(Event):
-    """Somebody was refused."""
+    """Somebody was refused: `key`, `reason`, `text`."""
 
     reason: int
     text: str
@@ -138,28 +138,28 @@ class GatewayRefused(Event):
 
 @dataclass(frozen=True)
 class GatewayGone(Event):
-    """A gateway is gone."""
+    """A gateway is gone: `status`, `text`."""
 
     gateway: GatewayInfo
     error: Error
 
 @dataclass(frozen=True)
 class GatewayDeregistered(Event):
-    """A gateway left, or was taken off."""
+    """A gateway left, or was taken off: `by_backend`."""
 
     gateway: GatewayInfo
     by_backend: bool
 
 @dataclass(frozen=True)
 class Identified(Event):
-    """A gateway's identification is durable."""
+    """A gateway's identification is durable: `gateway` and the fields of a record."""
 
     gateway: GatewayInfo
     record: Record
 
 @dataclass(frozen=True)
 class Features(Event):
-    """A gateway's features are durable."""
+    """A gateway's features are durable: `gateway`, `app`, `words`."""
 
     gateway: GatewayInfo
     app: int
@@ -173,7 +173,7 @@ class Durable(Event):
 
 @dataclass(frozen=True)
 class Trained(Event):
-    """Training ended."""
+    """Training ended: `group`, `app`, `accepted`, `text`."""
 
     group: str
     app: int
@@ -182,7 +182,7 @@ class Trained(Event):
 
 @dataclass(frozen=True)
 class StoreFailing(Event):
-    """The store fails."""
+    """The store fails: `status`, `text`. Nothing is acknowledged until it works again."""
 
     error: Error
 
@@ -191,12 +191,114 @@ class StoreRecovered(Event):
     """The store works again."""
 
 @dataclass(frozen=True)
-class Warning(Event):
-    """Something to know that is no failure."""
+class LoggedIn(Event):
+    """This device is logged in: `resumed`."""
 
+    resumed: bool
+
+@dataclass(frozen=True)
+class Welcome(Event):
+    """What the office holds for this device follows: `waiting`, and `missed`, which are gone because they were too many or too old."""
+
+    waiting: int
+    missed: int
+
+@dataclass(frozen=True)
+class Message(Event):
+    """A message for this device: `sequence`, `sender`, `sent`, `redelivered`, `content_type`, `body`. It comes again in the next life of the device unless it is confirmed."""
+
+    sequence: int
+    sender: str
+    sent: int
+    redelivered: bool
+    content_type: str
+    body: bytes
+
+@dataclass(frozen=True)
+class Confirmed(Event):
+    """A confirmation is durable: the message is never shown again: `sequence`."""
+
+    sequence: int
+
+@dataclass(frozen=True)
+class Stored(Event):
+    """A message of this device is durable here, and goes out once whatever happens: `number`."""
+
+    number: int
+
+@dataclass(frozen=True)
+class Accepted(Event):
+    """The office has a message of this device: `number`, `state`."""
+
+    number: int
+    state: str
+
+@dataclass(frozen=True)
+class Rejected(Event):
+    """The office will not have a message of this device: `number`, `code`."""
+
+    number: int
+    code: int
+
+@dataclass(frozen=True)
+class Expired(Event):
+    """The time of a message of this device was over before the office had it: `number`."""
+
+    number: int
+
+@dataclass(frozen=True)
+class Answer(Event):
+    """What became of a request: `request`, `code`."""
+
+    request: int
+    code: int
+
+@dataclass(frozen=True)
+class Presence(Event):
+    """Where a user is, one event for each that was asked for: `request`, `user`, `online`, `since`."""
+
+    request: int
+    user: str
+    online: bool
+    since: int
+
+@dataclass(frozen=True)
+class Draining(Event):
+    """The office is about to stop: it is logged in elsewhere, or later, by itself."""
+
+@dataclass(frozen=True)
+class DeviceOnline(Event):
+    """A device logged in at this office: `inbox`, `resumed`."""
+
+    inbox: int
+    resumed: bool
+
+@dataclass(frozen=True)
+class DeviceOffline(Event):
+    """A device is no longer there: `inbox`, `text`."""
+
+    inbox: int
     text: str
 
-BY_KIND: dict[str, type[Event]]
+@dataclass(frozen=True)
+class Stale(Event):
+    """So much waited for a device that all of it is gone: `inbox`, `missed`."""
+
+    inbox: int
+    missed: int
+
+@dataclass(frozen=True)
+class Failed(Event):
+    """What was asked for cannot be done: `ticket`, `status`, `text`."""
+
+    ticket: int
+    error: Error
+
+@dataclass(frozen=True)
+class Warning(Event):
+    """Something to know that is no failure: `text`."""
+
+    text: str
 
 __all__ = [
     "Event",
@@ -227,5 +329,20 @@ __all__ = [
     "Trained",
     "StoreFailing",
     "StoreRecovered",
+    "LoggedIn",
+    "Welcome",
+    "Message",
+    "Confirmed",
+    "Stored",
+    "Accepted",
+    "Rejected",
+    "Expired",
+    "Answer",
+    "Presence",
+    "Draining",
+    "DeviceOnline",
+    "DeviceOffline",
+    "Stale",
+    "Failed",
     "Warning",
 ]

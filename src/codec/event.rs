@@ -8,19 +8,23 @@ use crate::{
 };
 
 /// An event as one flat JSON object. Keys are hexadecimal, words a list of numbers, a status its name in C, and what is
-/// yes or no is `true` or `false`.
+/// yes or no is `true` or `false`. A body that is no UTF-8 is hexadecimal, under the name `body_hex`.
 pub fn event(event: &Event) -> Value {
     let mut object = Map::new();
     object.insert("event".to_owned(), event.kind().name().into());
     for (field, value) in event.fields() {
-        object.insert(field.name().to_owned(), member(*field, value));
+        let name = match (field, value) {
+            (Field::Body, node::Value::Bytes(octets)) if std::str::from_utf8(octets).is_err() => "body_hex",
+            _ => field.name(),
+        };
+        object.insert(name.to_owned(), member(*field, value));
     }
     Value::Object(object)
 }
 
 fn member(field: Field, value: &node::Value<'_>) -> Value {
     match (field, value) {
-        (Field::ByBackend | Field::Accepted, node::Value::U64(number)) => (*number != 0).into(),
+        (field, node::Value::U64(number)) if field.is_flag() => (*number != 0).into(),
         (Field::Status, node::Value::U64(number)) => {
             let known = Status::ALL.iter().find(|status| i64::from(status.number()) == *number as i64);
             known.map_or_else(|| (*number as i64).into(), |status| status.constant().into())
@@ -31,6 +35,9 @@ fn member(field: Field, value: &node::Value<'_>) -> Value {
             .chunks_exact(4)
             .map(|word| u32::from_be_bytes([word[0], word[1], word[2], word[3]]))
             .collect(),
+        (Field::Body, node::Value::Bytes(octets)) if std::str::from_utf8(octets).is_ok() => {
+            String::from_utf8_lossy(octets).into()
+        }
         (_, node::Value::Bytes(octets)) => super::to_hex(octets).into(),
     }
 }

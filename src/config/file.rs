@@ -1,6 +1,6 @@
-//! Options from a TOML file: a section a role, `[gateway]` and `[backend]`, whose keys are the options' names.
+//! Options from a TOML file: a section a role, such as `[gateway]`, whose keys are the options' names.
 //!
-//! What is unknown or wrong is an error with its line, also in the section of the other role. Paths are relative to the
+//! What is unknown or wrong is an error with its line, also in the section of another role. Paths are relative to the
 //! file. A secret does not stand in it, but in a file of mode 0600 that it names.
 
 use std::{fs, path::Path};
@@ -10,7 +10,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Config, OptionKind, Role, find, section};
+use super::{Config, OptionKind, Role, find};
 use crate::status::{Fault, Status};
 
 impl Config {
@@ -40,16 +40,13 @@ impl Config {
         let (mut ours, mut others) = (self.clone(), Config::new());
         for (name, value) in document.get_ref() {
             let at = name.span().start;
-            let known = match name.get_ref().as_ref() {
-                "gateway" => Role::Gateway,
-                "backend" => Role::Backend,
-                other => {
-                    let why = format!("there is no section {other:?}: write [gateway] or [backend]");
-                    return Err(wrong(at, &why));
-                }
+            let Some(known) = Role::ALL.into_iter().find(|role| role.name() == name.get_ref()) else {
+                let names = Role::ALL.map(|role| format!("[{}]", role.name())).join(", ");
+                let why = format!("there is no section {:?}: there are {names}", name.get_ref());
+                return Err(wrong(at, &why));
             };
             let DeValue::Table(options) = value.get_ref() else {
-                let name = section(known);
+                let name = known.name();
                 return Err(wrong(at, &format!("{name} is a section: write [{name}]")));
             };
             let config = if known == role { &mut ours } else { &mut others };
@@ -118,7 +115,7 @@ mod tests {
         let cases = [
             ("[backend]\nsends = 4\nhartbeat_ms = 1\n", 3, "did you mean heartbeat_ms"),
             ("[backend]\n\nheartbeat_ms = 0\n", 3, "at least 1"),
-            ("[office]\n", 1, "there is no section"),
+            ("[offices]\n", 1, "there is no section"),
             ("backend = 3\n", 1, "is a section"),
             ("[backend\n", 1, ""),
             ("[backend]\nbackoff_ms = 1\n", 2, "no option of a backend"),

@@ -21,6 +21,10 @@ use crate::{
 pub const HAIL_ROLE_GATEWAY: i32 = 1;
 /// The options of a back end.
 pub const HAIL_ROLE_BACKEND: i32 = 2;
+/// The options of a post office.
+pub const HAIL_ROLE_OFFICE: i32 = 3;
+/// The options of a device.
+pub const HAIL_ROLE_DEVICE: i32 = 4;
 
 /// A set of options, each with a name and a default: docs/options.md has them all. It belongs to no loop, and may be
 /// freed once an object was made of it.
@@ -84,7 +88,7 @@ pub unsafe extern "C" fn hail_config_set_bytes(
     }
 }
 
-/// Sets what the section [gateway] or [backend] of a TOML file says, by `role` (a HAIL_ROLE_...). Keys are the names of
+/// Sets what the section of a TOML file says that a role (a HAIL_ROLE_...) has, such as [gateway]. Keys are the names of
 /// options; paths are relative to the file. A secret does not stand in it, but the path of a file of mode 0600 that
 /// holds it.
 ///
@@ -139,6 +143,8 @@ fn role_of(number: i32) -> Result<Role, Fault> {
     match number {
         HAIL_ROLE_GATEWAY => Ok(Role::Gateway),
         HAIL_ROLE_BACKEND => Ok(Role::Backend),
+        HAIL_ROLE_OFFICE => Ok(Role::Office),
+        HAIL_ROLE_DEVICE => Ok(Role::Device),
         _ => Err(invalid("role is a HAIL_ROLE_ number")),
     }
 }

@@ -78,6 +78,12 @@ impl Log {
             (Field::Ticket, "ticket"),
             (Field::ByBackend, "by_backend"),
             (Field::Accepted, "accepted"),
+            (Field::Number, "number"),
+            (Field::Sequence, "sequence"),
+            (Field::Code, "code"),
+            (Field::Missed, "missed"),
+            (Field::Waiting, "waiting"),
+            (Field::Inbox, "inbox"),
         ] {
             if let Some(number) = event.u64(field) {
                 let _ = write!(text, " {name}={number}");
@@ -105,6 +111,9 @@ fn level(kind: EventKind) -> Level {
         | EventKind::GatewayRefused
         | EventKind::GatewayGone
         | EventKind::StoreFailing
+        | EventKind::Rejected
+        | EventKind::Stale
+        | EventKind::Failed
         | EventKind::Warning => Level::Warning,
         EventKind::Registered
         | EventKind::Synced
@@ -113,6 +122,8 @@ fn level(kind: EventKind) -> Level {
         | EventKind::GatewaySynced
         | EventKind::GatewayDeregistered
         | EventKind::Trained
+        | EventKind::LoggedIn
+        | EventKind::Draining
         | EventKind::StoreRecovered => Level::Info,
         _ => Level::Debug,
     }

@@ -8,6 +8,7 @@
 
 mod client;
 mod cookie;
+mod framing;
 mod handshake;
 mod keys;
 mod reliable;
@@ -18,6 +19,7 @@ mod window;
 pub use client::{
     Client, ClientConfig, ClientCounters, Event as ClientEvent, Output as ClientOutput, Resumption,
 };
+pub use framing::{Deframer, NoDatagram, framed};
 pub use handshake::public_key;
 pub use server::{
     Credential, Input as ServerInput, Output as ServerOutput, Server, ServerConfig, ServerCounters,

@@ -1,11 +1,11 @@
 //! A back end: the protocol's end, its store, and what trains rules.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::collections::{BTreeMap, VecDeque};
 
-use super::{Event, EventKind, Field, Node};
+use super::{
+    Event, EventKind, Field, Node,
+    durable::{Committed, Durable},
+};
 use crate::{
     gateway::{Backend, BackendConfig, BackendEvent, GatewayInfo, Open, check_group},
     io::{Input, Output},
@@ -18,18 +18,14 @@ use crate::{
 
 /// Work of training in one turn, in passes over a sample: about a millisecond.
 const TRAINING_BUDGET: usize = 1000;
-/// How long a store that failed is left alone.
-const STORE_RETRY: Duration = Duration::from_secs(1);
 /// The trainers' seed, under this name in the store: what is held out must stay held out.
 const TRAIN_SEED: &str = "train_seed";
 
 /// A back end.
 pub struct BackendNode {
     backend: Backend,
-    store: Box<dyn Store>,
+    store: Durable,
     events: VecDeque<Event>,
-    /// When a store that failed is tried again.
-    store_retry: Option<Time>,
     /// By group; `None` when somebody else trains.
     trainers: Option<Trainers>,
 }
@@ -108,7 +104,7 @@ impl BackendNode {
                 let _ = trainers.of(group).restore_report(app, Source(reporter), &words);
             })?;
         }
-        Ok(BackendNode { backend, store, events: VecDeque::new(), store_retry: None, trainers })
+        Ok(BackendNode { backend, store: Durable::new(store), events: VecDeque::new(), trainers })
     }
 
     /// Puts parameters in use that were not trained here: shipped ones, or another trainer's. What trains here judges what
@@ -332,21 +328,10 @@ impl Node for BackendNode {
     }
 
     fn flush(&mut self, now: Time) -> bool {
-        if !self.store.is_dirty() || self.store_retry.is_some_and(|retry| now < retry) {
-            return false;
-        }
-        match self.store.commit() {
-            Ok(through) => {
-                if self.store_retry.take().is_some() {
-                    self.events.push_back(Event::new(EventKind::StoreRecovered));
-                }
-                self.backend.handle(now, Input::Stored { through });
-            }
-            Err(fault) => {
-                if self.store_retry.replace(now + STORE_RETRY).is_none() {
-                    self.events.push_back(Event::new(EventKind::StoreFailing).with_fault(fault));
-                }
-            }
+        match self.store.commit(now, &mut self.events) {
+            Committed::Nothing => return false,
+            Committed::Failed => {}
+            Committed::Through(through) => self.backend.handle(now, Input::Stored { through }),
         }
         true
     }
@@ -354,6 +339,6 @@ impl Node for BackendNode {
     fn deadline(&self) -> Option<Time> {
         let trainers = self.trainers.iter().flat_map(|trainers| trainers.by_group.values());
         let training = trainers.filter_map(Trainer::deadline).min();
-        [self.backend.deadline(), self.store_retry, training].into_iter().flatten().min()
+        [self.backend.deadline(), self.store.deadline(), training].into_iter().flatten().min()
     }
 }

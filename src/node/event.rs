@@ -98,6 +98,40 @@ numbered! {
         /// The store works again.
         StoreRecovered = 30, "store_recovered";
 
+        /// This device is logged in: `resumed`.
+        LoggedIn = 40, "logged_in";
+        /// What the office holds for this device follows: `waiting`, and `missed`, which are gone because they were too
+        /// many or too old.
+        Welcome = 41, "welcome";
+        /// A message for this device: `sequence`, `sender`, `sent`, `redelivered`, `content_type`, `body`. It comes again in
+        /// the next life of the device unless it is confirmed.
+        Message = 42, "message";
+        /// A confirmation is durable: the message is never shown again: `sequence`.
+        Confirmed = 43, "confirmed";
+        /// A message of this device is durable here, and goes out once whatever happens: `number`.
+        Stored = 44, "stored";
+        /// The office has a message of this device: `number`, `state`.
+        Accepted = 45, "accepted";
+        /// The office will not have a message of this device: `number`, `code`.
+        Rejected = 46, "rejected";
+        /// The time of a message of this device was over before the office had it: `number`.
+        Expired = 47, "expired";
+        /// What became of a request: `request`, `code`.
+        Answer = 48, "answer";
+        /// Where a user is, one event for each that was asked for: `request`, `user`, `online`, `since`.
+        Presence = 49, "presence";
+        /// The office is about to stop: it is logged in elsewhere, or later, by itself.
+        Draining = 50, "draining";
+
+        /// A device logged in at this office: `inbox`, `resumed`.
+        DeviceOnline = 60, "device_online";
+        /// A device is no longer there: `inbox`, `text`.
+        DeviceOffline = 61, "device_offline";
+        /// So much waited for a device that all of it is gone: `inbox`, `missed`.
+        Stale = 62, "stale";
+        /// What was asked for cannot be done: `ticket`, `status`, `text`.
+        Failed = 63, "failed";
+
         /// Something to know that is no failure: `text`.
         Warning = 90, "warning";
     }
@@ -150,6 +184,50 @@ numbered! {
         Octets = 21, "octets";
         /// Names an application for people.
         AppName = 22, "app_name";
+        /// Names a message that this end gave.
+        Number = 23, "number";
+        /// Names a message that this end got: rises, never repeats.
+        Sequence = 24, "sequence";
+        /// Who sent it, `user:NAME` or `app:NAME`. The office has checked that.
+        Sender = 25, "sender";
+        /// When the office took it, in Unix seconds.
+        Sent = 26, "sent";
+        /// 1 when it was shown before, in an earlier life.
+        Redelivered = 27, "redelivered";
+        /// As in MIME, such as `text/plain`.
+        ContentType = 28, "content_type";
+        /// At most 64 KiB.
+        Body = 29, "body";
+        /// stored, queued, routed or dropped.
+        State = 30, "state";
+        /// 200, or why not (docs/post-office.md).
+        Code = 31, "code";
+        /// Messages that are gone.
+        Missed = 32, "missed";
+        /// Messages that follow.
+        Waiting = 33, "waiting";
+        /// Names a request.
+        Request = 34, "request";
+        /// A user's name.
+        User = 35, "user";
+        /// 1 when one of the user's devices is there.
+        Online = 36, "online";
+        /// Of the last change, in Unix seconds; 0 when nobody knows.
+        Since = 37, "since";
+        /// Names a device at its office.
+        Inbox = 38, "inbox";
+        /// 1 when a ticket of an earlier session saved the handshake.
+        Resumed = 39, "resumed";
+    }
+}
+
+impl Field {
+    /// Whether its number is 0 or 1, for no and yes.
+    pub const fn is_flag(self) -> bool {
+        matches!(
+            self,
+            Field::ByBackend | Field::Accepted | Field::Redelivered | Field::Online | Field::Resumed
+        )
     }
 }
 
@@ -163,9 +241,11 @@ impl EventKind {
     /// The fields that such an event carries, in an order that people like, and whether they are always there.
     pub const fn fields(self) -> &'static [(Field, bool)] {
         match self {
-            EventKind::Registered | EventKind::Synced | EventKind::Writable | EventKind::StoreRecovered => {
-                &[]
-            }
+            EventKind::Registered
+            | EventKind::Synced
+            | EventKind::Writable
+            | EventKind::StoreRecovered
+            | EventKind::Draining => &[],
             EventKind::Refused => carried!(Reason Text),
             EventKind::Down | EventKind::StoreFailing => carried!(Status Text),
             EventKind::Result | EventKind::Acknowledged | EventKind::ReportDropped => {
@@ -208,6 +288,19 @@ impl EventKind {
             EventKind::Features => carried!(Gateway Name Group App Words; Key),
             EventKind::Durable => carried!(Ticket),
             EventKind::Trained => carried!(Group App Accepted Text),
+            EventKind::LoggedIn => carried!(Resumed),
+            EventKind::Welcome => carried!(Waiting Missed),
+            EventKind::Message => carried!(Sequence Sender Sent Redelivered ContentType Body),
+            EventKind::Confirmed => carried!(Sequence),
+            EventKind::Stored | EventKind::Expired => carried!(Number),
+            EventKind::Accepted => carried!(Number State),
+            EventKind::Rejected => carried!(Number Code),
+            EventKind::Answer => carried!(Request Code),
+            EventKind::Presence => carried!(Request User Online Since),
+            EventKind::DeviceOnline => carried!(Inbox Resumed),
+            EventKind::DeviceOffline => carried!(Inbox Text),
+            EventKind::Stale => carried!(Inbox Missed),
+            EventKind::Failed => carried!(Ticket Status Text),
             EventKind::Warning => carried!(Text),
         }
     }

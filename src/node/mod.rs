@@ -6,11 +6,17 @@
 mod backend;
 #[cfg(feature = "gateway")]
 mod capture_clock;
+#[cfg(all(feature = "link", feature = "post"))]
+mod device;
+#[cfg(any(feature = "backend", all(feature = "link", feature = "post")))]
+mod durable;
 mod event;
 #[cfg(feature = "gateway")]
 mod gateway;
 #[cfg(feature = "health")]
 mod health;
+#[cfg(all(feature = "link", feature = "post"))]
+mod office;
 #[cfg(feature = "gateway")]
 mod recognition;
 #[cfg(feature = "gateway")]
@@ -22,11 +28,15 @@ use std::any::Any;
 pub use backend::{BackendNode, ModelInfo};
 #[cfg(feature = "gateway")]
 pub use capture_clock::CaptureClock;
+#[cfg(all(feature = "link", feature = "post"))]
+pub use device::{DeviceNode, DeviceNodeConfig};
 pub use event::{Event, EventKind, Field, Value};
 #[cfg(feature = "gateway")]
 pub use gateway::{GatewayNode, flow_event};
 #[cfg(feature = "health")]
 pub use health::HealthNode;
+#[cfg(all(feature = "link", feature = "post"))]
+pub use office::{OfficeConfig, OfficeCounters, OfficeNode};
 #[cfg(feature = "gateway")]
 pub use recognition::Recognition;
 #[cfg(feature = "gateway")]

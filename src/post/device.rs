@@ -270,6 +270,11 @@ impl Device {
         self.letters.len()
     }
 
+    /// Has rows of the node's own stored, in tables that no part has, in order with all else.
+    pub fn also_store(&mut self, ops: Vec<Op>) {
+        self.submit(ops);
+    }
+
     /// Takes a message into the outbox: [`DeviceEvent::Stored`] says that it is durable.
     ///
     /// Fails with [`Status::Full`] when the outbox is ([`DeviceEvent::Writable`] follows), with [`Status::Invalid`] when

@@ -378,7 +378,7 @@ impl Pair {
 
     pub fn messages(&self, of: Session) -> Vec<Vec<u8>> {
         let message = |(_, event): &(Time, ServerOutput)| match event {
-            ServerOutput::Message { session, octets } if *session == of => Some(octets.clone()),
+            ServerOutput::Message { session, octets, .. } if *session == of => Some(octets.clone()),
             _ => None,
         };
         self.events.iter().filter_map(message).collect()

@@ -22,7 +22,7 @@ fn a_configuration_is_checked_and_an_error_has_its_line() {
         ("[backend]\nlisten = 'tls://127.0.0.1:0'\nhartbeat_ms = 5\n", 3, "did you mean heartbeat_ms"),
         ("[backend]\nheartbeat_ms = 'soon'\n", 2, "a whole number is wanted"),
         ("[backend]\n\n\nbackoff_ms = 5\n", 4, "no option of a backend"),
-        ("# hm\n[office]\n", 2, "there is no section"),
+        ("# hm\n[offices]\n", 2, "there is no section"),
         ("[backend]\nlisten = \n", 2, ""),
     ] {
         let (code, said) = check(dir.path(), text);

@@ -3,3 +3,5 @@
 mod gateways;
 #[cfg(feature = "link")]
 mod link;
+#[cfg(all(feature = "link", feature = "post"))]
+mod offices;

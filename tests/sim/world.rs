@@ -58,6 +58,8 @@ pub enum CrashPoint {
 const MAX_TURNS: u32 = 2000;
 /// More deadlines than this at one point in time are a busy loop.
 const MAX_DEADLINES: u32 = 50;
+/// More commits than this in one turn are a busy loop.
+const MAX_FLUSHES: u32 = 50;
 /// Unix time at the world's origin.
 const EPOCH: u64 = 1_700_000_000;
 
@@ -510,8 +512,16 @@ impl World {
             }
             None => {
                 outputs = first;
-                node.flush(local);
-                outputs.extend(drain(&mut *node, local));
+                // What follows from what is durable may want something durable again.
+                let mut flushes = 0;
+                while node.flush(local) {
+                    outputs.extend(drain(&mut *node, local));
+                    flushes += 1;
+                    if flushes > MAX_FLUSHES {
+                        self.problem = Some(format!("{}: it never has enough of its store", at.name));
+                        break;
+                    }
+                }
             }
         }
         let at = &mut self.hosts[host.0];

@@ -9,7 +9,7 @@ use hailpost::{
 use pyo3::{
     prelude::*,
     sync::PyOnceLock,
-    types::{PyDict, PyTuple},
+    types::{PyBytes, PyDict, PyTuple},
 };
 
 use crate::{errors, values};
@@ -77,11 +77,19 @@ impl Group {
             Group::Error => "Error".into(),
             Group::Single(field, is_always) => {
                 let plain = match field {
-                    Field::ByBackend | Field::Accepted => "bool",
+                    field if field.is_flag() => "bool",
                     Field::Words => "tuple[int, ...]",
-                    Field::Text | Field::Name | Field::Group | Field::Key | Field::How | Field::AppName => {
-                        "str"
-                    }
+                    Field::Body => "bytes",
+                    Field::Text
+                    | Field::Name
+                    | Field::Group
+                    | Field::Key
+                    | Field::How
+                    | Field::AppName
+                    | Field::Sender
+                    | Field::ContentType
+                    | Field::State
+                    | Field::User => "str",
                     _ => "int",
                 };
                 if *is_always { plain.into() } else { format!("{plain} | None") }
@@ -142,12 +150,13 @@ fn single<'py>(py: Python<'py>, field: Field, value: Option<&Value<'_>>) -> PyRe
     match value {
         None => Ok(py.None().into_bound(py)),
         Some(Value::U64(number)) => match field {
-            Field::ByBackend | Field::Accepted => Ok((*number != 0).into_pyobject(py)?.to_owned().into_any()),
+            field if field.is_flag() => Ok((*number != 0).into_pyobject(py)?.to_owned().into_any()),
             _ => Ok(number.into_pyobject(py)?.into_any()),
         },
         Some(Value::Text(text)) => Ok(text.as_ref().into_pyobject(py)?.into_any()),
         Some(Value::Bytes(octets)) => match field {
             Field::Key => Ok(hex(octets).into_pyobject(py)?.into_any()),
+            Field::Body => Ok(PyBytes::new(py, octets).into_any()),
             _ => {
                 let (words, _) = octets.as_chunks::<4>();
                 Ok(PyTuple::new(py, words.iter().map(|word| u32::from_be_bytes(*word)))?.into_any())

@@ -16,8 +16,8 @@ use crate::{
     values,
 };
 
-/// One row an option: name, who understands it, type, default, help.
-pub fn table() -> Vec<(&'static str, &'static str, &'static str, &'static str, &'static str)> {
+/// One row an option: name, who understand it, type, default, help.
+pub fn table() -> Vec<(&'static str, Vec<&'static str>, &'static str, &'static str, &'static str)> {
     let row = |option: &hailpost::config::OptionInfo| {
         let kind = match option.kind {
             OptionKind::Millis | OptionKind::Number(..) => "int",
@@ -27,17 +27,10 @@ pub fn table() -> Vec<(&'static str, &'static str, &'static str, &'static str, &
             OptionKind::Urls | OptionKind::Networks => "list",
             OptionKind::Secret => "bytes",
         };
-        (option.name, role_name(option.role), kind, option.default, option.help)
+        let roles = option.roles.iter().map(|role| role.name()).collect();
+        (option.name, roles, kind, option.default, option.help)
     };
     OPTIONS.iter().map(row).collect()
-}
-
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Gateway => "gateway",
-        Role::Backend => "backend",
-        Role::Any => "any",
-    }
 }
 
 /// Options of one object, from what a caller gave.
@@ -60,10 +53,10 @@ impl Options {
     pub fn set(&mut self, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = value.py();
         if let Some(option) = OPTIONS.iter().find(|option| option.name == name)
-            && option.role != Role::Any
-            && option.role != self.role
+            && !option.is_for(self.role)
         {
-            let (of, not) = (role_name(option.role), role_name(self.role));
+            let of = option.roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(" or ");
+            let not = self.role.name();
             let detail = format!("{name} is an option of a {of}, not of a {not}");
             return Err(raised(py, &Fault::new(Status::Config, detail)));
         }

@@ -158,6 +158,65 @@ impl Printer {
             }
             EventKind::StoreFailing => format!("{} {}", bad("store"), text(Field::Text)),
             EventKind::StoreRecovered => format!("{} works again", good("store")),
+            EventKind::LoggedIn => format!("{} at the office", good("logged in")),
+            EventKind::Welcome => match (number(Field::Waiting), number(Field::Missed)) {
+                (0, 0) => return None,
+                (waiting, 0) => format!("{} {} messages", plain("waiting"), grouped(waiting)),
+                (waiting, missed) => format!(
+                    "{} {} messages are gone, because they were too many or too old; {} follow",
+                    bad("missed"),
+                    grouped(missed),
+                    grouped(waiting)
+                ),
+            },
+            EventKind::Message => {
+                let body = event.bytes(Field::Body).unwrap_or_default();
+                let again = if number(Field::Redelivered) == 0 { "" } else { " (again)" };
+                let sender = paint.name(text(Field::Sender));
+                match std::str::from_utf8(body).ok().filter(|text| !text.contains(|c: char| c.is_control())) {
+                    Some(body) => format!("{} {sender}{again}: {body}", good("message")),
+                    None => {
+                        format!("{} {sender}{again}: {} octets", good("message"), grouped(body.len() as u64))
+                    }
+                }
+            }
+            EventKind::Stored => format!("{} {} in the outbox", plain("stored"), number(Field::Number)),
+            EventKind::Accepted => {
+                format!(
+                    "{} {} by the office: {}",
+                    good("accepted"),
+                    number(Field::Number),
+                    text(Field::State)
+                )
+            }
+            EventKind::Rejected => {
+                format!(
+                    "{} {} by the office: {}",
+                    bad("rejected"),
+                    number(Field::Number),
+                    number(Field::Code)
+                )
+            }
+            EventKind::Expired => {
+                format!("{} {} before the office had it", bad("expired"), number(Field::Number))
+            }
+            EventKind::Answer => format!("{} {}", plain("answer"), number(Field::Code)),
+            EventKind::Presence => {
+                let state = if number(Field::Online) == 0 { plain("offline") } else { good("online") };
+                format!("{state} {}", paint.name(text(Field::User)))
+            }
+            EventKind::Draining => format!("{} the office is about to stop", plain("draining")),
+            EventKind::DeviceOnline => format!("{} device {}", good("online"), number(Field::Inbox)),
+            EventKind::DeviceOffline => {
+                format!("{} device {}: {}", plain("offline"), number(Field::Inbox), text(Field::Text))
+            }
+            EventKind::Stale => format!(
+                "{} so much waited for device {} that it was given up: {} messages are gone",
+                bad("stale"),
+                number(Field::Inbox),
+                grouped(number(Field::Missed))
+            ),
+            EventKind::Confirmed | EventKind::Failed => return None,
             EventKind::Warning => format!("{} {}", bad("warning"), text(Field::Text)),
         })
     }

@@ -39,7 +39,7 @@ impl SettingsArgs {
 
 /// Every option of a role as a commented TOML section.
 pub fn listing(role: Role) -> String {
-    let mut text = format!("[{}]\n", if role == Role::Gateway { "gateway" } else { "backend" });
+    let mut text = format!("[{}]\n", role.name());
     let known = OPTIONS.iter().filter(|option| option.is_for(role));
     for option in known.filter(|option| option.kind != OptionKind::Secret) {
         let value = match option.kind {
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn the_listing_reads_back() {
-        for role in [Role::Backend, Role::Gateway] {
+        for role in Role::ALL {
             let text: String =
                 listing(role).lines().map(|line| format!("{}\n", line.trim_start_matches("# "))).collect();
             let text: String = text

@@ -154,8 +154,10 @@ pub enum Output {
     },
     /// A message, whole, once and in order.
     Message {
-        /// From whom.
+        /// Of which session.
         session: Session,
+        /// From whom.
+        principal: u64,
         /// What.
         octets: Vec<u8>,
     },
@@ -175,6 +177,8 @@ pub enum Output {
     Gone {
         /// Which.
         session: Session,
+        /// Whose it was.
+        principal: u64,
         /// Why.
         why: Why,
     },
@@ -486,8 +490,9 @@ impl Server {
 
     fn gone(&mut self, slot: Slot, why: Why) {
         let session = self.session(slot);
+        let principal = self.slab.get(slot).map_or(0, Entry::principal);
         self.drop_session(slot);
-        self.outputs.push_back(Output::Gone { session, why });
+        self.outputs.push_back(Output::Gone { session, principal, why });
     }
 
     fn drop_session(&mut self, slot: Slot) {

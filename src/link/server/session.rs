@@ -263,11 +263,12 @@ impl Server {
     pub(super) fn pump(&mut self, now: Time, slot: Slot) {
         let Some(entry) = self.slab.get(slot) else { return };
         let (index, id, to, session) = (entry.active, self.id(slot), entry.path(), self.session(slot));
+        let principal = entry.principal();
         let Some(mut active) = self.actives.get_mut(index as usize).and_then(Option::take) else { return };
         let before = (active.reliable.queued(), active.reliable.held(), active.reliable.resent());
         while let Some(octets) = active.reliable.pop() {
             self.counters.messages += 1;
-            self.outputs.push_back(Output::Message { session, octets });
+            self.outputs.push_back(Output::Message { session, principal, octets });
         }
         while let Some(message) = active.reliable.pop_acked() {
             self.counters.acked += 1;

@@ -60,8 +60,8 @@ pub(super) enum Change {
 
 /// Users whose rows were read lately, and those that were changed until the disk has that too.
 pub(super) struct Users {
-    read: Lately<String, Option<Rc<User>>>,
-    changed: HashMap<String, (u64, Rc<User>)>,
+    read: Lately<String, Option<Arc<User>>>,
+    changed: HashMap<String, (u64, Arc<User>)>,
     tickets: VecDeque<(u64, String)>,
 }
 
@@ -71,7 +71,7 @@ impl Users {
     }
 
     /// `None` when it was not read; `Some(None)` when there is no such user.
-    pub(super) fn get(&mut self, name: &str) -> Option<Option<Rc<User>>> {
+    pub(super) fn get(&mut self, name: &str) -> Option<Option<Arc<User>>> {
         match self.changed.get(name) {
             Some((_, user)) => Some(Some(user.clone())),
             None => self.read.get(name).cloned(),
@@ -79,14 +79,14 @@ impl Users {
     }
 
     /// What the disk has.
-    pub(super) fn put(&mut self, name: &str, user: Option<Rc<User>>) {
+    pub(super) fn put(&mut self, name: &str, user: Option<Arc<User>>) {
         self.read.put(name.to_owned(), user);
     }
 
     /// What the disk will have with this ticket.
     fn change(&mut self, name: &str, user: User, ticket: u64) {
         self.read.forget(name);
-        self.changed.insert(name.to_owned(), (ticket, Rc::new(user)));
+        self.changed.insert(name.to_owned(), (ticket, Arc::new(user)));
         self.tickets.push_back((ticket, name.to_owned()));
     }
 

@@ -9,7 +9,7 @@ const PORTION: usize = 4096;
 /// A broadcast being told to everybody who is there.
 pub(super) struct Telling {
     sequence: Sequence,
-    kept: Rc<Kept>,
+    kept: Arc<Kept>,
     /// It has a life period: each confirms it.
     lives: bool,
     /// The inbox to go on with.
@@ -34,7 +34,7 @@ impl Hub {
             if !ops.is_empty() {
                 self.submit(ops);
             }
-            self.tell(sequence, Rc::new(kept), false, u32::MAX);
+            self.tell(sequence, Arc::new(kept), false, u32::MAX);
             return self.answer_all(hash, Answer { code: 200, state: Some(State::Routed) });
         };
         if self.broadcasts.len() >= self.config.max_broadcasts {
@@ -46,7 +46,7 @@ impl Hub {
         let broadcast = Broadcast { period: (second(start), second(end)), kept };
         ops.push(rows::put_broadcast(sequence, &broadcast));
         ops.push(rows::put_known(sequence, known));
-        self.broadcasts.insert(sequence, Rc::new(broadcast));
+        self.broadcasts.insert(sequence, Arc::new(broadcast));
         self.sweep.expects(second(start));
         self.sweep.expects(second(end));
         self.persist(ops, Effect::Broadcast { hash, sequence });
@@ -62,12 +62,12 @@ impl Hub {
 
     fn tell_everybody(&mut self, sequence: Sequence, before: u32) {
         if let Some(broadcast) = self.broadcasts.get(&sequence) {
-            let kept = Rc::new(broadcast.kept.clone());
+            let kept = Arc::new(broadcast.kept.clone());
             self.tell(sequence, kept, true, before);
         }
     }
 
-    fn tell(&mut self, sequence: Sequence, kept: Rc<Kept>, lives: bool, before: u32) {
+    fn tell(&mut self, sequence: Sequence, kept: Arc<Kept>, lives: bool, before: u32) {
         self.tellings.push_back(Telling { sequence, kept, lives, next: 0, before, came: HashSet::new() });
     }
 

@@ -27,7 +27,7 @@ impl Hub {
         let held = self.held.remove(&inbox).unwrap_or_default();
         self.held_count -= held.len();
         let row = found.ok().and_then(|rows| rows.into_iter().next());
-        let user: Option<Rc<str>> = row.and_then(|row| rows::read_owner(&row.value).map(Rc::from));
+        let user: Option<Arc<str>> = row.and_then(|row| rows::read_owner(&row.value).map(Arc::from));
         if let Some(user) = &user {
             self.owners.put(inbox, user.clone());
         }

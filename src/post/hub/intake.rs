@@ -153,7 +153,7 @@ impl Hub {
         match found {
             Ok(found) if self.users.get(name).is_none() => {
                 let user = found.first().and_then(|row| rows::read_user(&row.value));
-                self.users.put(name, user.map(Rc::new));
+                self.users.put(name, user.map(Arc::new));
             }
             Ok(_) => {}
             Err(_) => {
@@ -209,7 +209,7 @@ impl Hub {
     }
 
     /// Gives a message its number, and keeps it or passes it on.
-    fn log(&mut self, now: Time, intake: Intake, users: &[Rc<User>]) {
+    fn log(&mut self, now: Time, intake: Intake, users: &[Arc<User>]) {
         let Intake { hash, content, from, message, apps, .. } = intake;
         let nobody = users.is_empty() && apps.is_empty();
         if nobody && matches!(message.to, To::Named(_)) {
@@ -233,7 +233,7 @@ impl Hub {
             self.remember(sequence, known);
             return self.log_broadcast(hash, sequence, &known, message.period, kept, ops);
         }
-        let keeps = |user: &&Rc<User>| message.store && user.keep;
+        let keeps = |user: &&Arc<User>| message.store && user.keep;
         let mut inboxes: Vec<Inbox> =
             users.iter().filter(keeps).flat_map(|user| user.inboxes.iter().copied()).collect();
         let passing = users.iter().filter(|user| !keeps(user)).flat_map(|user| user.inboxes.iter().copied());
@@ -268,7 +268,7 @@ impl Hub {
         let online = inboxes.iter().any(|inbox| self.presence.seat(*inbox).is_some());
         let state = if online { State::Queued } else { State::Stored };
         self.sweep.expects(expires);
-        self.persist(ops, Effect::Kept { hash, sequence, state, inboxes, kept: Rc::new(kept) });
+        self.persist(ops, Effect::Kept { hash, sequence, state, inboxes, kept: Arc::new(kept) });
     }
 
     /// Remembers an id. The oldest goes for a new one.

@@ -265,7 +265,7 @@ impl Hub {
     }
 
     /// A message for this inbox is durable.
-    pub(super) fn arrived(&mut self, now: Time, inbox: Inbox, sequence: Sequence, kept: &Rc<Kept>) {
+    pub(super) fn arrived(&mut self, now: Time, inbox: Inbox, sequence: Sequence, kept: &Arc<Kept>) {
         let Some(seat) = self.presence.seat(inbox) else { return };
         if self.stale.contains_key(&inbox) {
             return;

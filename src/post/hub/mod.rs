@@ -19,7 +19,7 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
-    rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -39,7 +39,7 @@ use crate::{
     },
 };
 use accounts::Users;
-pub use accounts::{Credential, Rights};
+pub use accounts::{Credential, Enrolled, Rights};
 use intake::Intake;
 use lately::Lately;
 use mailbox::{Depth, Mailbox};
@@ -227,7 +227,7 @@ counters! {
 /// What follows once a batch is durable.
 enum Effect {
     /// A message is kept: answer, and hand it to who is there.
-    Kept { hash: [u8; 16], sequence: Sequence, state: State, inboxes: Vec<Inbox>, kept: Rc<Kept> },
+    Kept { hash: [u8; 16], sequence: Sequence, state: State, inboxes: Vec<Inbox>, kept: Arc<Kept> },
     /// An operator's request is done.
     Done { ticket: u64 },
     /// A device's request is done.
@@ -288,7 +288,7 @@ pub struct Hub {
     users: Users,
     apps: HashMap<String, App>,
     /// The user of an inbox.
-    owners: Lately<Inbox, Rc<str>>,
+    owners: Lately<Inbox, Arc<str>>,
     /// Frames that wait until it is known whose they are.
     held: HashMap<Inbox, Vec<(Seat, Frame)>>,
     held_count: usize,
@@ -315,7 +315,7 @@ pub struct Hub {
     revoked: HashMap<Inbox, u64>,
     /// What a stale device missed.
     stale: HashMap<Inbox, u32>,
-    broadcasts: BTreeMap<Sequence, Rc<Broadcast>>,
+    broadcasts: BTreeMap<Sequence, Arc<Broadcast>>,
     tellings: VecDeque<broadcast::Telling>,
     sweep: Sweep,
 }
@@ -394,6 +394,11 @@ impl Hub {
             Question::Seen { inbox, broadcast } => self.seen_found(now, inbox, broadcast, fetched.rows),
             Question::Operator(change) => self.change(now, change, fetched.rows),
         }
+    }
+
+    /// Has rows of the node's own stored, in tables that no part has, in order with all else.
+    pub fn also_store(&mut self, ops: Vec<Op>) {
+        self.submit(ops);
     }
 
     fn unix(&self, now: Time) -> u64 {

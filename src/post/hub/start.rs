@@ -80,7 +80,7 @@ impl Hub {
             None => unreadable += 1,
         })?;
         store.load(rows::BROADCAST, &mut |key, value| match rows::read_broadcast(key, value) {
-            Some((sequence, broadcast)) => drop(self.broadcasts.insert(sequence, Rc::new(broadcast))),
+            Some((sequence, broadcast)) => drop(self.broadcasts.insert(sequence, Arc::new(broadcast))),
             None => unreadable += 1,
         })?;
         store.load(rows::STALE, &mut |key, value| match (rows::read_u32(key), rows::read_u32(value)) {

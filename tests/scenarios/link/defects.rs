@@ -124,11 +124,13 @@ impl Tamper for Planted {
                     ServerOutput::Acked { session, message: message + 1 },
                 ]);
             }
-            (Defect::Damaged, ServerOutput::Message { session, mut octets }) if self.now_and_then() => {
+            (Defect::Damaged, ServerOutput::Message { session, principal, mut octets })
+                if self.now_and_then() =>
+            {
                 if let Some(last) = octets.last_mut() {
                     *last ^= 1;
                 }
-                all.push(ServerOutput::Message { session, octets });
+                all.push(ServerOutput::Message { session, principal, octets });
             }
             (_, output) => all.push(output),
         }

@@ -289,7 +289,7 @@ impl<'a> Run<'a> {
                         current.take_if(|current| current == session);
                     });
                 }
-                ServerOutput::Message { session, octets } => {
+                ServerOutput::Message { session, octets, .. } => {
                     let before = self.arrived.entry(*session).or_default();
                     let at = self.all_up.iter().position(|all| all.contains(octets));
                     let all = at.map(|at| &self.all_up[at]).ok_or("a message that nobody sent arrived")?;

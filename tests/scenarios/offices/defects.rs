@@ -1,0 +1,137 @@
+//! Things done wrong on purpose: a simulation that does not notice them proves nothing.
+
+use std::sync::{Arc, Mutex};
+
+use hailpost::{
+    status::Fault,
+    store::{Batch, Fetch, Fetched, Memory, Store, Table},
+};
+
+use super::Offices;
+use crate::sim::caught;
+
+/// What is wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Defect {
+    /// The office's disk says that it has what it will have one commit later.
+    OfficeAcknowledgesEarly,
+    /// A device's disk says so.
+    DeviceAcknowledgesEarly,
+    /// An office that restarts finds no messages.
+    OfficeForgets,
+    /// A device that restarts has forgotten all.
+    DeviceForgets,
+}
+
+impl Defect {
+    /// The store that the office is booted on, for the nth time.
+    pub fn office_store(self, memory: &Memory, life: u32) -> Box<dyn Store> {
+        match self {
+            Defect::OfficeAcknowledgesEarly => Box::new(Late::new(memory.clone())),
+            Defect::OfficeForgets if life > 1 => Box::new(Without(memory.clone(), "message")),
+            _ => Box::new(memory.clone()),
+        }
+    }
+
+    /// The store that a device is booted on.
+    pub fn device_store(self, memory: &Memory) -> Box<dyn Store> {
+        match self {
+            Defect::DeviceAcknowledgesEarly => Box::new(Late::new(memory.clone())),
+            Defect::DeviceForgets => Box::new(Memory::default()),
+            _ => Box::new(memory.clone()),
+        }
+    }
+}
+
+/// Commits what it was given before the commit before this one.
+struct Late {
+    inner: Memory,
+    held: Arc<Mutex<Vec<Batch>>>,
+    through: u64,
+    dirty: bool,
+}
+
+impl Late {
+    fn new(inner: Memory) -> Late {
+        Late { inner, held: Arc::default(), through: 0, dirty: false }
+    }
+}
+
+impl Store for Late {
+    fn submit(&mut self, batch: Batch) {
+        self.dirty = true;
+        self.through = batch.ticket;
+        self.held.lock().unwrap().push(batch);
+    }
+
+    fn commit(&mut self) -> Result<u64, Fault> {
+        self.inner.commit()?;
+        self.held.lock().unwrap().drain(..).for_each(|batch| self.inner.submit(batch));
+        self.dirty = false;
+        Ok(self.through)
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    fn ask(&mut self, fetch: Fetch) {
+        self.inner.ask(fetch);
+    }
+
+    fn answer(&mut self) -> Option<Fetched> {
+        self.inner.answer()
+    }
+
+    fn load(&self, table: Table, row: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Fault> {
+        self.inner.load(table, row)
+    }
+}
+
+/// Has lost a table.
+struct Without(Memory, &'static str);
+
+impl Store for Without {
+    fn submit(&mut self, batch: Batch) {
+        self.0.submit(batch);
+    }
+
+    fn commit(&mut self) -> Result<u64, Fault> {
+        self.0.commit()
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.0.is_dirty()
+    }
+
+    fn ask(&mut self, fetch: Fetch) {
+        self.0.ask(fetch);
+    }
+
+    fn answer(&mut self) -> Option<Fetched> {
+        let mut fetched = self.0.answer()?;
+        if let Ok(rows) = &mut fetched.rows {
+            rows.iter_mut().for_each(|row| row.followed = None);
+        }
+        Some(fetched)
+    }
+
+    fn load(&self, table: Table, row: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Fault> {
+        match table.name() == self.1 || table.name() == "queue" {
+            true => Ok(()),
+            false => self.0.load(table, row),
+        }
+    }
+}
+
+#[test]
+fn every_planted_defect_is_caught() {
+    for defect in [
+        Defect::OfficeAcknowledgesEarly,
+        Defect::DeviceAcknowledgesEarly,
+        Defect::OfficeForgets,
+        Defect::DeviceForgets,
+    ] {
+        caught(&format!("{defect:?}"), 1000, &Offices { defect: Some(defect) });
+    }
+}

@@ -1,0 +1,121 @@
+//! What happens, which follows from the seed.
+
+use hailpost::rng::{Entropy, Seeded};
+
+use crate::sim::{Conditions, Crash, CrashPoint};
+
+/// How long things happen, in milliseconds; after that nothing fails any more.
+pub const TROUBLE: u32 = 120_000;
+/// The users, and how many devices each has.
+pub const USERS: [(&str, usize); 3] = [("anna", 1), ("ben", 2), ("carl", 1)];
+/// Devices in all.
+pub const DEVICES: usize = 4;
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// When, in milliseconds.
+    pub at: u32,
+    pub what: What,
+}
+
+/// What can happen. Devices are numbered from 0.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// A device gives a message for these users, of so many octets.
+    Put {
+        device: usize,
+        users: Vec<usize>,
+        octets: u32,
+    },
+    /// The owner of a device deals with what it shows; with half of it at random, or with all.
+    Confirm {
+        device: usize,
+        all: bool,
+    },
+    CrashOffice {
+        point: CrashPoint,
+        how: Crash,
+        down: u32,
+    },
+    CrashDevice {
+        device: usize,
+        point: CrashPoint,
+        how: Crash,
+        down: u32,
+    },
+    Partition {
+        device: usize,
+        lasts: u32,
+    },
+    /// The device finds itself on another network.
+    NetworkChanged {
+        device: usize,
+    },
+    /// The disk of the office fails.
+    StoreFails {
+        lasts: u32,
+    },
+    Network(Conditions),
+}
+
+pub fn plan(seed: u64) -> Vec<Step> {
+    let rng = &mut Seeded::new(seed ^ 0x0ff1);
+    let count = 30 + rng.below(60);
+    let mut steps: Vec<Step> = (0..count)
+        .map(|_| {
+            let at = rng.below(TROUBLE);
+            Step { at, what: what(rng) }
+        })
+        .collect();
+    steps.sort_by_key(|step| step.at);
+    steps
+}
+
+fn what(rng: &mut Seeded) -> What {
+    let device = rng.below(DEVICES as u32) as usize;
+    match rng.below(100) {
+        0..55 => {
+            let first = rng.below(3);
+            let users = match rng.below(4) {
+                0 => vec![first as usize, ((first + 1) % 3) as usize],
+                _ => vec![first as usize],
+            };
+            let octets = if rng.below(8) == 0 { 2000 + rng.below(6000) } else { rng.below(40) };
+            What::Put { device, users, octets }
+        }
+        55..72 => What::Confirm { device, all: rng.below(2) == 0 },
+        72..78 => What::CrashOffice { point: point(rng), how: how(rng), down: 100 + rng.below(15_000) },
+        78..84 => {
+            What::CrashDevice { device, point: point(rng), how: how(rng), down: 100 + rng.below(20_000) }
+        }
+        84..88 => What::Partition { device, lasts: 1000 + rng.below(60_000) },
+        88..92 => What::NetworkChanged { device },
+        92..94 => What::StoreFails { lasts: 100 + rng.below(8000) },
+        _ => What::Network(conditions(rng)),
+    }
+}
+
+fn point(rng: &mut Seeded) -> CrashPoint {
+    match rng.below(3) {
+        0 => CrashPoint::BeforeOutputs,
+        1 => CrashPoint::BeforeFlush,
+        _ => CrashPoint::AfterFlush,
+    }
+}
+
+fn how(rng: &mut Seeded) -> Crash {
+    if rng.below(2) == 0 { Crash::Process } else { Crash::Power }
+}
+
+fn conditions(rng: &mut Seeded) -> Conditions {
+    let mut chance = |most: u32| if rng.below(2) == 0 { 0 } else { rng.below(most) };
+    Conditions {
+        loss: chance(300),
+        duplicate: chance(200),
+        corrupt: chance(100),
+        late: chance(100),
+        delay: 1 + chance(100),
+        jitter: chance(200),
+    }
+}

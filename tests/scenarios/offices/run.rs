@@ -1,0 +1,430 @@
+//! Lets a plan happen.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use hailpost::{
+    io::Transport,
+    link::ClientConfig,
+    node::{DeviceNode, DeviceNodeConfig, Event, EventKind, Field, Node, OfficeConfig, OfficeNode},
+    post::{device::DeviceConfig, hub::HubConfig},
+    rng::{Entropy, Seeded},
+    status::{Fault, Status},
+    store::{Batch, Fetch, Fetched, Memory, Store, Table},
+    time::Time,
+    wire::app::{Address, To},
+};
+
+use super::{
+    defects::Defect,
+    judge::{Judge, Letter},
+    plan::{DEVICES, Step, TROUBLE, USERS, What},
+};
+use crate::sim::{Conditions, HostId, Trace, World};
+
+/// How long after the trouble all must be well, in milliseconds: pauses between tries have grown to minutes by then.
+const SETTLE: u32 = 900_000;
+const PORT: u16 = 7700;
+/// Messages do not grow old in a run.
+const TTL: u32 = 86_400;
+
+struct Phone {
+    host: HostId,
+    user: usize,
+    given: u64,
+    /// What numbers of its own are called by the judge, and who gets them.
+    names: BTreeMap<u64, (Letter, Vec<usize>)>,
+    /// Shown in this life, and not confirmed by its owner.
+    reading: Vec<(u64, Letter)>,
+    /// Confirmed by its owner, and not known to be durable.
+    confirming: BTreeMap<u64, Letter>,
+    life: u32,
+    up: bool,
+}
+
+struct Run {
+    world: World,
+    rng: Seeded,
+    office: HostId,
+    phones: Vec<Phone>,
+    judge: Judge,
+    store_fails: Arc<AtomicBool>,
+}
+
+/// What happens by itself after a step.
+enum Later {
+    BootOffice,
+    BootDevice(usize),
+    Heal(usize),
+    StoreWorks,
+}
+
+pub fn run(seed: u64, defect: Option<Defect>, steps: &[Step], trace: &Trace) -> Result<(), String> {
+    let mut run = Run::new(seed, defect, trace.clone())?;
+    run.play(steps)
+}
+
+impl Run {
+    fn new(seed: u64, defect: Option<Defect>, trace: Trace) -> Result<Run, String> {
+        let mut world = World::new(seed, trace);
+        let memory = Memory::default();
+        let store_fails = Arc::new(AtomicBool::new(false));
+        let (of_office, fails, mut life) = (memory, store_fails.clone(), 0);
+        let office = world.add("office", [10, 0, 0, 1].into(), move |boot| {
+            life += 1;
+            let store = match defect {
+                Some(defect) => defect.office_store(&of_office, life),
+                None => Box::new(of_office.clone()),
+            };
+            let store = Box::new(Flaky { inner: store, fails: fails.clone() });
+            let hub = HubConfig { window: 4, max_cached: 2, max_messages: 100_000, ..HubConfig::default() };
+            let config = OfficeConfig { hub, ..OfficeConfig::default() };
+            let node = OfficeNode::open(config, (boot.now, boot.unix), boot.rng, store);
+            Box::new(node.expect("memory never fails at an opening"))
+        });
+        world.listen(office, Transport::Datagram, PORT);
+        world.boot(office);
+        // Before anything breaks: users, then their devices.
+        let of_office = |world: &mut World, act: &mut dyn FnMut(&mut OfficeNode)| {
+            world.with(office, |node, _| act(office_of(node)));
+            world.run_for(Duration::from_millis(10));
+        };
+        for (user, _) in USERS {
+            of_office(&mut world, &mut |node| {
+                node.add_user(user).expect("the name is good");
+            });
+        }
+        let server_key = world.node_as::<OfficeNode>(office).expect("it is up").server_key();
+        let mut phones = Vec::new();
+        let owners = USERS.iter().enumerate().flat_map(|(user, (_, count))| (0..*count).map(move |_| user));
+        for (at, user) in owners.enumerate() {
+            let mut enrolled = None;
+            of_office(&mut world, &mut |node| {
+                enrolled =
+                    Some(node.add_device(USERS[user].0, [at as u8; 16], 0).expect("the user is there"));
+            });
+            let enrolled = enrolled.ok_or("the office is down")?;
+            let memory = Memory::default();
+            let link = ClientConfig {
+                server_key,
+                next_key: None,
+                session_id: enrolled.session.0,
+                secret: enrolled.secret,
+                interval: 30,
+                resumption: None,
+                rekey_after: Duration::from_secs(86_400),
+            };
+            let name = format!("device {at} ({})", USERS[user].0);
+            let ip = [10, 0, 1, at as u8 + 1].into();
+            let host = world.add(&name, ip, move |boot| {
+                let store = match defect {
+                    Some(defect) => defect.device_store(&memory),
+                    None => Box::new(memory.clone()),
+                };
+                let post = DeviceConfig { window: 3, ..DeviceConfig::default() };
+                let config = DeviceNodeConfig { link: link.clone(), post, ways: 1 };
+                let node = DeviceNode::open(config, (boot.now, boot.unix), boot.rng, store);
+                Box::new(node.expect("memory never fails"))
+            });
+            world.route(host, office, Transport::Datagram, PORT, None);
+            phones.push(Phone {
+                host,
+                user,
+                given: 0,
+                names: BTreeMap::new(),
+                reading: Vec::new(),
+                confirming: BTreeMap::new(),
+                life: 0,
+                up: false,
+            });
+        }
+        assert_eq!(phones.len(), DEVICES);
+        let rng = Seeded::new(world.rng().next_u64());
+        Ok(Run { world, rng, office, phones, judge: Judge::default(), store_fails })
+    }
+
+    fn play(&mut self, steps: &[Step]) -> Result<(), String> {
+        (0..DEVICES).for_each(|at| self.world.boot(self.phones[at].host));
+        let begun = self.world.now();
+        let mut later: BTreeMap<(u32, usize), Later> = BTreeMap::new();
+        let mut steps = steps.iter().peekable();
+        let mut order = 0;
+        loop {
+            let step = steps.peek().map(|step| step.at);
+            let due = later.keys().next().map(|(at, _)| *at);
+            let Some(at) = step.into_iter().chain(due).min() else { break };
+            self.run_until(begun + Duration::from_millis(at.into()))?;
+            if due.is_some_and(|due| due <= at) {
+                let (_, what) = later.pop_first().expect("it was there");
+                self.after(&what);
+            } else if let Some(step) = steps.next() {
+                order += 1;
+                if let Some((lasts, what)) = self.act(&step.what)? {
+                    later.insert((at + lasts, order), what);
+                }
+            }
+        }
+        // All is healed, and everybody deals with everything.
+        self.run_until(begun + Duration::from_millis(TROUBLE.into()))?;
+        self.world.conditions(Conditions::CALM);
+        for at in 0..DEVICES {
+            self.world.boot(self.phones[at].host);
+            self.confirm(at, true)?;
+        }
+        self.world.boot(self.office);
+        let end = begun + Duration::from_millis((TROUBLE + SETTLE).into());
+        while self.world.now() < end {
+            let next = self.world.now() + Duration::from_secs(10);
+            self.run_until(next)?;
+            for at in 0..DEVICES {
+                self.confirm(at, true)?;
+            }
+            if self.is_well() {
+                break;
+            }
+        }
+        self.settled()
+    }
+
+    /// Whether nothing is left to do.
+    fn is_well(&self) -> bool {
+        let quiet = |phone: &Phone| {
+            let node = self.world.node_as::<DeviceNode>(phone.host);
+            node.is_some_and(|node| node.is_up() && node.waiting() == 0)
+                && phone.reading.is_empty()
+                && phone.confirming.is_empty()
+        };
+        let office = self.world.node_as::<OfficeNode>(self.office);
+        office.is_some_and(|office| office.server().len() == DEVICES)
+            && self.phones.iter().all(quiet)
+            && self.judge.last_word().is_ok()
+    }
+
+    fn settled(&self) -> Result<(), String> {
+        for (at, phone) in self.phones.iter().enumerate() {
+            let node = self.world.node_as::<DeviceNode>(phone.host).ok_or("a device is down")?;
+            if !node.is_up() {
+                return Err(format!("device {at} is not logged in"));
+            }
+            if node.waiting() > 0 {
+                return Err(format!("device {at} still has {} messages to give", node.waiting()));
+            }
+        }
+        let office = self.world.node_as::<OfficeNode>(self.office).ok_or("the office is down")?;
+        if office.server().len() != DEVICES {
+            return Err(format!("the office has {} sessions of {DEVICES} devices", office.server().len()));
+        }
+        self.judge.last_word()
+    }
+
+    fn act(&mut self, what: &What) -> Result<Option<(u32, Later)>, String> {
+        let now = self.world.now();
+        match what {
+            What::Put { device, users, octets } => self.put(*device, users, *octets)?,
+            What::Confirm { device, all } => self.confirm(*device, *all)?,
+            What::CrashOffice { point, how, down } => {
+                self.world.crash_at(self.office, *point, *how);
+                // If nothing comes in, it goes down all the same.
+                self.run_until(now + Duration::from_millis(50))?;
+                self.world.crash(self.office, *how);
+                return Ok(Some((*down + 50, Later::BootOffice)));
+            }
+            What::CrashDevice { device, point, how, down } => {
+                let host = self.phones[*device].host;
+                self.world.crash_at(host, *point, *how);
+                self.run_until(now + Duration::from_millis(50))?;
+                self.world.crash(host, *how);
+                return Ok(Some((*down + 50, Later::BootDevice(*device))));
+            }
+            What::Partition { device, lasts } => {
+                self.world.partition(self.phones[*device].host, self.office);
+                return Ok(Some((*lasts, Later::Heal(*device))));
+            }
+            What::NetworkChanged { device } => {
+                let host = self.phones[*device].host;
+                self.world.with(host, |node, now| node.handle(now, hailpost::io::Input::NetworkChanged));
+            }
+            What::StoreFails { lasts } => {
+                self.store_fails.store(true, Ordering::Relaxed);
+                return Ok(Some((*lasts, Later::StoreWorks)));
+            }
+            What::Network(conditions) => self.world.conditions(*conditions),
+        }
+        self.listen()?;
+        Ok(None)
+    }
+
+    fn after(&mut self, what: &Later) {
+        match what {
+            Later::BootOffice => self.world.boot(self.office),
+            Later::BootDevice(device) => self.world.boot(self.phones[*device].host),
+            Later::Heal(device) => self.world.heal(self.phones[*device].host, self.office),
+            Later::StoreWorks => self.store_fails.store(false, Ordering::Relaxed),
+        }
+    }
+
+    fn put(&mut self, device: usize, users: &[usize], octets: u32) -> Result<(), String> {
+        let phone = &mut self.phones[device];
+        let letter = (format!("user:{}/{device}", USERS[phone.user].0), phone.given);
+        let mut body = format!("{device} {} ", phone.given).into_bytes();
+        body.resize(body.len() + octets as usize, b'.');
+        let to = To::Named(users.iter().map(|user| Address::User(USERS[*user].0.to_owned())).collect());
+        let put = self.world.with(phone.host, |node, now| {
+            let node = device_of(node);
+            // What it says of it comes in this very turn, and must find the name.
+            node.put(now, to, true, TTL, "text/plain", body)
+        });
+        if let Some(number) = put {
+            let number = number.map_err(|fault| format!("device {device} takes no message: {fault}"))?;
+            self.phones[device].given += 1;
+            self.phones[device].names.insert(number, (letter, users.to_vec()));
+        }
+        self.listen()
+    }
+
+    fn confirm(&mut self, device: usize, all: bool) -> Result<(), String> {
+        self.listen()?;
+        let reading = std::mem::take(&mut self.phones[device].reading);
+        let host = self.phones[device].host;
+        for (sequence, letter) in reading {
+            if !all && self.rng.below(2) == 0 {
+                self.phones[device].reading.push((sequence, letter));
+                continue;
+            }
+            self.phones[device].confirming.insert(sequence, letter);
+            let done = self.world.with(host, |node, _| device_of(node).confirm(sequence));
+            if let Some(Err(fault)) = done {
+                return Err(format!("device {device} cannot confirm {sequence}: {fault}"));
+            }
+        }
+        self.listen()
+    }
+
+    fn run_until(&mut self, end: Time) -> Result<(), String> {
+        self.world.run_until(end);
+        if let Some(problem) = self.world.problem() {
+            return Err(problem.to_owned());
+        }
+        self.listen()
+    }
+
+    /// Takes what the devices said.
+    fn listen(&mut self) -> Result<(), String> {
+        self.world.take_events(self.office);
+        for at in 0..DEVICES {
+            for (life, event) in self.world.take_events(self.phones[at].host) {
+                self.began(at, life);
+                self.heard(at, &event)?;
+            }
+            let life = self.world.life(self.phones[at].host);
+            self.began(at, life);
+        }
+        Ok(())
+    }
+
+    fn began(&mut self, at: usize, life: u32) {
+        let phone = &mut self.phones[at];
+        if std::mem::replace(&mut phone.life, life) != life && life > 1 {
+            phone.reading.clear();
+            phone.confirming.clear();
+            phone.up = false;
+            self.judge.device_died(at as u32);
+        }
+    }
+
+    fn heard(&mut self, at: usize, event: &Event) -> Result<(), String> {
+        let number = |field| event.u64(field).ok_or_else(|| format!("{event:?} has no {field:?}"));
+        let phone = &mut self.phones[at];
+        match event.kind() {
+            EventKind::LoggedIn => phone.up = true,
+            EventKind::Down => phone.up = false,
+            EventKind::Message => {
+                let body = event.bytes(Field::Body).ok_or("no body")?;
+                let text = String::from_utf8_lossy(body);
+                let mut words = text.split(' ');
+                let mut word =
+                    || words.next().and_then(|word| word.parse::<u64>().ok()).ok_or("another body");
+                let (from, given) = (word()?, word()?);
+                let owner = USERS[self.phones[from as usize].user].0;
+                if event.text(Field::Sender) != Some(&format!("user:{owner}")) {
+                    return Err(format!("a message of {owner}'s comes from {:?}", event.text(Field::Sender)));
+                }
+                let letter = (format!("user:{owner}/{from}"), given);
+                let redelivered = number(Field::Redelivered)? != 0;
+                self.judge.shown(at as u32, letter.clone(), redelivered)?;
+                self.phones[at].reading.push((number(Field::Sequence)?, letter));
+            }
+            EventKind::Confirmed => {
+                if let Some(letter) = phone.confirming.remove(&number(Field::Sequence)?) {
+                    self.judge.confirmed(at as u32, letter);
+                }
+            }
+            EventKind::Stored => self.judge.stored(at as u32, number(Field::Number)?),
+            EventKind::Accepted => {
+                let number = number(Field::Number)?;
+                self.judge.ended(at as u32, number)?;
+                let (letter, users) = phone.names.get(&number).cloned().ok_or("an end of nothing")?;
+                let is_receiver = |phone: &Phone| users.contains(&phone.user);
+                let inboxes = self.phones.iter().enumerate().filter(|(_, phone)| is_receiver(phone));
+                let inboxes: Vec<u32> = inboxes.map(|(at, _)| at as u32).collect();
+                self.judge.acknowledged(letter, &inboxes);
+            }
+            EventKind::Rejected | EventKind::Expired => {
+                return Err(format!("device {at} is told {:?}", event));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// A disk that fails while it is told to.
+struct Flaky {
+    inner: Box<dyn Store>,
+    fails: Arc<AtomicBool>,
+}
+
+impl Store for Flaky {
+    fn submit(&mut self, batch: Batch) {
+        self.inner.submit(batch);
+    }
+
+    fn commit(&mut self) -> Result<u64, Fault> {
+        match self.fails.load(Ordering::Relaxed) {
+            true => Err(Fault::new(Status::Store, "the disk is full")),
+            false => self.inner.commit(),
+        }
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.inner.is_dirty()
+    }
+
+    fn ask(&mut self, fetch: Fetch) {
+        self.inner.ask(fetch);
+    }
+
+    fn answer(&mut self) -> Option<Fetched> {
+        self.inner.answer()
+    }
+
+    fn load(&self, table: Table, row: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Fault> {
+        self.inner.load(table, row)
+    }
+}
+
+fn office_of(node: &mut dyn Node) -> &mut OfficeNode {
+    let any: &mut dyn std::any::Any = node;
+    any.downcast_mut().expect("the office is an office")
+}
+
+fn device_of(node: &mut dyn Node) -> &mut DeviceNode {
+    let any: &mut dyn std::any::Any = node;
+    any.downcast_mut().expect("a device is a device")
+}
