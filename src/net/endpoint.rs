@@ -119,6 +119,7 @@ counters! {
         accepted: "connections taken",
         unwelcome: "connections and datagrams from networks that may not come in",
         too_many: "connections turned away because their address holds too many",
+        unclaimed: "connections closed because the node that has what they speak is gone",
         out_of_descriptors: "times that descriptors ran out",
         handshakes_given_up: "handshakes that took too long",
         datagrams_unsent: "datagrams that the kernel did not take",

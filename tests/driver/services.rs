@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use hailpost::{
     io::{Conn, Output, Service, Transport},
-    net::{ClientSecurity, Listen, ListenTransport, Loop, Remote, ServerSecurity, resolver::Target, tls},
+    net::{
+        ClientSecurity, Listen, ListenTransport, Loop, NodeId, Remote, ServerSecurity, resolver::Target, tls,
+    },
     node::{Event, EventKind},
     status::Status,
 };
@@ -134,4 +136,149 @@ fn under_tls_the_client_chooses_what_is_spoken() {
     want(&mut net, late, Output::Connect { conn: Conn(Conn::OURS), way: 0 });
     until(&mut [&mut net], |loops| probe(loops[0], late).connected().count() == 1);
     net.wait(Some(Duration::ZERO)).unwrap();
+}
+
+/// A TLS listener of one node, which speaks for another too.
+struct Lent {
+    net: Loop,
+    identity: tls::Identity,
+    address: std::net::SocketAddr,
+    owner: NodeId,
+    borrower: NodeId,
+    clients: u32,
+}
+
+impl Lent {
+    fn new() -> Lent {
+        let identity = tls::Identity::generate("server").unwrap();
+        let mut net = Loop::new().unwrap();
+        let [owner, borrower] = [(); 2].map(|()| net.add(Box::new(Probe::default()), Vec::new()));
+        let security = ServerSecurity::Tls(tls::server_config(&[&identity], &[]).unwrap());
+        let services = [Service::Gateway, Service::Link, Service::App];
+        let address = net.listen(owner, listen(ListenTransport::Stream(security), &services)).unwrap();
+        net.lend(owner, Service::Link, borrower).unwrap();
+        net.lend(owner, Service::App, borrower).unwrap();
+        Lent { net, identity, address, owner, borrower, clients: 0 }
+    }
+
+    /// A client that wants this spoken, once it is connected and its greeting is there.
+    fn client(&mut self, service: Service) -> (NodeId, Conn) {
+        let trust = tls::ServerTrust::Pin(vec![self.identity.key_id()]);
+        let config = tls::client_config(None, trust, &[service.alpn()]).unwrap();
+        let security = ClientSecurity::Tls { config, server_name: "server".into() };
+        let target = Target::parse(&self.address.to_string(), 1).unwrap();
+        let remote = Remote::Stream { target, security, service };
+        let client = self.net.add(Box::new(Probe::default()), vec![remote]);
+        self.clients += 1;
+        let conn = Conn(Conn::OURS | self.clients);
+        want(&mut self.net, client, Output::Connect { conn, way: 0 });
+        until(&mut [&mut self.net], |loops| !probe(loops[0], client).told.is_empty());
+        let octets = service.alpn().as_bytes().to_vec();
+        want(&mut self.net, client, Output::Send { conn, to: None, octets });
+        (client, conn)
+    }
+
+    fn heard(&self, node: NodeId) -> Vec<String> {
+        let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).unwrap();
+        probe(&self.net, node).received().map(|(_, _, octets)| text(octets)).collect()
+    }
+
+    fn is_closed(&mut self, client: NodeId) {
+        until(&mut [&mut self.net], |loops| probe(loops[0], client).closed().count() == 1);
+    }
+}
+
+#[test]
+fn two_nodes_are_behind_one_tls_listener() {
+    let mut all = Lent::new();
+    let (owner, borrower) = (all.owner, all.borrower);
+    for service in [Service::Gateway, Service::Link, Service::App] {
+        all.client(service);
+    }
+    until(&mut [&mut all.net], |loops| {
+        probe(loops[0], owner).received().count() == 1 && probe(loops[0], borrower).received().count() == 2
+    });
+    assert_eq!(all.heard(owner), ["hail-gw/1"]);
+    assert_eq!(all.heard(borrower), ["hail-link/1", "hail-app/1"]);
+    let services: Vec<_> = probe(&all.net, borrower).accepted().map(|(_, peer)| peer.service).collect();
+    assert_eq!(services, [Service::Link, Service::App]);
+    let conns: Vec<_> = probe(&all.net, borrower).accepted().map(|(conn, _)| conn).collect();
+    assert_ne!(conns[0], conns[1]);
+    // Each answers on its own.
+    for conn in conns {
+        want(&mut all.net, borrower, Output::Send { conn, to: None, octets: b"well".to_vec() });
+        want(&mut all.net, borrower, Output::Close { conn });
+    }
+    all.net.lend(owner, Service::Link, owner).unwrap();
+    all.client(Service::Link);
+    until(&mut [&mut all.net], |loops| probe(loops[0], owner).received().count() == 2);
+    assert_eq!(all.heard(owner), ["hail-gw/1", "hail-link/1"], "taken back");
+}
+
+#[test]
+fn a_borrower_that_goes_takes_its_streams_and_no_others() {
+    let mut all = Lent::new();
+    let (owner, borrower) = (all.owner, all.borrower);
+    let (mine, conn) = all.client(Service::Gateway);
+    let (lent, _) = all.client(Service::Link);
+    until(&mut [&mut all.net], |loops| probe(loops[0], borrower).received().count() == 1);
+    assert!(all.net.remove(borrower).is_some());
+    all.is_closed(lent);
+    let (late, _) = all.client(Service::App);
+    all.is_closed(late);
+    assert_eq!(all.net.counters().unclaimed, 1);
+    // Its place goes to another node, which was lent nothing.
+    let next = all.net.add(Box::new(Probe::default()), Vec::new());
+    let (later, _) = all.client(Service::Link);
+    all.is_closed(later);
+    assert!(probe(&all.net, next).told.is_empty());
+    want(&mut all.net, mine, Output::Send { conn, to: None, octets: b"still".to_vec() });
+    until(&mut [&mut all.net], |loops| probe(loops[0], owner).received().count() == 2);
+    assert_eq!(all.net.lend(owner, Service::Link, borrower).unwrap_err().status, Status::NotFound);
+    all.net.lend(owner, Service::Link, next).unwrap();
+    all.client(Service::Link);
+    until(&mut [&mut all.net], |loops| probe(loops[0], next).received().count() == 1);
+}
+
+#[test]
+fn an_owner_that_goes_leaves_what_it_lent() {
+    let mut all = Lent::new();
+    let (owner, borrower) = (all.owner, all.borrower);
+    let (mine, _) = all.client(Service::Gateway);
+    let (lent, conn) = all.client(Service::Link);
+    until(&mut [&mut all.net], |loops| probe(loops[0], borrower).received().count() == 1);
+    assert!(all.net.remove(owner).is_some());
+    all.is_closed(mine);
+    assert!(std::net::TcpStream::connect(all.address).is_err(), "its listener is closed");
+    // The next node in its place has nothing of it.
+    let next = all.net.add(Box::new(Probe::default()), Vec::new());
+    want(&mut all.net, lent, Output::Send { conn, to: None, octets: b"still".to_vec() });
+    until(&mut [&mut all.net], |loops| probe(loops[0], borrower).received().count() == 2);
+    want(&mut all.net, lent, Output::Close { conn });
+    until(&mut [&mut all.net], |loops| probe(loops[0], borrower).closed().count() == 1);
+    assert!(probe(&all.net, next).told.is_empty());
+    assert_eq!(all.net.lend(owner, Service::Link, borrower).unwrap_err().status, Status::NotFound);
+}
+
+/// What is lent counts where it came in, and is given back there.
+#[test]
+fn an_address_has_one_share_at_a_listener_whoever_serves_it() {
+    let mut all = Lent::new();
+    all.net.limits_mut().per_address = 3;
+    let borrower = all.borrower;
+    let (_, _) = all.client(Service::Gateway);
+    let clients = [all.client(Service::Link), all.client(Service::App)];
+    let (refused, _) = all.client(Service::Link);
+    all.is_closed(refused);
+    assert_eq!((all.net.counters().accepted, all.net.counters().too_many), (3, 1));
+    let (client, conn) = clients[0];
+    want(&mut all.net, client, Output::Close { conn });
+    until(&mut [&mut all.net], |loops| probe(loops[0], borrower).closed().count() == 1);
+    let (again, _) = all.client(Service::App);
+    assert_eq!(probe(&all.net, again).connected().count(), 1);
+    // The borrower's own end closes too.
+    assert!(all.net.remove(borrower).is_some());
+    all.client(Service::Gateway);
+    let (_, _) = all.client(Service::Gateway);
+    assert_eq!((all.net.counters().accepted, all.net.counters().too_many), (6, 1));
 }

@@ -269,7 +269,7 @@ impl Loop {
         self.forget_dial(dial);
         let Some(Remote::Stream { target, security, service }) = self.remote(at, way) else { return };
         let opened = Stream::dialled(tcp, &security, service).and_then(|stream| {
-            let kind = SocketKind::Stream { stream, told: false, address: None, closing: false };
+            let kind = SocketKind::Stream { stream, told: false, share: None, closing: false };
             self.insert(at, conn, kind)
         });
         match opened {

@@ -23,7 +23,7 @@ use mio::{
     net::{TcpListener, TcpStream, UdpSocket},
 };
 
-use self::sockets::{Socket, SocketKind};
+use self::sockets::{Share, Socket, SocketKind};
 use super::{
     clock::{Clock, SystemEntropy},
     endpoint::{Dial, DialStage, DriverCounters, Limits, Listen, ListenTransport, Remote, dial_fault},
@@ -34,7 +34,7 @@ use super::{
     timers::{Timer, Timers},
 };
 use crate::{
-    io::{Conn, Input, Output, Peer, Transport, holder},
+    io::{Conn, Input, Output, Peer, Service, Transport, holder},
     node::{Event, Node},
     status::{Fault, Status},
     time::Time,
@@ -98,7 +98,10 @@ struct Slot {
     conns: HashMap<Conn, usize>,
     dials: HashMap<Conn, usize>,
     next_conn: u32,
+    /// What came in at this node's listeners, whoever has it now.
     per_address: HashMap<IpAddr, usize>,
+    /// Which streams that come in at its listeners are for another.
+    loans: Vec<(Service, NodeId)>,
     is_dirty: bool,
 }
 
@@ -234,6 +237,7 @@ impl Loop {
             dials: HashMap::new(),
             next_conn: 0,
             per_address: HashMap::new(),
+            loans: Vec::new(),
             is_dirty: false,
         };
         let at = self.slots.iter().position(Option::is_none).unwrap_or_else(|| {
@@ -349,6 +353,24 @@ impl Loop {
             self.tell(slot, Input::Accepted { conn, peer });
         }
         Ok(address)
+    }
+
+    /// Gives streams that come in at a node's listeners and speak `service` to another node, from now on. They count
+    /// against the owner's bounds, and stay when the owner is removed; once the other is removed, such streams are
+    /// closed. Lent to its owner, a service is its own again.
+    ///
+    /// # Errors
+    /// `NotFound` when either is not there.
+    pub fn lend(&mut self, owner: NodeId, service: Service, to: NodeId) -> Result<(), Fault> {
+        let at = *self.by_id.get(&owner).ok_or(Status::NotFound)?;
+        self.by_id.get(&to).ok_or(Status::NotFound)?;
+        if let Some(slot) = &mut self.slots[at] {
+            slot.loans.retain(|(lent, _)| *lent != service);
+            if to != owner {
+                slot.loans.push((service, to));
+            }
+        }
+        Ok(())
     }
 
     fn turn(&mut self, timeout: Option<Duration>) -> Result<(), Fault> {

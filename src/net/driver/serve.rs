@@ -60,8 +60,9 @@ impl Loop {
         }
         let Some(service) = listen.service() else { return };
         let Ok(stream) = Stream::accepted(tcp, security, service) else { return };
+        let share = Some(Share { owner: slot.id, address });
         let conn = self.next_conn(at);
-        let kind = SocketKind::Stream { stream, told: false, address: Some(address), closing: false };
+        let kind = SocketKind::Stream { stream, told: false, share, closing: false };
         if let Ok(socket) = self.insert(at, conn, kind) {
             self.counters.accepted += 1;
             if let Some(slot) = &mut self.slots[at] {
@@ -116,7 +117,7 @@ impl Loop {
     /// Tells the node of a stream, once that may be spoken on.
     pub(super) fn tell_if_ready(&mut self, socket: usize) {
         let Some(known) = &mut self.sockets[socket] else { return };
-        let SocketKind::Stream { stream, told, address, .. } = &mut known.kind else { return };
+        let SocketKind::Stream { stream, told, share, .. } = &mut known.kind else { return };
         if *told || !stream.is_ready() {
             return;
         }
@@ -124,7 +125,17 @@ impl Loop {
         *told = true;
         let (key, service) = (stream.peer_key(), stream.service());
         let peer = Peer { transport: Transport::Stream, local, remote, key, service };
-        let (slot, conn, is_accepted) = (known.slot, known.conn, address.is_some());
+        let (mut slot, mut conn, is_accepted) = (known.slot, known.conn, share.is_some());
+        if is_accepted && let Some(borrower) = self.borrower(slot, service) {
+            let Some(&at) = self.by_id.get(&borrower) else {
+                self.counters.unclaimed += 1;
+                return self.drop_socket(socket);
+            };
+            (slot, conn) = (at, self.next_conn(at));
+            if let Some(known) = &mut self.sockets[socket] {
+                (known.slot, known.conn) = (slot, conn);
+            }
+        }
         self.timers.set(Timer::Socket(socket), None);
         self.adopt(slot, conn, socket);
         self.tell(
@@ -134,6 +145,12 @@ impl Loop {
                 false => Input::Connected { conn, peer },
             },
         );
+    }
+
+    /// Who is to have streams of a listener's owner that speak this, if it is another.
+    fn borrower(&self, owner: usize, service: Service) -> Option<NodeId> {
+        let loans = &self.slots[owner].as_ref()?.loans;
+        loans.iter().find_map(|(lent, to)| (*lent == service).then_some(*to))
     }
 
     pub(super) fn serve_datagrams(&mut self, socket: usize) -> usize {

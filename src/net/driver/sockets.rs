@@ -10,9 +10,16 @@ pub(super) struct Socket {
     pub is_unwritten: bool,
 }
 
+/// What a connection that came in counts against, for as long as it lasts.
+pub(super) struct Share {
+    /// Whose listener it came in at.
+    pub owner: NodeId,
+    pub address: IpAddr,
+}
+
 pub(super) enum SocketKind {
     Listener { listener: TcpListener, listen: Listen },
-    Stream { stream: Stream, told: bool, address: Option<IpAddr>, closing: bool },
+    Stream { stream: Stream, told: bool, share: Option<Share>, closing: bool },
     Datagrams { socket: UdpSocket, listen: Listen },
     Connected { socket: UdpSocket },
     Attempt { tcp: TcpStream, dial: usize, attempt: AttemptId },
@@ -59,13 +66,14 @@ impl Loop {
         self.timers.set(Timer::Socket(at), None);
         // Events of this step may still name the place, so it is not given away before the next.
         self.freed_this_step.push(at);
-        if let SocketKind::Stream { address: Some(address), .. } = socket.kind
-            && let Some(slot) = &mut self.slots[socket.slot]
-            && let Some(held) = slot.per_address.get_mut(&address)
+        if let SocketKind::Stream { share: Some(share), .. } = socket.kind
+            && let Some(&owner) = self.by_id.get(&share.owner)
+            && let Some(slot) = &mut self.slots[owner]
+            && let Some(held) = slot.per_address.get_mut(&share.address)
         {
             *held -= 1;
             if *held == 0 {
-                slot.per_address.remove(&address);
+                slot.per_address.remove(&share.address);
             }
         }
     }
