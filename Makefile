@@ -76,7 +76,7 @@ lint:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --no-default-features -- -D warnings
 	$(CARGO) clippy --no-default-features --features gateway -- -D warnings
-	$(CARGO) clippy --no-default-features --features link -- -D warnings
+	$(CARGO) clippy --no-default-features --features device -- -D warnings
 	$(CARGO) clippy --no-default-features --features post -- -D warnings
 
 test-rust:

@@ -14,7 +14,7 @@ pub mod io;
 pub mod link;
 pub mod net;
 pub mod node;
-#[cfg(feature = "post")]
+#[cfg(feature = "device")]
 pub mod post;
 #[cfg(feature = "recognize")]
 pub mod recognize;

@@ -23,7 +23,7 @@ impl Clock {
 }
 
 /// Seconds since 1970. Read when a store is opened, never inside a turn.
-#[cfg(feature = "backend")]
+#[cfg(any(feature = "backend", feature = "device"))]
 pub(super) fn unix_seconds() -> u64 {
     use std::time::{SystemTime, UNIX_EPOCH};
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())

@@ -28,7 +28,7 @@ pub enum ServerSecurity {
     /// Not at all.
     Plain,
     /// By TLS, with these identities; the listener's services are the protocols. Only a back end listens: a gateway needs no TLS server in it.
-    #[cfg(all(feature = "tls", feature = "backend"))]
+    #[cfg(all(feature = "tls", any(feature = "backend", feature = "post")))]
     Tls(Arc<rustls::ServerConfig>),
 }
 
@@ -76,6 +76,12 @@ pub struct Listen {
 }
 
 impl Listen {
+    /// Whether datagrams come in.
+    #[cfg(feature = "post")]
+    pub(super) fn is_datagram(&self) -> bool {
+        matches!(self.transport, ListenTransport::Datagram)
+    }
+
     /// What is spoken where nothing else was agreed on.
     pub(super) fn service(&self) -> Option<Service> {
         self.services.first().copied()

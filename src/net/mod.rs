@@ -2,13 +2,19 @@
 //! them there as a [`Config`](crate::config::Config) says.
 
 mod clock;
+#[cfg(any(feature = "gateway", feature = "device"))]
+mod configured;
 mod driver;
 mod endpoint;
 pub mod happy_eyeballs;
 #[cfg(feature = "backend")]
 mod open_backend;
+#[cfg(feature = "device")]
+mod open_device;
 #[cfg(feature = "gateway")]
 mod open_gateway;
+#[cfg(feature = "post")]
+mod open_office;
 pub mod resolver;
 mod stream;
 mod system;
@@ -21,6 +27,10 @@ pub use driver::{Loop, NodeId};
 pub use endpoint::{ClientSecurity, DriverCounters, Limits, Listen, ListenTransport, Remote, ServerSecurity};
 #[cfg(feature = "backend")]
 pub use open_backend::{RELOADED, open_backend, reload_backend};
+#[cfg(feature = "device")]
+pub use open_device::open_device;
 #[cfg(feature = "gateway")]
 pub use open_gateway::{HOME_RULES, open_gateway, open_recognition, open_recognizer};
+#[cfg(feature = "post")]
+pub use open_office::{OfficeAddresses, open_office};
 pub use stream::StreamCounters;

@@ -3,10 +3,10 @@
 use std::{net::SocketAddr, path::Path};
 
 use super::{
-    Listen, ListenTransport, Loop, NodeId, ServerSecurity,
+    Listen, Loop, NodeId,
     clock::{SystemEntropy, unix_seconds},
-    open_gateway::{family, wrong},
-    url::{Host, Scheme, Url},
+    configured::{self, wrong},
+    open_gateway::family,
 };
 use crate::{
     config::Config,
@@ -72,7 +72,7 @@ pub const RELOADED: [&str; 16] = [
 /// When the identity cannot be read or used. Then nothing has changed.
 pub fn reload_backend(net: &mut Loop, id: NodeId, config: &Config) -> Result<(), Fault> {
     #[cfg(feature = "tls")]
-    if let Some(identity) = super::open_gateway::identity(config)? {
+    if let Some(identity) = configured::identity(config)? {
         let tls = super::tls::server_config(&[&identity], &[Service::Gateway.alpn()])?;
         net.secure(id, &tls)?;
     }
@@ -103,36 +103,9 @@ fn backend_config(config: &Config) -> BackendConfig {
 }
 
 fn listen(config: &Config, text: &str) -> Result<Listen, Fault> {
-    let url: Url = text.parse().map_err(|fault: Fault| wrong("listen", &fault.detail))?;
-    let address = match (&url.host, url.socket_address()) {
-        (_, Some(address)) => address,
-        (Host::Name(name), _) if name == "localhost" => SocketAddr::from(([127, 0, 0, 1], url.port)),
-        (host, _) => return Err(wrong("listen", &format!("{host} is not an address of this machine"))),
-    };
-    let bare = Some(config.networks("allow_networks"));
-    let (transport, networks) = match url.scheme {
-        Scheme::Tcp => (ListenTransport::Stream(ServerSecurity::Plain), bare),
-        Scheme::Udp => (ListenTransport::Datagram, bare),
-        Scheme::Tls => (ListenTransport::Stream(server_security(config)?), None),
-        Scheme::Hail => {
-            return Err(wrong("listen", "hail:// is not for gateways in this version: use tls://"));
-        }
-    };
-    Ok(Listen { address, transport, networks, services: vec![Service::Gateway] })
-}
-
-#[cfg(feature = "tls")]
-fn server_security(config: &Config) -> Result<ServerSecurity, Fault> {
-    let identity = super::open_gateway::identity(config)?.ok_or_else(|| {
-        wrong("identity_file", "a tls:// listener needs a key and certificate: hailpost keygen makes them")
-    })?;
-    Ok(ServerSecurity::Tls(super::tls::server_config(&[&identity], &[Service::Gateway.alpn()])?))
-}
-
-#[cfg(not(feature = "tls"))]
-fn server_security(_: &Config) -> Result<ServerSecurity, Fault> {
-    Err(Fault::new(
-        crate::status::Status::Unsupported,
-        "listen: this build has no TLS: link one with the tls feature",
-    ))
+    if text.starts_with("hail://") {
+        return Err(wrong("listen", "hail:// is not for gateways in this version: use tls://"));
+    }
+    let bare = config.networks("allow_networks");
+    configured::listen(config, "listen", text, &[Service::Gateway], &bare)
 }

@@ -1,12 +1,10 @@
 //! A gateway as a configuration says: built, put on a loop, connected.
 
-use std::net::SocketAddr;
-
 use super::{
-    ClientSecurity, Loop, NodeId, Remote,
+    Loop, NodeId, Remote,
     clock::SystemEntropy,
-    resolver::Target,
-    url::{Host, Scheme, Url},
+    configured::{self, wrong},
+    url::Scheme,
 };
 use crate::{
     config::Config,
@@ -15,7 +13,7 @@ use crate::{
     node::{GatewayNode, Recognition, RecognizerNode},
     recognize,
     rng::Entropy,
-    status::{Fault, Status},
+    status::Fault,
     wire::gateway::Family,
 };
 
@@ -109,59 +107,9 @@ pub(super) fn family(config: &Config) -> Family {
 }
 
 fn remote(config: &Config, text: &str) -> Result<Remote, Fault> {
-    let url: Url = text.parse().map_err(|fault: Fault| wrong("backend", &fault.detail))?;
-    url.check_peer().map_err(|fault| wrong("backend", &fault.detail))?;
-    let target = match &url.host {
-        Host::Name(name) => Target::parse(name, url.port),
-        Host::Address(address) => Target::parse(&SocketAddr::new(*address, url.port).to_string(), url.port),
-    }
-    .map_err(|error| wrong("backend", &error.to_string()))?;
-    let service = Service::Gateway;
+    let (remote, url) = configured::remote(config, "backend", text, Service::Gateway)?;
     match url.scheme {
-        Scheme::Tcp => Ok(Remote::Stream { target, security: ClientSecurity::Plain, service }),
-        Scheme::Udp => Ok(Remote::Datagram { target, service }),
-        Scheme::Tls => Ok(Remote::Stream { target, security: client_security(config, &url)?, service }),
         Scheme::Hail => Err(wrong("backend", "hail:// is not for gateways in this version: use tls://")),
+        _ => Ok(remote),
     }
-}
-
-#[cfg(feature = "tls")]
-fn client_security(config: &Config, url: &Url) -> Result<ClientSecurity, Fault> {
-    use super::tls::{ServerTrust, client_config};
-    let trust = match (url.pins.is_empty(), config.non_empty("ca_file")) {
-        (false, _) => ServerTrust::Pin(url.pins.clone()),
-        (true, Some(path)) => {
-            let pem = std::fs::read_to_string(path)
-                .map_err(|error| wrong("ca_file", &format!("cannot read {path}: {error}")))?;
-            ServerTrust::Authorities(pem)
-        }
-        (true, None) => {
-            return Err(wrong("backend", "add ?pin=HEX (hailpost keygen prints it), or set ca_file"));
-        }
-    };
-    let identity = identity(config)?;
-    let tls = client_config(identity.as_ref(), trust, &[Service::Gateway.alpn()])?;
-    Ok(ClientSecurity::Tls { config: tls, server_name: url.host.to_string() })
-}
-
-#[cfg(feature = "tls")]
-pub(super) fn identity(config: &Config) -> Result<Option<super::tls::Identity>, Fault> {
-    use super::tls::Identity;
-    if let Some(pem) = config.secret("identity_pem") {
-        let pem = std::str::from_utf8(pem).map_err(|_| wrong("identity_pem", "it is not text"))?;
-        return Identity::from_pem(pem, pem).map(Some).map_err(|fault| wrong("identity_pem", &fault.detail));
-    }
-    let path = config.non_empty("identity_file").map(std::path::Path::new);
-    path.map(|path| Identity::load(path, path))
-        .transpose()
-        .map_err(|fault| wrong("identity_file", &fault.detail))
-}
-
-#[cfg(all(not(feature = "tls"), feature = "gateway"))]
-fn client_security(_: &Config, _: &Url) -> Result<ClientSecurity, Fault> {
-    Err(Fault::new(Status::Unsupported, "backend: this build has no TLS: link one with the tls feature"))
-}
-
-pub(super) fn wrong(option: &str, why: &str) -> Fault {
-    Fault::new(Status::Config, format!("{option}: {why}"))
 }

@@ -64,7 +64,7 @@ impl Stream {
     pub fn accepted(tcp: TcpStream, security: &ServerSecurity, service: Service) -> Result<Stream, Fault> {
         match security {
             ServerSecurity::Plain => Ok(Stream::plain(tcp, service)),
-            #[cfg(all(feature = "tls", feature = "backend"))]
+            #[cfg(all(feature = "tls", any(feature = "backend", feature = "post")))]
             ServerSecurity::Tls(config) => Ok(Stream::secure(tcp, Session::server(config)?, service)),
         }
     }

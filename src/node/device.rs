@@ -30,8 +30,8 @@ const LINK: Table = Table::rows("link");
 const TICKET_ROW: &[u8] = b"ticket";
 const SERVER_KEY: &[u8] = b"server_key";
 const NEXT_KEY: &[u8] = b"next_key";
-/// Failures in a row on one way to the office before the next is tried.
-const FAILURES: u32 = 3;
+/// Tries to log in on one way to the office that nothing answers, before the next way is taken.
+const TRIES: u32 = 3;
 /// Datagrams that wait for a connection; past it the oldest is lost, as any datagram may be.
 const MAX_UNSENT: usize = 64;
 /// Octets of frames that wait because the link has no room for them; past it nothing is asked of the office. What the outbox
@@ -59,8 +59,8 @@ pub struct DeviceNode {
     ways: usize,
     /// The way in use.
     way: usize,
-    /// Failures in a row on it.
-    failures: u32,
+    /// Tries to log in since something came on it.
+    unanswered: u32,
     conn: Option<Line>,
     next_conn: u32,
     /// What waits for the connection.
@@ -103,7 +103,7 @@ impl DeviceNode {
             outputs: VecDeque::new(),
             ways: config.ways.max(1),
             way: 0,
-            failures: 0,
+            unanswered: 0,
             conn: None,
             next_conn: 0,
             unsent: VecDeque::new(),
@@ -198,6 +198,14 @@ impl DeviceNode {
 
     /// Sends a datagram of the link, over a connection that is made when there is none.
     fn transmit(&mut self, octets: Vec<u8>) -> Option<Output<Event>> {
+        if !self.client.is_up() {
+            self.unanswered += 1;
+            if self.unanswered > TRIES && self.ways > 1 {
+                self.way = (self.way + 1) % self.ways;
+                self.unanswered = 1;
+                self.hang_up();
+            }
+        }
         let Some(Line { conn, transport, .. }) = &self.conn else {
             let conn = Conn(Conn::OURS | self.next_conn);
             self.next_conn = (self.next_conn + 1) & !Conn::OURS;
@@ -241,6 +249,7 @@ impl DeviceNode {
 
     fn received(&mut self, now: Time, conn: Conn, mut octets: &[u8]) {
         while let Some(line) = self.conn.as_mut().filter(|line| line.conn == conn) {
+            self.unanswered = 0;
             if line.transport == Some(Transport::Datagram) {
                 return self.client.handle(now, octets);
             }
@@ -255,7 +264,6 @@ impl DeviceNode {
     fn linked(&mut self, now: Time, event: ClientEvent) -> Option<Event> {
         Some(match event {
             ClientEvent::Up { resumed, .. } => {
-                self.failures = 0;
                 self.device.up(now);
                 Event::new(EventKind::LoggedIn).with_u64(Field::Resumed, resumed.into())
             }
@@ -281,12 +289,7 @@ impl DeviceNode {
                 event.with_text(Field::Text, refused(refusal))
             }
             ClientEvent::Waiting(pause) => {
-                self.failures += 1;
                 self.hang_up();
-                if self.failures >= FAILURES {
-                    self.failures = 0;
-                    self.way = (self.way + 1) % self.ways;
-                }
                 let detail =
                     format!("the office does not answer: tried again in {} s", pause.as_secs().max(1));
                 Event::new(EventKind::Down).with_fault(Fault::new(Status::Timeout, detail))
@@ -397,7 +400,7 @@ impl Node for DeviceNode {
             }
             Input::NetworkChanged => {
                 self.hang_up();
-                (self.way, self.failures) = (0, 0);
+                (self.way, self.unanswered) = (0, 0);
                 self.client.network_changed(now);
             }
             Input::Deadline => {

@@ -6,16 +6,16 @@
 mod backend;
 #[cfg(feature = "gateway")]
 mod capture_clock;
-#[cfg(all(feature = "link", feature = "post"))]
+#[cfg(feature = "device")]
 mod device;
-#[cfg(any(feature = "backend", all(feature = "link", feature = "post")))]
+#[cfg(any(feature = "backend", feature = "device"))]
 mod durable;
 mod event;
 #[cfg(feature = "gateway")]
 mod gateway;
 #[cfg(feature = "health")]
 mod health;
-#[cfg(all(feature = "link", feature = "post"))]
+#[cfg(feature = "post")]
 mod office;
 #[cfg(feature = "gateway")]
 mod recognition;
@@ -28,14 +28,14 @@ use std::any::Any;
 pub use backend::{BackendNode, ModelInfo};
 #[cfg(feature = "gateway")]
 pub use capture_clock::CaptureClock;
-#[cfg(all(feature = "link", feature = "post"))]
+#[cfg(feature = "device")]
 pub use device::{DeviceNode, DeviceNodeConfig};
 pub use event::{Event, EventKind, Field, Value};
 #[cfg(feature = "gateway")]
 pub use gateway::{GatewayNode, flow_event};
 #[cfg(feature = "health")]
 pub use health::HealthNode;
-#[cfg(all(feature = "link", feature = "post"))]
+#[cfg(feature = "post")]
 pub use office::{OfficeConfig, OfficeCounters, OfficeNode};
 #[cfg(feature = "gateway")]
 pub use recognition::Recognition;

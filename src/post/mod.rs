@@ -4,9 +4,12 @@
 //! [`Seat`]s. Nothing here has a socket, a clock or a file.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "post")]
 pub mod apps;
 pub mod device;
+#[cfg(feature = "post")]
 pub mod hub;
+#[cfg(feature = "post")]
 mod rows;
 
 /// The number of a queue: a device's, or an application's. Given once, dense, never used again.

@@ -3,5 +3,5 @@
 mod gateways;
 #[cfg(feature = "link")]
 mod link;
-#[cfg(all(feature = "link", feature = "post"))]
+#[cfg(feature = "post")]
 mod offices;

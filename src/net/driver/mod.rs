@@ -291,7 +291,7 @@ impl Loop {
 
     /// Protects streams that come in at a node's listeners from now on in another way: with another certificate. Bare
     /// listeners stay bare, and every listener offers what it offered.
-    #[cfg(all(feature = "tls", feature = "backend"))]
+    #[cfg(all(feature = "tls", any(feature = "backend", feature = "post")))]
     pub fn secure(&mut self, id: NodeId, config: &std::sync::Arc<rustls::ServerConfig>) -> Result<(), Fault> {
         let slot = *self.by_id.get(&id).ok_or(Status::NotFound)?;
         for socket in self.sockets.iter_mut().flatten().filter(|socket| socket.slot == slot) {
@@ -308,13 +308,13 @@ impl Loop {
     ///
     /// # Errors
     /// `NotFound` without such a node, `Invalid` when the listener is for no service, `Listen` when the system refuses.
-    #[cfg_attr(not(all(feature = "tls", feature = "backend")), allow(unused_mut))]
+    #[cfg_attr(not(all(feature = "tls", any(feature = "backend", feature = "post"))), allow(unused_mut))]
     pub fn listen(&mut self, id: NodeId, mut listen: Listen) -> Result<SocketAddr, Fault> {
         let slot = *self.by_id.get(&id).ok_or(Status::NotFound)?;
         let service = listen
             .service()
             .ok_or_else(|| Fault::new(Status::Invalid, "a listener is for one service at least"))?;
-        #[cfg(all(feature = "tls", feature = "backend"))]
+        #[cfg(all(feature = "tls", any(feature = "backend", feature = "post")))]
         if let ListenTransport::Stream(super::ServerSecurity::Tls(config)) = &mut listen.transport {
             *config = super::tls::offering(config, &listen.services);
         }

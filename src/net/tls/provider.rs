@@ -4,19 +4,19 @@
 //! connects a key is what [`Identity::generate`](super::Identity::generate) makes, ECDSA, and signing by others is left
 //! out: 40 KB. What servers may show and sign with is the same in both.
 
-#[cfg(feature = "backend")]
+#[cfg(any(feature = "backend", feature = "post"))]
 pub(super) use rustls::crypto::ring::default_provider as provider;
-#[cfg(not(feature = "backend"))]
+#[cfg(not(any(feature = "backend", feature = "post")))]
 pub(super) use small::provider;
 
 /// The kinds of private key that can be loaded, for people.
-#[cfg(feature = "backend")]
+#[cfg(any(feature = "backend", feature = "post"))]
 pub(super) const KEY_KINDS: &str = "ECDSA P-256 or P-384, Ed25519 or RSA";
 /// The kinds of private key that can be loaded, for people.
-#[cfg(not(feature = "backend"))]
+#[cfg(not(any(feature = "backend", feature = "post")))]
 pub(super) const KEY_KINDS: &str = "ECDSA P-256 or P-384";
 
-#[cfg(not(feature = "backend"))]
+#[cfg(not(any(feature = "backend", feature = "post")))]
 mod small {
     use std::sync::Arc;
 

@@ -1,0 +1,140 @@
+//! A device as a configuration says: its credential, its store, the ways to its office.
+
+use std::{path::Path, time::Duration};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use super::{
+    Loop, NodeId,
+    clock::{SystemEntropy, unix_seconds},
+    configured::{remote, wrong},
+    url::Scheme,
+};
+use crate::{
+    config::{Config, read_secret},
+    io::Service,
+    link::ClientConfig,
+    node::{DeviceNode, DeviceNodeConfig},
+    post::device::DeviceConfig,
+    status::Fault,
+    store::{Memory, Sqlite, Store},
+};
+
+/// Octets of a credential: a session id, and its secret.
+const CREDENTIAL: usize = 16 + 32;
+
+/// Makes a device and puts it on the loop. It logs in in the next step.
+pub fn open_device(net: &mut Loop, config: &Config) -> Result<NodeId, Fault> {
+    let (office, credential) = enrolment(config)?;
+    let office = config.non_empty("office").map(str::to_owned).or(office);
+    let office = office.ok_or_else(|| {
+        wrong("office", "say where the office is, such as hail://host:7700?key=KEY, or set credential_file")
+    })?;
+    let (mut remotes, mut server_key) = (Vec::new(), None);
+    for text in office.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+        let (remote, url) = remote(config, "office", text, Service::Link)?;
+        match (url.scheme, url.key) {
+            (Scheme::Hail, Some(key)) if server_key.is_none_or(|known| known == key.0) => {
+                server_key = Some(key.0);
+            }
+            (Scheme::Hail, _) => return Err(wrong("office", "two hail:// URLs have different keys")),
+            (Scheme::Tls, _) => {}
+            _ => return Err(wrong("office", &format!("{text}: devices log in over hail:// and tls://"))),
+        }
+        remotes.push(remote);
+    }
+    // Over TLS too it is the office's own key that counts, which no other server's certificate can stand for.
+    let server_key = server_key.ok_or_else(|| {
+        wrong("office", "one of the URLs must be hail:// with ?key=, as `hailpost device add` printed it")
+    })?;
+    let (session_id, secret) = credential.split_at(16);
+    let link = ClientConfig {
+        server_key,
+        next_key: None,
+        session_id: session_id.try_into().expect("it was cut there"),
+        secret: secret.try_into().expect("a credential has 48 octets"),
+        interval: config.number("keepalive_s") as u16,
+        resumption: None,
+        rekey_after: Duration::from_secs(86_400),
+    };
+    let post = DeviceConfig {
+        max_messages: config.count("max_outbox"),
+        max_octets: config.count("max_outbox_octets"),
+        ..DeviceConfig::default()
+    };
+    let store: Box<dyn Store> = match config.non_empty("store") {
+        Some(path) => Box::new(Sqlite::open(Path::new(path))?),
+        None => Box::new(Memory::default()),
+    };
+    let config = DeviceNodeConfig { link, post, ways: remotes.len() };
+    let node = DeviceNode::open(config, (net.now(), unix_seconds()), SystemEntropy, store)?;
+    Ok(net.add(Box::new(node), remotes))
+}
+
+/// The office that the line of an enrolment names, and the credential.
+fn enrolment(config: &Config) -> Result<(Option<String>, [u8; CREDENTIAL]), Fault> {
+    let (option, line) = match (config.secret("credential"), config.non_empty("credential_file")) {
+        (Some(octets), _) => {
+            let text = std::str::from_utf8(octets).map_err(|_| wrong("credential", "it is not text"))?;
+            ("credential", text.to_owned())
+        }
+        (None, Some(path)) => ("credential_file", read_secret(path.as_ref())?),
+        (None, None) => {
+            let why = "name the file with the line that `hailpost device add` printed";
+            return Err(wrong("credential_file", why));
+        }
+    };
+    let mut words: Vec<&str> = line.split_ascii_whitespace().collect();
+    let mut credential = [0; CREDENTIAL];
+    let decoded = URL_SAFE_NO_PAD.decode_slice(words.pop().unwrap_or_default(), &mut credential);
+    if decoded != Ok(CREDENTIAL) {
+        return Err(wrong(
+            option,
+            "a line with the office's URL and a credential of 64 characters is wanted, or the credential alone",
+        ));
+    }
+    match words[..] {
+        [] => Ok((None, credential)),
+        [office] => Ok((Some(office.to_owned()), credential)),
+        _ => Err(wrong(option, "it has more than the office's URL and the credential")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(octets: &[u8]) -> String {
+        base64::display::Base64Display::new(octets, &URL_SAFE_NO_PAD).to_string()
+    }
+
+    fn opened(options: &[(&str, &str)]) -> Result<NodeId, Fault> {
+        let mut config = Config::new();
+        for (name, value) in options {
+            config.set(name, value).unwrap();
+        }
+        open_device(&mut Loop::new().unwrap(), &config)
+    }
+
+    #[test]
+    fn what_a_device_is_given_is_checked_and_the_fault_names_the_option() {
+        let (credential, key) = (encoded(&[7; CREDENTIAL]), encoded(&[9; 32]));
+        let hail = format!("hail://127.0.0.1:7700?key={key}");
+        assert!(opened(&[("credential", &credential), ("office", &hail)]).is_ok());
+        assert!(opened(&[("credential", &format!("{hail} {credential}"))]).is_ok());
+        let other = format!("{hail}, hail://127.0.0.1:7701?key={}", encoded(&[8; 32]));
+        for (credential, office, named) in [
+            ("short", hail.as_str(), "credential: "),
+            ("", &hail, "credential: "),
+            (&credential, "", "office: "),
+            (&credential, "tcp://127.0.0.1:7700", "office: "),
+            (&credential, "hail://127.0.0.1:7700", "office: "),
+            (&credential, &other, "office: two hail:// URLs"),
+        ] {
+            let fault = opened(&[("credential", credential), ("office", office)]).unwrap_err();
+            assert!(fault.detail.starts_with(named), "{fault}");
+            assert!(!fault.detail.contains(credential) || credential.len() < 10, "{fault}");
+        }
+        assert!(opened(&[("office", &hail)]).unwrap_err().detail.contains("credential_file"));
+    }
+}

@@ -1,0 +1,89 @@
+//! A post office as a configuration says: built on its store, put on a loop, listening.
+
+use std::{net::SocketAddr, path::Path};
+
+use super::{
+    Loop, NodeId,
+    clock::{SystemEntropy, unix_seconds},
+    configured::{listen, wrong},
+};
+use crate::{
+    config::{Config, Network},
+    io::Service,
+    link::ServerConfig,
+    node::{OfficeConfig, OfficeNode},
+    post::{apps::AppsConfig, hub::HubConfig},
+    status::Fault,
+    store::{Memory, Sqlite, Store},
+};
+
+/// Where an office listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OfficeAddresses {
+    /// In the order of the option `listen_devices`.
+    pub devices: Vec<SocketAddr>,
+    /// In the order of the option `listen_apps`.
+    pub apps: Vec<SocketAddr>,
+}
+
+/// Makes an office, puts it on the loop and listens.
+pub fn open_office(net: &mut Loop, config: &Config) -> Result<(NodeId, OfficeAddresses), Fault> {
+    // Applications say their secret in clear where there is no TLS.
+    let loopback: Vec<Network> = ["127.0.0.0/8", "::1/128"]
+        .iter()
+        .map(|text| Network::parse(text).expect("they are networks"))
+        .collect();
+    let mut listens = Vec::new();
+    for text in config.list("listen_devices") {
+        if !(text.starts_with("hail://") || text.starts_with("tls://")) {
+            return Err(wrong("listen_devices", &format!("{text}: devices come in on hail:// and tls://")));
+        }
+        listens.push(listen(config, "listen_devices", text, &[Service::Link], &[])?);
+    }
+    let families = |v6: bool| {
+        listens.iter().filter(|listen| listen.is_datagram() && listen.address.is_ipv6() == v6).count()
+    };
+    if families(false) > 1 || families(true) > 1 {
+        return Err(wrong(
+            "listen_devices",
+            "one hail:// address of IPv4 and one of IPv6 are the most there can be",
+        ));
+    }
+    let devices = listens.len();
+    for text in config.list("listen_apps") {
+        if !(text.starts_with("tcp://") || text.starts_with("tls://")) {
+            return Err(wrong("listen_apps", &format!("{text}: applications come in on tls:// and tcp://")));
+        }
+        listens.push(listen(config, "listen_apps", text, &[Service::App], &loopback)?);
+    }
+    let store: Box<dyn Store> = match config.non_empty("store") {
+        Some(path) => Box::new(Sqlite::open(Path::new(path))?),
+        None => Box::new(Memory::default()),
+    };
+    let node = OfficeNode::open(office_config(config), (net.now(), unix_seconds()), SystemEntropy, store)?;
+    net.limits_mut().per_address = config.count("max_connections_per_address");
+    let id = net.add(Box::new(node), Vec::new());
+    let addresses: Result<Vec<SocketAddr>, Fault> =
+        listens.into_iter().map(|listen| net.listen(id, listen)).collect();
+    match addresses {
+        Ok(mut addresses) => {
+            let apps = addresses.split_off(devices);
+            Ok((id, OfficeAddresses { devices: addresses, apps }))
+        }
+        Err(fault) => {
+            net.remove(id);
+            Err(fault)
+        }
+    }
+}
+
+fn office_config(config: &Config) -> OfficeConfig {
+    let link = ServerConfig { max_sessions: config.number("max_sessions") as u32, ..ServerConfig::default() };
+    let hub = HubConfig {
+        max_messages: config.number("max_waiting") as u32,
+        max_octets: config.number("max_waiting_octets") as u32,
+        ..HubConfig::default()
+    };
+    let apps = AppsConfig { max_connections: config.count("max_apps_connections"), ..AppsConfig::default() };
+    OfficeConfig { link, hub, apps, announce: config.switch("announce"), ..OfficeConfig::default() }
+}
