@@ -135,7 +135,7 @@ class Bench:
         identity = self.work / "home.pem"
         key = subprocess.run([self.program, "keygen", "--name", "localhost", "--out", identity], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
         listen = ["--listen", "tcp://127.0.0.1:0", "--listen", "tls://127.0.0.1:0"]
-        serve: list[str | Path] = [self.program, "serve", "--json", *listen, "--set", "open_group=bench", "--data", data]
+        serve: list[str | Path] = [self.program, "serve", "--only", "backend", "--json", *listen, "--set", "open_group=bench", "--data", data]
         with subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as backend:
             assert backend.stdout
             tcp, tls = (json.loads(backend.stdout.readline())["url"] for _ in range(2))

@@ -2,17 +2,23 @@
 
 use std::{net::SocketAddr, path::Path};
 
+use base64::{display::Base64Display, engine::general_purpose::URL_SAFE_NO_PAD};
+
 use super::{
     Loop, NodeId,
     clock::{SystemEntropy, unix_seconds},
     configured::{listen, wrong},
+    url::{Host, LinkKey, Scheme, Url},
 };
 use crate::{
     config::{Config, Network},
     io::Service,
     link::ServerConfig,
     node::{OfficeConfig, OfficeNode},
-    post::{apps::AppsConfig, hub::HubConfig},
+    post::{
+        apps::AppsConfig,
+        hub::{Enrolled, HubConfig},
+    },
     status::Fault,
     store::{Memory, Sqlite, Store},
 };
@@ -24,6 +30,18 @@ pub struct OfficeAddresses {
     pub devices: Vec<SocketAddr>,
     /// In the order of the option `listen_apps`.
     pub apps: Vec<SocketAddr>,
+}
+
+/// Where devices find an office that listens there and has this key: `hail://host:port?key=KEY`.
+pub fn office_url(host: Host, port: u16, server_key: [u8; 32]) -> Url {
+    Url { scheme: Scheme::Hail, host, port, pins: Vec::new(), key: Some(LinkKey(server_key)) }
+}
+
+/// The line that a device is handed: where its office is, a space, and its credential in 64 characters. It is a secret.
+/// The option `credential` and the file of `credential_file` take it as it is.
+pub fn enrolment_line(url: &Url, enrolled: &Enrolled) -> String {
+    let credential = [&enrolled.session.0[..], &enrolled.secret].concat();
+    format!("{url} {}", Base64Display::new(&credential, &URL_SAFE_NO_PAD))
 }
 
 /// Makes an office, puts it on the loop and listens.
@@ -86,4 +104,23 @@ fn office_config(config: &Config) -> OfficeConfig {
     };
     let apps = AppsConfig { max_connections: config.count("max_apps_connections"), ..AppsConfig::default() };
     OfficeConfig { link, hub, apps, announce: config.switch("announce"), ..OfficeConfig::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{net::open_device, post::SessionId};
+
+    #[test]
+    fn a_device_can_be_opened_on_the_line_of_its_enrolment() {
+        let enrolled = Enrolled { session: SessionId([0; 16]), secret: [255; 32], ticket: 1 };
+        let url = office_url(Host::Name("localhost".to_owned()), 7700, [3; 32]);
+        let line = enrolment_line(&url, &enrolled);
+        let (where_to, credential) = line.split_once(' ').unwrap();
+        assert_eq!(where_to.parse::<Url>().unwrap(), url);
+        assert_eq!(credential, format!("{}P{}", "A".repeat(21), "_".repeat(42)));
+        let mut config = Config::new();
+        config.set("credential", &line).unwrap();
+        assert!(open_device(&mut Loop::new().unwrap(), &config).is_ok());
+    }
 }

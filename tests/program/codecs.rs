@@ -85,9 +85,24 @@ fn help_tells_the_exit_codes_and_a_wrong_command_is_code_2() {
     }
     assert_eq!(run(&["frobnicate"]).status.code(), Some(2));
     assert_eq!(run(&[]).status.code(), Some(2));
-    for command in
-        ["recognize", "decode", "encode", "keygen", "serve", "gateway", "rule", "status", "demo", "bench"]
-    {
+    for command in [
+        "recognize",
+        "decode",
+        "encode",
+        "keygen",
+        "serve",
+        "gateway",
+        "rule",
+        "user",
+        "device",
+        "app",
+        "send",
+        "listen",
+        "presence",
+        "status",
+        "demo",
+        "bench",
+    ] {
         assert!(succeed(&[command, "--help"]).contains("Example"), "{command}");
     }
 }

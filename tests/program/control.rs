@@ -103,7 +103,7 @@ fn the_operator_asks_a_running_back_end_and_one_that_is_not() {
     commands(path, &file, &id);
     let status = &objects(&succeed(&["status", "--json", "--data", path]))[0];
     assert_eq!((&status["serving"], &status["listen"][0]), (&true.into(), &url.as_str().into()));
-    let second = run(&["serve", "--data", path, "--listen", "tls://127.0.0.1:0"]);
+    let second = run(&["serve", "--only", "backend", "--data", path, "--listen", "tls://127.0.0.1:0"]);
     assert_eq!(second.status.code(), Some(1));
     assert!(stderr(&second).contains("another back end serves"), "{}", stderr(&second));
     serve.signal(Signal::TERM);

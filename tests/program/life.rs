@@ -166,7 +166,9 @@ fn a_reader_that_does_not_read_holds_up_no_back_end() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("office").to_str().unwrap().to_owned();
     let mut serve =
-        command(["serve", "--json", "--listen", "tls://127.0.0.1:0", "--data", &data]).spawn().unwrap();
+        command(["serve", "--only", "backend", "--json", "--listen", "tls://127.0.0.1:0", "--data", &data])
+            .spawn()
+            .unwrap();
     let mut stdout = BufReader::new(serve.stdout.take().unwrap());
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();

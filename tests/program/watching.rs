@@ -88,7 +88,7 @@ fn systemd_hears_that_it_is_ready_lives_and_stops() {
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let data = dir.path().join("office").to_str().unwrap().to_owned();
-    let child = command(["serve", "--data", &data, "--listen", "tls://127.0.0.1:0"])
+    let child = command(["serve", "--only", "backend", "--data", &data, "--listen", "tls://127.0.0.1:0"])
         .env("NOTIFY_SOCKET", &path)
         .env("WATCHDOG_USEC", "200000")
         .spawn()

@@ -58,6 +58,11 @@ impl DataDir {
         self.0.join("backend.db")
     }
 
+    /// What the post office keeps.
+    pub fn office_store(&self) -> PathBuf {
+        self.0.join("office.db")
+    }
+
     /// Where a running back end takes requests.
     pub fn socket(&self) -> PathBuf {
         self.0.join("control.sock")

@@ -12,6 +12,7 @@ mod failure;
 mod gateway;
 mod keygen;
 mod names;
+mod post;
 mod recognize;
 mod rule;
 mod serve;
@@ -28,7 +29,8 @@ use clap::{Parser, Subcommand};
 use failure::Done;
 use terminal::{Out, warn};
 
-/// Keeps a device reachable: gateways that recognise traffic, and the back end that they share through.
+/// Keeps a device reachable: gateways that recognise traffic and the back end that they share through, and messages for
+/// devices that are not there yet.
 #[derive(Parser)]
 #[command(
     name = "hailpost",
@@ -55,13 +57,25 @@ enum Command {
     Encode(codec::EncodeArgs),
     /// Makes a private key with its certificate, and prints the key's id
     Keygen(keygen::Args),
-    /// Runs a back end
+    /// Runs a back end and a post office
     Serve(serve::Args),
     /// Runs a gateway, or enrols, lists, bars and revokes gateways
     Gateway(gateway::Args),
     /// Adds, lists and removes rules that the back end sends to gateways
     Rule(rule::Args),
-    /// Shows what a back end holds and does
+    /// Adds users of the post office
+    User(post::UserArgs),
+    /// Enrols and revokes devices of users
+    Device(post::DeviceArgs),
+    /// Adds applications of the post office
+    App(post::AppArgs),
+    /// Sends a message as a device
+    Send(post::SendArgs),
+    /// Prints the messages of a device
+    Listen(post::ListenArgs),
+    /// Says which users are there
+    Presence(post::PresenceArgs),
+    /// Shows what a back end and a post office hold and do
     Status(status::Args),
     /// The whole story on loopback in under a minute
     Demo(demo::Args),
@@ -98,6 +112,12 @@ fn run(command: Command, out: &mut Out) -> Done {
         Command::Serve(args) => serve::run(&args, out),
         Command::Gateway(args) => gateway::run(args, out),
         Command::Rule(args) => rule::run(&args, out),
+        Command::User(args) => post::user(&args, out),
+        Command::Device(args) => post::device(&args, out),
+        Command::App(args) => post::app(&args, out),
+        Command::Send(args) => post::send(&args, out),
+        Command::Listen(args) => post::listen(&args, out),
+        Command::Presence(args) => post::presence(&args, out),
         Command::Status(args) => status::run(&args, out),
         Command::Demo(args) => demo::run(&args, out),
         Command::Bench(args) => bench::run(&args, out),

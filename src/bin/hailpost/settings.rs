@@ -9,7 +9,7 @@ use crate::failure::Failure;
 /// `--config` and `--set`, the same for every subcommand that has options.
 #[derive(clap::Args, Clone, Default)]
 pub struct SettingsArgs {
-    /// Options from a TOML file, in its [backend] or [gateway] section (`hailpost serve --options` lists them)
+    /// Options from a TOML file, in its section such as [backend] (`hailpost serve --options` lists them)
     #[arg(long, value_name = "F.toml")]
     pub config: Option<PathBuf>,
     /// One option, over what the file says; may be repeated
@@ -23,17 +23,31 @@ pub struct SettingsArgs {
 impl SettingsArgs {
     /// All of them in order: the file, then the command line.
     pub fn read(&self, role: Role) -> Result<Config, Failure> {
-        let mut config = Config::new();
+        let [config] = self.read_all([role])?;
+        Ok(config)
+    }
+
+    /// The same of several roles. A setting is the first role's that understands it, unless it says which it is for:
+    /// `office.max_waiting=5`.
+    pub fn read_all<const N: usize>(&self, roles: [Role; N]) -> Result<[Config; N], Failure> {
+        let mut configs = [const { None }; N].map(|_: Option<()>| Config::new());
         if let Some(path) = &self.config {
-            config.load(path, role)?;
+            configs.iter_mut().zip(roles).try_for_each(|(config, role)| config.load(path, role))?;
         }
         for setting in &self.set {
             let (name, value) = setting
                 .split_once('=')
                 .ok_or_else(|| Failure::usage(format!("--set {setting}: write NAME=VALUE")))?;
-            config.set_for(role, name, value).map_err(|fault| Failure::from(fault).about("--set"))?;
+            let prefixed = name.split_once('.');
+            let named = prefixed.and_then(|(role, _)| roles.iter().position(|known| known.name() == role));
+            let name = prefixed.filter(|_| named.is_some()).map_or(name, |(_, name)| name);
+            let understands =
+                |role: &Role| OPTIONS.iter().any(|option| option.name == name && option.is_for(*role));
+            let at = named.or_else(|| roles.iter().position(understands)).unwrap_or(0);
+            let set = configs[at].set_for(roles[at], name, value);
+            set.map_err(|fault| Failure::from(fault).about("--set"))?;
         }
-        Ok(config)
+        Ok(configs)
     }
 }
 

@@ -46,7 +46,9 @@ fn measure(args: &Args, dir: &std::path::Path, report: &mut Report) -> Result<()
     let heartbeat = format!("heartbeat_ms={}", args.heartbeat);
     let gateways = format!("max_gateways={}", args.count + 100);
     let mut command = program()?;
-    command.args(["serve", "--json", "--listen", "tcp://127.0.0.1:0", "--data"]).arg(dir);
+    command
+        .args(["serve", "--only", "backend", "--json", "--listen", "tcp://127.0.0.1:0", "--data"])
+        .arg(dir);
     for option in ["open_group=bench", &heartbeat, &gateways] {
         command.args(["--set", option]);
     }

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use super::office::Office;
+use super::desk::Desk;
 
 /// All that is counted and held now.
-pub fn text(office: &Office) -> String {
+pub fn text(desk: &Desk) -> String {
     let mut text = String::new();
     let mut gauge = |name: &str, help: &str, value: u64| {
         let _ = writeln!(
@@ -14,28 +14,40 @@ pub fn text(office: &Office) -> String {
         );
     };
     let (mut gateways, mut results, mut groups) = (0, 0, 0);
-    for group in office.backend().groups().skip(1) {
+    for group in desk.backend().groups().skip(1) {
         groups += 1;
         gateways += group.gateways as u64;
         results += group.results as u64;
     }
     gauge("up", "the back end serves", 1);
-    gauge("uptime_seconds", "since it began", office.uptime());
+    gauge("uptime_seconds", "since it began", desk.uptime());
     gauge("groups", "groups known", groups);
     gauge("gateways", "gateways registered now", gateways);
-    gauge("enrolments", "gateways enrolled", office.backend().enrolments().count() as u64);
+    gauge("enrolments", "gateways enrolled", desk.backend().enrolments().count() as u64);
     gauge("results", "results told to gateways, of all groups", results);
-    gauge("waiting", "changes and reports that wait for the disk", office.pending() as u64);
+    gauge("waiting", "changes and reports that wait for the disk", desk.pending() as u64);
+    if let Some(post) = desk.post() {
+        let office = post.node(&desk.net);
+        gauge("sessions", "devices logged in now", office.server().len() as u64);
+        gauge("active_sessions", "of these, with something under way", office.server().active() as u64);
+    }
     let mut count = |part: &str, list: &mut dyn Iterator<Item = (&'static str, &'static str, u64)>| {
         for (name, help, value) in list {
             let name = format!("hailpost_{part}_{name}_total");
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}");
         }
     };
-    let streams = office.net.stream_counters();
-    count("backend", &mut office.backend().counters().list());
-    count("driver", &mut office.net.counters().list());
+    let streams = desk.net.stream_counters();
+    count("backend", &mut desk.backend().counters().list());
+    count("driver", &mut desk.net.counters().list());
     count("tls", &mut streams.tls.list());
+    if let Some(post) = desk.post() {
+        let office = post.node(&desk.net);
+        count("link", &mut office.server().counters().list());
+        count("hub", &mut office.hub().counters().list());
+        count("apps", &mut office.apps().counters().list());
+        count("office", &mut office.counters().list());
+    }
     count(
         "streams",
         &mut [

@@ -1,8 +1,9 @@
 //! `hailpost serve`
 
+pub mod desk;
 mod metrics;
 mod notify;
-pub mod office;
+pub mod post;
 mod pseudonyms;
 
 use std::{
@@ -33,21 +34,23 @@ use crate::{
     signals::{Inbox, Word},
     terminal::{Out, warn},
 };
+use desk::Desk;
 use notify::Notify;
-use office::Office;
 use pseudonyms::Pseudonyms;
 
 /// How long a stop waits for the disk.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Runs a back end until it is stopped.
+/// Runs a back end and a post office until it is stopped.
 ///
-/// All it keeps is in its data directory: its key, made at the first start; its store; and the socket by which `status`,
-/// `gateway add` and `rule add` reach it. Prints the URL that gateways connect to, then a line an event.
+/// All they keep is in one data directory: keys, made at the first start; their stores; and the socket by which `status`,
+/// `gateway add`, `rule add` and `device add` reach them. Prints the URLs that gateways, devices and applications connect
+/// to, then a line an event.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  hailpost serve --data office --listen tls://0.0.0.0:7700
+  hailpost serve --data office --listen tls://0.0.0.0:7700 --devices hail://0.0.0.0:7700
+  hailpost serve --data office --only backend
   hailpost serve --config /etc/hailpost.toml --check
 
 Signals: TERM and Ctrl-C end in order once what waits is on the disk, a second one ends at once; HUP reads
@@ -55,7 +58,9 @@ configuration, certificate and rules again. Killed at any point, it has lost not
 
 A configuration: [backend]
                  listen = [\"tls://0.0.0.0:7700\"]
-                 heartbeat_ms = 3000")]
+                 heartbeat_ms = 3000
+                 [office]
+                 listen_devices = [\"hail://0.0.0.0:7700\"]")]
 pub struct Args {
     #[command(flatten)]
     data: DataArgs,
@@ -64,6 +69,15 @@ pub struct Args {
     /// Where gateways come in, over what the configuration says; may be repeated
     #[arg(long, value_name = "URL")]
     listen: Vec<String>,
+    /// Where devices log in, over what the configuration says: hail:// or tls://; may be repeated
+    #[arg(long, value_name = "URL")]
+    devices: Vec<String>,
+    /// Where applications connect, over what the configuration says: tcp:// on loopback, or tls://; may be repeated
+    #[arg(long, value_name = "URL")]
+    apps: Vec<String>,
+    /// Leave the post office out
+    #[arg(long, value_name = "ROLE", value_parser = ["backend"])]
+    only: Option<String>,
     /// The rules that all groups share are those of this file, now and after each HUP
     #[arg(long, value_name = "F.toml")]
     rules: Option<PathBuf>,
@@ -80,7 +94,8 @@ pub struct Args {
 
 pub fn run(args: &Args, out: &mut Out) -> Done {
     if args.settings.options {
-        return Ok(out.raw(listing(Role::Backend).as_bytes())?);
+        let listing = [Role::Backend, Role::Office].map(listing).join("\n");
+        return Ok(out.raw(listing.as_bytes())?);
     }
     let dir = args.data.dir()?;
     if args.health.is_some_and(|address| !address.ip().is_loopback()) {
@@ -88,7 +103,7 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
             "--health: it asks for no credentials, so it is for loopback: 127.0.0.1:7703",
         ));
     }
-    let (config, made) = configuration(args, &dir)?;
+    let (config, office, made) = configuration(args, &dir)?;
     let listens = listens(&config)?;
     let rules = args.rules.as_deref().map(read_rules).transpose()?;
     if args.check {
@@ -96,7 +111,10 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
         if !made || file.exists() {
             Identity::load(&file, &file)?;
         }
-        let (shown, count) = (config.dump(Role::Backend), rules.map_or(0, |rules| rules.rules.len()));
+        let (mut shown, count) = (config.dump(Role::Backend), rules.map_or(0, |rules| rules.rules.len()));
+        if let Some(office) = &office {
+            shown += &format!("\n[office]\n{}", office.dump(Role::Office));
+        }
         return Ok(out.either(
             &json!({ "ok": true, "rules": count, "configuration": shown }),
             format!("[backend]\n{shown}# {count} rules; this can be served"),
@@ -111,18 +129,18 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
     };
     raise_descriptors(config.number("max_gateways"));
     let identity = identity(&config, &dir, made)?;
-    let (mut office, addresses) = Office::open(&config)?;
+    let (mut desk, addresses) = Desk::open(&config, office.as_ref())?;
     for (url, address) in listens.iter().zip(&addresses) {
-        office.urls.push(reachable(url, *address, &identity).to_string());
+        desk.urls.push(reachable(url, *address, &identity).to_string());
     }
     if let Some(rules) = &rules {
-        office.share_rules(rules)?;
+        desk.share_rules(rules)?;
     }
-    let inbox = Inbox::open(&office.net)?;
-    control::listen(&dir.socket(), &inbox.speaker(&office.net))?;
-    announce(&office, &listens, &config, out)?;
+    let inbox = Inbox::open(&desk.net)?;
+    control::listen(&dir.socket(), &inbox.speaker(&desk.net))?;
+    announce(&desk, &listens, &config, out)?;
     if let Some(address) = args.health {
-        let bound = office.watch_health(address)?;
+        let bound = desk.watch_health(address)?;
         let paint = out.paint();
         let url = format!("http://{bound}");
         out.either(
@@ -130,11 +148,11 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
             format!("{} {url}/metrics", paint.good("health")),
         )?;
         out.flush()?;
-        office.set_ready(true)?;
+        desk.set_ready(true)?;
     }
     // Gateways must not wait for whoever reads what we print.
     out.detach();
-    let served = turn(&mut office, &inbox, (args, &dir, config), out);
+    let served = turn(&mut desk, &inbox, (args, &dir, config), out);
     // A socket that nobody answers would only mislead.
     let _ = fs::remove_file(dir.socket());
     served
@@ -142,7 +160,7 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
 
 /// Turns the loop until a stop is asked for, or nobody reads any more, and the disk has what waits.
 fn turn(
-    office: &mut Office,
+    desk: &mut Desk,
     inbox: &Inbox,
     (args, dir, mut config): (&Args, &DataDir, Config),
     out: &mut Out,
@@ -157,11 +175,11 @@ fn turn(
     let mut stopping: Option<Instant> = None;
     loop {
         let limit = stopping.map(|_| Duration::from_millis(50));
-        office.net.wait(limit.into_iter().chain(notify.limit()).min())?;
+        desk.net.wait(limit.into_iter().chain(notify.limit()).min())?;
         notify.live();
-        office.answer_metrics()?;
+        desk.answer_metrics()?;
         let mut printed = Ok(());
-        while let Some(event) = office.next_event() {
+        while let Some(event) = desk.next_event() {
             let event = if args.log_peers { event } else { pseudonyms.hide(event) };
             printed = printed.and_then(|()| printer.print(&event, out));
         }
@@ -170,17 +188,17 @@ fn turn(
                 Word::Stop => {
                     stopping.get_or_insert_with(Instant::now);
                     notify.say("STOPPING=1");
-                    office.set_ready(false)?;
+                    desk.set_ready(false)?;
                 }
-                Word::Request(request, reply) => office.request(&request, reply),
+                Word::Request(request, reply) => desk.request(&request, reply),
                 Word::Reload => {
-                    let text = [reload_configuration(office, args, dir, &mut config), reload(office, rules)]
-                        .join("; ");
+                    let text =
+                        [reload_configuration(desk, args, dir, &mut config), reload(desk, rules)].join("; ");
                     printed = printed.and_then(|()| printer.note("reloaded", &text, out));
                 }
             }
         }
-        let is_over = stopping.is_some_and(|since| office.pending() == 0 || since.elapsed() > DRAIN);
+        let is_over = stopping.is_some_and(|since| desk.pending() == 0 || since.elapsed() > DRAIN);
         if is_over {
             printed =
                 printed.and_then(|()| printer.note("stopped", "what was acknowledged is on the disk", out));
@@ -196,28 +214,39 @@ fn turn(
     }
 }
 
-/// What holds: the file, the command line, and the data directory's own. Whether the key is ours to make.
-fn configuration(args: &Args, dir: &DataDir) -> Result<(Config, bool), Failure> {
-    let mut config = args.settings.read(Role::Backend)?;
+/// What holds for the back end and the office: the file, the command line, and the data directory's own. Whether the key is
+/// ours to make.
+fn configuration(args: &Args, dir: &DataDir) -> Result<(Config, Option<Config>, bool), Failure> {
+    let [mut config, mut office] = args.settings.read_all([Role::Backend, Role::Office])?;
     if !args.listen.is_empty() {
         config.set("listen", &args.listen.join(","))?;
+    }
+    for (option, urls) in [("listen_devices", &args.devices), ("listen_apps", &args.apps)] {
+        if !urls.is_empty() {
+            office.set(option, &urls.join(","))?;
+        }
     }
     let made = config.non_empty("identity_file").is_none();
     if made {
         config.set("identity_file", &dir.identity().display().to_string())?;
     }
-    if config.non_empty("store").is_none() {
-        config.set("store", &dir.store().display().to_string())?;
+    for (config, store) in [(&mut config, dir.store()), (&mut office, dir.office_store())] {
+        if config.non_empty("store").is_none() {
+            config.set("store", &store.display().to_string())?;
+        }
     }
-    Ok((config, made))
+    if office.non_empty("identity_file").is_none() {
+        office.set("identity_file", config.text("identity_file"))?;
+    }
+    Ok((config, Some(office).filter(|_| args.only.is_none()), made))
 }
 
 /// Reads the configuration and the certificate again; what came of it.
-fn reload_configuration(office: &mut Office, args: &Args, dir: &DataDir, held: &mut Config) -> String {
-    let read = configuration(args, dir).and_then(|(new, _)| {
-        let (now, later) = office.reload(held, &new)?;
+fn reload_configuration(desk: &mut Desk, args: &Args, dir: &DataDir, held: &mut Config) -> String {
+    let read = configuration(args, dir).and_then(|(new, ..)| {
+        let (now, later) = desk.reload(held, &new)?;
         let file = PathBuf::from(new.text("identity_file"));
-        office.pin(Identity::load(&file, &file)?.key_id());
+        desk.pin(Identity::load(&file, &file)?.key_id());
         Ok((new, now, later))
     });
     match read {
@@ -243,9 +272,9 @@ fn reload_configuration(office: &mut Office, args: &Args, dir: &DataDir, held: &
 }
 
 /// Reads the rules file again; what came of it.
-fn reload(office: &mut Office, rules: Option<&Path>) -> String {
+fn reload(desk: &mut Desk, rules: Option<&Path>) -> String {
     let Some(path) = rules else { return "there is no rules file: nothing changed".to_owned() };
-    match read_rules(path).and_then(|file| office.share_rules(&file)) {
+    match read_rules(path).and_then(|file| desk.share_rules(&file)) {
         Ok((added, removed)) => format!("rules read again: {added} new, {removed} gone"),
         Err(failure) => {
             warn(&failure.text);
@@ -254,9 +283,9 @@ fn reload(office: &mut Office, rules: Option<&Path>) -> String {
     }
 }
 
-fn announce(office: &Office, listens: &[Url], config: &Config, out: &mut Out) -> Done {
+fn announce(desk: &Desk, listens: &[Url], config: &Config, out: &mut Out) -> Done {
     let paint = out.paint();
-    for (url, listen) in office.urls.iter().zip(listens) {
+    for (url, listen) in desk.urls.iter().zip(listens) {
         out.either(
             &json!({ "event": "listening", "url": url }),
             format!("{} {}", paint.good("listening"), paint.strong(url)),
@@ -267,6 +296,19 @@ fn announce(office: &Office, listens: &[Url], config: &Config, out: &mut Out) ->
                 None => "nobody is admitted there until open_group names a group".to_owned(),
             };
             warn(format!("{}:// proves nobody's key and hides nothing; {group}", listen.scheme.name()));
+        }
+    }
+    for (name, urls) in desk
+        .post()
+        .map(|post| [("devices", &post.devices), ("applications", &post.apps)])
+        .into_iter()
+        .flatten()
+    {
+        for url in urls {
+            out.either(
+                &json!({ "event": "listening", "url": url, "for": name }),
+                format!("{} {} for {name}", paint.good("listening"), paint.strong(url)),
+            )?;
         }
     }
     Ok(out.flush()?)

@@ -1,9 +1,9 @@
-//! A back end on its loop, and the requests of its operator.
+//! What serves, on its loop, and the requests of its operator.
 
 use std::{
     collections::VecDeque,
     net::SocketAddr,
-    sync::mpsc::Sender,
+    sync::mpsc::{Sender, channel},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -21,16 +21,19 @@ use hailpost::{
 };
 use serde_json::{Map, Value, json};
 
+use super::post::Post;
 use crate::{control, data::DataDir, failure::Failure};
 
 /// How long the disk may take for a change that is made without a running back end.
 const DISK_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The back end.
-pub struct Office {
+pub struct Desk {
     /// What it lives on.
     pub net: Loop,
     node: NodeId,
+    /// The post office, if one serves.
+    post: Option<Post>,
     health: Option<NodeId>,
     /// Where gateways come in, as URLs that they can use.
     pub urls: Vec<String>,
@@ -50,14 +53,17 @@ enum Applied {
     Durable(u64, Value),
 }
 
-impl Office {
-    /// A back end that serves as the configuration says. Answers with its addresses too, in the order of `listen`.
-    pub fn open(config: &Config) -> Result<(Office, Vec<SocketAddr>), Failure> {
+impl Desk {
+    /// A back end that serves as the configuration says, and a post office. Answers with the back end's addresses too, in the
+    /// order of `listen`.
+    pub fn open(config: &Config, office: Option<&Config>) -> Result<(Desk, Vec<SocketAddr>), Failure> {
         let mut net = Loop::new()?;
         let (node, addresses) = open_backend(&mut net, config)?;
-        let office = Office {
+        let post = office.map(|office| Post::open(&mut net, office)).transpose()?;
+        let desk = Desk {
             net,
             node,
+            post,
             health: None,
             urls: Vec::new(),
             begun: Instant::now(),
@@ -65,42 +71,63 @@ impl Office {
             rules_file: false,
             waiting: VecDeque::new(),
         };
-        Ok((office, addresses))
+        Ok((desk, addresses))
     }
 
     /// A back end for one request, which nobody can connect to.
-    pub fn alone(dir: &DataDir) -> Result<Office, Failure> {
+    pub fn alone(dir: &DataDir) -> Result<Desk, Failure> {
         let mut config = Config::new();
         config.set("listen", "")?;
         config.set("train", "false")?;
         config.set("store", &dir.store().display().to_string())?;
-        let (office, _) = Office::open(&config)?;
-        Ok(Office { serving: false, ..office })
+        let mut office = Config::new();
+        for (name, value) in [("listen_devices", ""), ("listen_apps", "")] {
+            office.set(name, value)?;
+        }
+        office.set("store", &dir.office_store().display().to_string())?;
+        let (desk, _) = Desk::open(&config, Some(&office))?;
+        Ok(Desk { serving: false, ..desk })
     }
 
     /// The next event. What waits for it is answered.
     pub fn next_event(&mut self) -> Option<Event> {
-        let (_, event) = self.net.next_event()?;
-        match event.kind() {
-            EventKind::StoreFailing => self.set_store_fails(true),
-            EventKind::StoreRecovered => self.set_store_fails(false),
-            _ => {}
-        }
-        if event.kind() == EventKind::Durable {
-            let ticket = event.u64(Field::Ticket).unwrap_or_default();
-            while let Some((due, ..)) = self.waiting.front()
-                && *due <= ticket
-            {
-                let Some((_, answer, reply)) = self.waiting.pop_front() else { break };
-                // Who asked may have gone.
-                let _ = reply.send(answer);
+        loop {
+            let (node, event) = self.net.next_event()?;
+            match event.kind() {
+                EventKind::StoreFailing => self.set_store_fails(true),
+                EventKind::StoreRecovered => self.set_store_fails(false),
+                _ => {}
             }
+            if let Some(post) = self.post.as_mut().filter(|post| post.is(node)) {
+                // Who asked is told, and nobody else wants to know.
+                match post.settle(&event) {
+                    true => continue,
+                    false => return Some(event),
+                }
+            }
+            if event.kind() == EventKind::Durable {
+                let ticket = event.u64(Field::Ticket).unwrap_or_default();
+                while let Some((due, ..)) = self.waiting.front()
+                    && *due <= ticket
+                {
+                    let Some((_, answer, reply)) = self.waiting.pop_front() else { break };
+                    // Who asked may have gone.
+                    let _ = reply.send(answer);
+                }
+            }
+            return Some(event);
         }
-        Some(event)
     }
 
     /// Does what is asked, and answers when that is durable.
     pub fn request(&mut self, request: &Value, reply: Sender<Value>) {
+        if let Some(post) = &mut self.post {
+            match post.request(&mut self.net, request, &reply) {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(failure) => return drop(reply.send(control::refusal(&failure))),
+            }
+        }
         match self.apply(request) {
             Ok(Applied::Durable(ticket, answer)) => self.waiting.push_back((ticket, answer, reply)),
             Ok(Applied::Now(answer)) => drop(reply.send(answer)),
@@ -110,19 +137,18 @@ impl Office {
 
     /// Does what is asked and waits until it is durable.
     pub fn answer(&mut self, request: &Value) -> Result<Value, Failure> {
-        let (ticket, answer) = match self.apply(request)? {
-            Applied::Now(answer) => return Ok(answer),
-            Applied::Durable(ticket, answer) => (ticket, answer),
-        };
+        let (reply, answer) = channel();
+        self.request(request, reply);
         let begun = Instant::now();
         let mut trouble = None;
         while begun.elapsed() < DISK_PATIENCE {
+            if let Ok(answer) = answer.try_recv() {
+                return control::checked(answer);
+            }
             self.net.wait(Some(Duration::from_millis(100)))?;
             while let Some(event) = self.next_event() {
-                match event.kind() {
-                    EventKind::Durable if event.u64(Field::Ticket) >= Some(ticket) => return Ok(answer),
-                    EventKind::StoreFailing => trouble = event.text(Field::Text).map(str::to_owned),
-                    _ => {}
+                if event.kind() == EventKind::StoreFailing {
+                    trouble = event.text(Field::Text).map(str::to_owned);
                 }
             }
         }
@@ -193,9 +219,16 @@ impl Office {
         let _ = self.set_ready(!fails);
     }
 
-    /// Reports that wait for the disk.
+    /// The post office, if one serves.
+    pub fn post(&self) -> Option<&Post> {
+        self.post.as_ref()
+    }
+
+    /// Reports and changes that wait for the disk.
     pub fn pending(&self) -> usize {
-        self.net.get::<BackendNode>(self.node).map_or(0, |node| node.backend().pending()) + self.waiting.len()
+        let office = self.post.as_ref().map_or(0, Post::pending);
+        let backend = self.net.get::<BackendNode>(self.node).map_or(0, |node| node.backend().pending());
+        backend + self.waiting.len() + office
     }
 
     /// Makes the rules of all groups those of a file. Answers with how many were added and removed.
@@ -433,7 +466,7 @@ impl Office {
             .collect();
         let streams = self.net.stream_counters();
         let octets = json!({ "octets_in": streams.octets_in, "octets_out": streams.octets_out });
-        json!({
+        let mut status = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "serving": self.serving,
             "uptime": self.begun.elapsed().as_secs(),
@@ -448,27 +481,34 @@ impl Office {
                 "streams": octets,
                 "tls": members(streams.tls.list()),
             },
-        })
+        });
+        if let Some(post) = &self.post {
+            status["office"] = post.status(&self.net);
+            if let Some(counters) = status["counters"].as_object_mut() {
+                counters.extend(post.counters(&self.net));
+            }
+        }
+        status
     }
 }
 
-fn members(list: impl Iterator<Item = (&'static str, &'static str, u64)>) -> Map<String, Value> {
+pub(super) fn members(list: impl Iterator<Item = (&'static str, &'static str, u64)>) -> Map<String, Value> {
     list.map(|(name, _, value)| (name.to_owned(), value.into())).collect()
 }
 
 /// A request's members.
-struct Request<'a>(&'a Value);
+pub(super) struct Request<'a>(pub &'a Value);
 
 impl<'a> Request<'a> {
-    fn text(&self, name: &str) -> Result<&'a str, Failure> {
+    pub fn text(&self, name: &str) -> Result<&'a str, Failure> {
         self.optional(name).ok_or_else(|| Failure::usage(format!("the request has no text {name:?}")))
     }
 
-    fn optional(&self, name: &str) -> Option<&'a str> {
+    pub fn optional(&self, name: &str) -> Option<&'a str> {
         self.0.get(name).and_then(Value::as_str)
     }
 
-    fn switch(&self, name: &str) -> bool {
+    pub fn switch(&self, name: &str) -> bool {
         self.0.get(name).and_then(Value::as_bool).unwrap_or_default()
     }
 

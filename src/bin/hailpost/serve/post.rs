@@ -1,0 +1,189 @@
+//! The post office on the loop, and the requests of its operator.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    net::SocketAddr,
+    sync::mpsc::Sender,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use base64::{Engine, display::Base64Display, engine::general_purpose::URL_SAFE_NO_PAD};
+use hailpost::{
+    config::Config,
+    net::{
+        Loop, NodeId, enrolment_line, open_office,
+        url::{LinkKey, Scheme, Url},
+    },
+    node::{Event, EventKind, Field, OfficeNode},
+    post::{SessionId, hub::Rights},
+    time::Time,
+};
+use serde_json::{Map, Value, json};
+
+use super::desk::{Request, members};
+use crate::{control, failure::Failure};
+
+/// The post office.
+pub struct Post {
+    node: NodeId,
+    /// Where devices log in, as they write it.
+    pub devices: Vec<String>,
+    /// Where applications connect.
+    pub apps: Vec<String>,
+    /// Answers that wait for the disk, by ticket.
+    waiting: BTreeMap<u64, (Value, Sender<Value>)>,
+}
+
+impl Post {
+    /// An office that serves as the configuration says.
+    pub fn open(net: &mut Loop, config: &Config) -> Result<Post, Failure> {
+        let (node, addresses) = open_office(net, config)?;
+        let key = net.get::<OfficeNode>(node).expect("it was just put there").server_key();
+        let reachable = |option: &'static str, addresses: Vec<SocketAddr>| -> Result<Vec<String>, Failure> {
+            let written = config.list(option).zip(addresses);
+            written
+                .map(|(text, address)| {
+                    let url: Url = text.parse().map_err(Failure::from)?;
+                    let key = (url.scheme == Scheme::Hail).then_some(LinkKey(key));
+                    Ok(Url { port: address.port(), key, ..url }.to_string())
+                })
+                .collect()
+        };
+        let devices = reachable("listen_devices", addresses.devices)?;
+        let apps = reachable("listen_apps", addresses.apps)?;
+        Ok(Post { node, devices, apps, waiting: BTreeMap::new() })
+    }
+
+    /// Whether an event is the office's.
+    pub fn is(&self, node: NodeId) -> bool {
+        node == self.node
+    }
+
+    /// Answers who waits for this event. Says whether somebody did.
+    pub fn settle(&mut self, event: &Event) -> bool {
+        let ticket = event.u64(Field::Ticket).unwrap_or_default();
+        let Entry::Occupied(waiting) = self.waiting.entry(ticket) else { return false };
+        let (answer, reply) = match event.kind() {
+            EventKind::Durable => waiting.remove(),
+            EventKind::Failed => {
+                let (_, reply) = waiting.remove();
+                let text = event.text(Field::Text).unwrap_or_default();
+                (control::refusal(&Failure::usage(text)), reply)
+            }
+            _ => return false,
+        };
+        // Who asked may have gone.
+        let _ = reply.send(answer);
+        true
+    }
+
+    /// Answers that wait for the disk.
+    pub fn pending(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Does what is asked, if that is the office's business, and answers when it is durable.
+    pub fn request(
+        &mut self,
+        net: &mut Loop,
+        request: &Value,
+        reply: &Sender<Value>,
+    ) -> Result<bool, Failure> {
+        let ask = Request(request);
+        let (ticket, answer) = match ask.text("do")? {
+            "user_add" => {
+                let name = ask.text("name")?;
+                (self.with(net, |office, _| Ok(office.add_user(name)?))?, json!({ "ok": true }))
+            }
+            "device_add" => {
+                let url = self.url(&ask)?;
+                let user = ask.text("user")?;
+                let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+                let days = request.get("days").and_then(Value::as_u64);
+                let expires = days.map_or(0, |days| unix.saturating_add(days.saturating_mul(86_400)));
+                let mut device = [0; 16];
+                getrandom::fill(&mut device)
+                    .map_err(|error| Failure::new(format!("the system gives no randomness: {error}")))?;
+                let enrolled = self.with(net, |office, _| Ok(office.add_device(user, device, expires)?))?;
+                let line = enrolment_line(&url, &enrolled);
+                let session = Base64Display::new(&enrolled.session.0, &URL_SAFE_NO_PAD).to_string();
+                (enrolled.ticket, json!({ "line": line, "session": session }))
+            }
+            "device_revoke" => {
+                let session = session(ask.text("session")?)?;
+                let ticket = self.with(net, |office, _| Ok(office.revoke_device(session)))?;
+                (ticket, json!({ "ok": true }))
+            }
+            "app_add" => {
+                let name = ask.text("name")?;
+                let rights = Rights {
+                    send: ask.switch("send"),
+                    broadcast: ask.switch("broadcast"),
+                    query: ask.switch("query"),
+                };
+                let (secret, ticket) = self.with(net, |office, _| Ok(office.add_app(name, rights)?))?;
+                (ticket, json!({ "name": name, "secret": secret }))
+            }
+            _ => return Ok(false),
+        };
+        self.waiting.insert(ticket, (answer, reply.clone()));
+        Ok(true)
+    }
+
+    /// Where a new device is told to log in.
+    fn url(&self, ask: &Request<'_>) -> Result<Url, Failure> {
+        let given = ask
+            .optional("office")
+            .or_else(|| self.devices.iter().map(String::as_str).find(|url| url.starts_with("hail://")));
+        let given = given.ok_or_else(|| {
+            Failure::usage("no office serves on hail:// here: start one, or name it with --office")
+        })?;
+        Ok(given.parse()?)
+    }
+
+    fn with<R>(
+        &self,
+        net: &mut Loop,
+        call: impl FnOnce(&mut OfficeNode, Time) -> Result<R, Failure>,
+    ) -> Result<R, Failure> {
+        net.with(self.node, call)?
+    }
+
+    /// What it holds and counted.
+    pub fn status(&self, net: &Loop) -> Value {
+        let office = self.node(net);
+        json!({
+            "devices": self.devices,
+            "apps": self.apps,
+            "sessions": office.server().len(),
+            "active": office.server().active(),
+        })
+    }
+
+    /// Its counters, by part.
+    pub fn counters(&self, net: &Loop) -> Map<String, Value> {
+        let office = self.node(net);
+        [
+            ("link", members(office.server().counters().list())),
+            ("hub", members(office.hub().counters().list())),
+            ("apps", members(office.apps().counters().list())),
+            ("office", members(office.counters().list())),
+        ]
+        .map(|(part, counters)| (part.to_owned(), Value::Object(counters)))
+        .into_iter()
+        .collect()
+    }
+
+    /// The node.
+    pub fn node<'a>(&self, net: &'a Loop) -> &'a OfficeNode {
+        net.get(self.node).expect("the node is on the loop for as long as we are")
+    }
+}
+
+fn session(text: &str) -> Result<SessionId, Failure> {
+    let mut session = [0; 16];
+    match URL_SAFE_NO_PAD.decode_slice(text, &mut session) {
+        Ok(16) => Ok(SessionId(session)),
+        _ => Err(Failure::usage("a session is the 22 characters that `hailpost device add --json` printed")),
+    }
+}
