@@ -39,6 +39,7 @@ struct Office {
     lives: u64,
     /// Numbers that were put and had no end yet, those that had, and those shown in this life.
     waiting: BTreeSet<u64>,
+    stored: BTreeSet<u64>,
     ended: BTreeSet<u64>,
     shown: BTreeSet<Sequence>,
     confirmed: BTreeSet<Sequence>,
@@ -86,6 +87,7 @@ impl Office {
             sent: 0,
             lives: 0,
             waiting: BTreeSet::new(),
+            stored: BTreeSet::new(),
             ended: BTreeSet::new(),
             shown: BTreeSet::new(),
             confirmed: BTreeSet::new(),
@@ -169,6 +171,7 @@ impl Office {
                 }
                 DeviceEvent::Stored { number } => {
                     assert!(self.waiting.contains(&number), "stored after its end");
+                    self.stored.insert(number);
                 }
                 DeviceEvent::Message(delivery) => {
                     let sequence = delivery.sequence;
@@ -224,7 +227,10 @@ impl Office {
                 let named = if how & 1 == 0 { vec![to] } else { vec![to, Address::App("news".into())] };
                 let put = self.device.put(self.now, To::Named(named), how & 2 == 0, ttl, "text/plain", body);
                 if let Ok(number) = put {
-                    assert!(self.waiting.insert(number) && !self.ended.contains(&number), "a number again");
+                    // What a dead process had not stored is nowhere, and its number free.
+                    let is_new = !self.stored.contains(&number) && !self.ended.contains(&number);
+                    assert!(is_new, "a number again");
+                    self.waiting.insert(number);
                 }
             }
             4 => {
