@@ -116,11 +116,11 @@ impl Office {
                     HubOutput::Authenticated { credential, .. } => {
                         self.inboxes.extend(credential.map(|credential| credential.inbox));
                     }
-                    HubOutput::Send { seat, frame, .. } => self.from_hub(seat, frame),
+                    HubOutput::Send { seat, frame, .. } => self.hub_said(seat, frame),
                     _ => {}
                 }
             } else if let Some(output) = self.device.poll_output() {
-                self.from_device(output);
+                self.device_wants(output);
             } else if self.is_slow {
                 return;
             } else if let Some(fetched) = self.hub_store.answer() {
@@ -137,7 +137,7 @@ impl Office {
         }
     }
 
-    fn from_hub(&mut self, seat: Seat, frame: Frame) {
+    fn hub_said(&mut self, seat: Seat, frame: Frame) {
         let octets = frame.encode();
         assert_eq!(Frame::decode(&octets).as_ref(), Some(&frame), "what the hub says reads back");
         if let Frame::Deliver(delivery) = &frame {
@@ -148,7 +148,7 @@ impl Office {
         }
     }
 
-    fn from_device(&mut self, output: DeviceOutput) {
+    fn device_wants(&mut self, output: DeviceOutput) {
         match output {
             DeviceOutput::Store(batch) => self.store.submit(batch),
             DeviceOutput::Send(frame) => {

@@ -214,7 +214,7 @@ impl World {
             13 => self.pass(Duration::from_secs(how.into())),
             14 | 15 => {
                 for _ in 0..=how % 8 {
-                    self.to_deadline();
+                    self.run_to_deadline();
                 }
             }
             16 => self.restart(),
@@ -356,7 +356,7 @@ impl World {
         devices.chain(self.server.deadline()).min()
     }
 
-    fn to_deadline(&mut self) {
+    fn run_to_deadline(&mut self) {
         if let Some(next) = self.next() {
             self.now = self.now.max(next);
             self.due();
