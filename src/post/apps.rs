@@ -3,7 +3,10 @@
 //! A connection says who it is first. Then it may ask as much as it likes without waiting; every answer carries the `Id` of what
 //! it answers. What others sent to the application comes between the answers, on the connection that logged in last.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{
     Inbox, Seat,
@@ -88,6 +91,8 @@ pub struct Apps {
     connections: BTreeMap<Conn, Connection>,
     seats: BTreeMap<Seat, Conn>,
     inboxes: BTreeMap<Inbox, Seat>,
+    /// Connections that are closed unless something happens first, by when.
+    due: BTreeSet<(Time, Conn)>,
     next_seat: u32,
     counters: AppsCounters,
     outputs: Vec<AppsOutput>,
@@ -101,6 +106,7 @@ impl Apps {
             connections: BTreeMap::new(),
             seats: BTreeMap::new(),
             inboxes: BTreeMap::new(),
+            due: BTreeSet::new(),
             next_seat: 0,
             counters: AppsCounters::default(),
             outputs: Vec::new(),
@@ -127,36 +133,47 @@ impl Apps {
         self.counters.connections += 1;
         self.next_seat = self.next_seat.wrapping_add(1).max(1);
         let seat = Seat(self.next_seat);
-        let due = Some(now + self.config.patience);
-        let connection = Connection { reader: Reader::default(), who: None, seat, unanswered: 0, due };
+        let connection = Connection { reader: Reader::default(), who: None, seat, unanswered: 0, due: None };
         self.connections.insert(conn, connection);
         self.seats.insert(seat, conn);
+        self.set_due(conn, Some(now + self.config.patience));
     }
 
     /// Octets came.
     pub fn received(&mut self, now: Time, conn: Conn, mut octets: &[u8], hub: &mut Hub) {
+        let mut whole = false;
         while let Some(connection) = self.connections.get_mut(&conn) {
             let Some(request) = connection.reader.next(&mut octets) else { break };
+            whole = true;
             self.counters.requests += 1;
             self.request(now, conn, request, hub);
         }
-        if let Some(connection) = self.connections.get_mut(&conn) {
-            connection.due = match (connection.reader.is_partial(), &connection.who) {
+        if let Some(connection) = self.connections.get(&conn) {
+            let due = match (connection.reader.is_partial(), &connection.who) {
                 (false, Some(_)) => None,
+                // What is begun now is not what was begun before.
+                (true, Some(_)) if whole => Some(now + self.config.patience),
                 _ => connection.due.or(Some(now + self.config.patience)),
             };
+            self.set_due(conn, due);
         }
     }
 
     /// A connection is gone.
     pub fn closed(&mut self, now: Time, conn: Conn, hub: &mut Hub) {
+        self.set_due(conn, None);
         let Some(connection) = self.connections.remove(&conn) else { return };
         self.seats.remove(&connection.seat);
-        if let Some(who) = connection.who
-            && self.inboxes.get(&who.inbox) == Some(&connection.seat)
-        {
-            self.inboxes.remove(&who.inbox);
-            hub.offline(now, who.inbox, connection.seat);
+        if let Some(who) = connection.who {
+            self.leave(now, who.inbox, connection.seat, hub);
+        }
+    }
+
+    /// Nobody gets what is for this inbox here any more.
+    fn leave(&mut self, now: Time, inbox: Inbox, seat: Seat, hub: &mut Hub) {
+        if self.inboxes.get(&inbox) == Some(&seat) {
+            self.inboxes.remove(&inbox);
+            hub.offline(now, inbox, seat);
         }
     }
 
@@ -208,19 +225,14 @@ impl Apps {
 
     /// When [`Apps::handle_deadline`] is wanted.
     pub fn deadline(&self) -> Option<Time> {
-        self.connections.values().filter_map(|connection| connection.due).min()
+        self.due.first().map(|(due, _)| *due)
     }
 
     /// Closes who waited too long.
     pub fn handle_deadline(&mut self, now: Time, hub: &mut Hub) {
-        let due = |connection: &Connection| connection.due.is_some_and(|due| due <= now);
-        let over: Vec<Conn> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| due(connection))
-            .map(|(conn, _)| *conn)
-            .collect();
-        for conn in over {
+        while let Some(&(due, conn)) = self.due.first()
+            && due <= now
+        {
             self.counters.impatient += 1;
             self.close(now, conn, hub);
         }
@@ -250,10 +262,13 @@ impl Apps {
         if connection.unanswered >= self.config.max_unanswered {
             self.counters.unanswered_full += 1;
             let id = match &request {
-                Request::Send(message) => message.id.clone(),
-                _ => String::new(),
+                Request::Send(message) => Some(&message.id),
+                Request::Cancel { id } | Request::Confirm { id } => Some(id),
+                Request::Query { id, .. } | Request::Ping { id } => id.as_ref(),
+                Request::Auth { .. } | Request::Wrong { .. } => None,
             };
-            return self.send(conn, app::answer(429, &[("Id", &id)]));
+            let headers: Vec<(&str, &str)> = id.iter().map(|id| ("Id", id.as_str())).collect();
+            return self.send(conn, app::answer(429, &headers));
         }
         let seat = connection.seat;
         match request {
@@ -299,10 +314,23 @@ impl Apps {
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         let seat = connection.seat;
         let sender = Sender::App { name: app, rights, seat };
-        connection.who = Some(Who { sender, rights, inbox });
+        let before = connection.who.replace(Who { sender, rights, inbox });
         self.send(conn, app::answer(200, &[]));
-        self.inboxes.insert(inbox, seat);
-        hub.online(now, inbox, seat);
+        if let Some(before) = before.filter(|before| before.inbox != inbox) {
+            self.leave(now, before.inbox, seat, hub);
+        }
+        // Who is there already is handed nothing again for saying so.
+        if self.inboxes.insert(inbox, seat) != Some(seat) {
+            hub.online(now, inbox, seat);
+        }
+    }
+
+    fn set_due(&mut self, conn: Conn, due: Option<Time>) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        if let Some(before) = std::mem::replace(&mut connection.due, due) {
+            self.due.remove(&(before, conn));
+        }
+        self.due.extend(due.map(|due| (due, conn)));
     }
 
     fn close(&mut self, now: Time, conn: Conn, hub: &mut Hub) {
@@ -478,5 +506,46 @@ mod tests {
         office.settle();
         assert_eq!(office.closed.pop(), Some(one));
         assert_eq!(office.apps.counters().impatient, 2);
+    }
+
+    #[test]
+    fn a_connection_that_becomes_another_application_is_the_first_no_more() {
+        let mut office = Office::new(AppsConfig::default());
+        let (news, shop) = (office.app("news"), office.app("shop"));
+        let one = office.connect(1);
+        office.say(one, &news);
+        office.say(one, &shop);
+        let answer = office.say(one, &send(1, "app:news", "hello"));
+        assert!(answer.contains("State stored"), "{answer}");
+        office.apps.closed(office.now, one, &mut office.hub);
+        let two = office.connect(2);
+        assert!(office.say(two, &news).ends_with("hello"), "what waits comes, for the first time");
+    }
+
+    #[test]
+    fn to_say_again_who_one_is_hands_nothing_over_again() {
+        let mut office = Office::new(AppsConfig::default());
+        let news = office.app("news");
+        let one = office.connect(1);
+        let mut said = office.say(one, &(news.clone() + &send(1, "app:news", "hello")));
+        (0..50).for_each(|_| said += &office.say(one, &news));
+        assert_eq!((said.matches("HP/1 200 OK").count(), said.matches("MESSAGE HP/1").count()), (52, 1));
+    }
+
+    #[test]
+    fn who_always_has_begun_the_next_request_is_not_slow() {
+        let mut office = Office::new(AppsConfig::default());
+        let news = office.app("news");
+        let one = office.connect(1);
+        office.say(one, &(news + "PING HP/1\n"));
+        for _ in 0..10 {
+            office.now += Duration::from_secs(20);
+            office.apps.handle_deadline(office.now, &mut office.hub);
+            assert_eq!(office.say(one, "\nPING HP/1\n"), "HP/1 200 OK\r\n\r\n");
+        }
+        office.now += Duration::from_secs(30);
+        office.apps.handle_deadline(office.now, &mut office.hub);
+        office.settle();
+        assert_eq!(office.closed, [one]);
     }
 }

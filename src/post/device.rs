@@ -35,6 +35,8 @@ const RESERVE: u64 = 1024;
 const PAUSE: Duration = Duration::from_secs(5);
 /// Confirmations remembered: more than an office hands over without having made one durable.
 const REMEMBERED: usize = 4096;
+/// Messages shown and not confirmed: many times what an office that keeps to its window hands over.
+const MAX_OPEN: usize = 4096;
 
 /// Bounds of a device.
 #[derive(Clone, Copy, Debug)]
@@ -144,6 +146,7 @@ counters! {
         expired: "messages whose time was over",
         shown: "messages shown",
         again: "messages that came again while they were shown",
+        too_many: "messages not shown, because too many wait for their confirmation: they come again at a later login",
         confirmed: "messages confirmed",
         confirmed_again: "confirmations said again",
     }
@@ -185,6 +188,8 @@ pub struct Device {
     reserved: u64,
     next_request: u64,
     letters: BTreeMap<u64, Letter>,
+    /// When each that has no end yet expires, in Unix seconds, and its number.
+    expiring: BTreeSet<(u64, u64)>,
     octets: usize,
     was_full: bool,
     up: bool,
@@ -213,6 +218,7 @@ impl Device {
             reserved: 0,
             next_request: 0,
             letters: BTreeMap::new(),
+            expiring: BTreeSet::new(),
             octets: 0,
             was_full: false,
             up: false,
@@ -246,6 +252,7 @@ impl Device {
             self.octets += size(&frame);
             let letter = Letter { frame, expires, stored: true, given: false, ended: false };
             self.letters.insert(number, letter);
+            self.expiring.insert((expires, number));
         })?;
         let mut ended = Vec::new();
         store.load(OUTCOME, &mut |key, value| match (number(key), read_outcome(value)) {
@@ -322,6 +329,7 @@ impl Device {
         self.counters.put += 1;
         let letter = Letter { frame, expires, stored: false, given: false, ended: false };
         self.letters.insert(number, letter);
+        self.expiring.insert((expires, number));
         self.persist(ops, Effect::Stored(number));
         Ok(number)
     }
@@ -447,9 +455,8 @@ impl Device {
 
     /// When [`Device::handle_deadline`] is wanted.
     pub fn deadline(&self, now: Time) -> Option<Time> {
-        let first = self.letters.values().filter(|letter| !letter.ended).map(|letter| letter.expires).min();
-        let expiry = first.map(|expires| {
-            let micros = (expires * 1_000_000).saturating_sub(self.epoch);
+        let expiry = self.expiring.first().map(|(expires, _)| {
+            let micros = expires.saturating_mul(1_000_000).saturating_sub(self.epoch);
             Time::from_micros(micros).max(now)
         });
         [expiry, self.paused].into_iter().flatten().min()
@@ -458,9 +465,11 @@ impl Device {
     /// The deadline has come.
     pub fn handle_deadline(&mut self, now: Time) {
         let unix = self.unix(now);
-        let over = self.letters.iter().filter(|(_, letter)| !letter.ended && letter.expires <= unix);
-        let over: Vec<u64> = over.map(|(number, _)| *number).collect();
-        over.into_iter().for_each(|number| self.end(number, Outcome::Expired));
+        while let Some(&(expires, number)) = self.expiring.first()
+            && expires <= unix
+        {
+            self.end(number, Outcome::Expired);
+        }
         if self.paused.is_some_and(|until| until <= now) {
             self.paused = None;
             self.pump(now);
@@ -478,10 +487,15 @@ impl Device {
             }
             return;
         }
-        if !self.open.insert(sequence) {
+        if self.open.contains(&sequence) {
             self.counters.again += 1;
             return;
         }
+        if self.open.len() >= MAX_OPEN {
+            self.counters.too_many += 1;
+            return;
+        }
+        self.open.insert(sequence);
         let redelivered = sequence <= self.shown;
         self.shown = self.shown.max(sequence);
         let ops = if redelivered { Vec::new() } else { vec![setting(SHOWN, sequence.0)] };
@@ -506,6 +520,7 @@ impl Device {
     fn end(&mut self, number: u64, outcome: Outcome) {
         let Some(letter) = self.letters.get_mut(&number).filter(|letter| !letter.ended) else { return };
         letter.ended = true;
+        self.expiring.remove(&(letter.expires, number));
         match outcome {
             Outcome::Accepted(_) => self.counters.accepted += 1,
             Outcome::Refused(_) => self.counters.refused += 1,
@@ -618,4 +633,76 @@ fn read_outcome(octets: &[u8]) -> Option<Outcome> {
         (2, _) => Outcome::Expired,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{rng::Seeded, store::Memory, wire::app::Address};
+
+    const UNIX: u64 = 1_700_000_000;
+
+    fn open(store: &Memory) -> Device {
+        let open = Open { now: Time::ZERO, unix: UNIX, rng: Box::new(Seeded::new(1)) };
+        Device::open(DeviceConfig::default(), open, store).unwrap()
+    }
+
+    fn settle(device: &mut Device, store: &mut Memory, now: Time) -> Vec<DeviceEvent> {
+        let mut events = Vec::new();
+        loop {
+            match device.poll_output() {
+                Some(DeviceOutput::Store(batch)) => store.submit(batch),
+                Some(DeviceOutput::Event(event)) => events.push(event),
+                Some(DeviceOutput::Send(_)) => {}
+                None if store.is_dirty() => {
+                    let through = store.commit().unwrap();
+                    device.stored(now, through);
+                }
+                None => return events,
+            }
+        }
+    }
+
+    fn delivery(sequence: u64) -> Frame {
+        let (from, content_type) = (Address::App("news".into()), String::new());
+        let sequence = Sequence(sequence);
+        Frame::Deliver(Delivery { sequence, redelivered: false, from, sent: 0, content_type, body: vec![] })
+    }
+
+    #[test]
+    fn what_is_shown_and_not_confirmed_has_a_bound() {
+        let mut store = Memory::default();
+        let mut device = open(&store);
+        device.up(Time::ZERO);
+        (1..=MAX_OPEN as u64 + 1).for_each(|sequence| device.frame(Time::ZERO, delivery(sequence)));
+        assert_eq!(settle(&mut device, &mut store, Time::ZERO).len(), MAX_OPEN);
+        assert_eq!(device.counters().too_many, 1);
+        device.confirm(Sequence(1)).unwrap();
+        device.frame(Time::ZERO, delivery(MAX_OPEN as u64 + 1));
+        assert_eq!(
+            settle(&mut device, &mut store, Time::ZERO).len(),
+            2,
+            "a confirmation, and the one left out"
+        );
+    }
+
+    #[test]
+    fn each_message_expires_in_its_time_over_a_restart_too() {
+        let mut store = Memory::default();
+        let mut device = open(&store);
+        let mut put = |ttl| {
+            let to = To::Named(vec![Address::User("anna".into())]);
+            device.put(Time::ZERO, to, true, ttl, "", vec![]).unwrap()
+        };
+        let numbers = [put(50), put(10), put(30)];
+        settle(&mut device, &mut store, Time::ZERO);
+        let mut device = open(&store.clone());
+        for (seconds, number) in [(10, numbers[1]), (30, numbers[2]), (50, numbers[0])] {
+            let due = Time::ZERO + Duration::from_secs(seconds);
+            assert_eq!(device.deadline(Time::ZERO), Some(due));
+            device.handle_deadline(due);
+            assert_eq!(settle(&mut device, &mut store, due), [DeviceEvent::Expired { number }]);
+        }
+        assert_eq!((device.deadline(Time::ZERO), device.waiting()), (None, 0));
+    }
 }

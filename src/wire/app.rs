@@ -142,8 +142,8 @@ pub const DEFAULT_TTL: u32 = 604_800;
 /// Thirty days.
 pub const MAX_TTL: u32 = 30 * 86_400;
 
-/// A request, read.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// A request, read. Printed, it tells no secret.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Request {
     /// Who speaks.
     Auth {
@@ -183,6 +183,22 @@ pub enum Request {
         /// Why.
         why: Wrong,
     },
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Request::Auth { app, .. } => f.debug_struct("Auth").field("app", app).finish_non_exhaustive(),
+            Request::Send(message) => f.debug_tuple("Send").field(message).finish(),
+            Request::Query { id, users } => {
+                f.debug_struct("Query").field("id", id).field("users", users).finish()
+            }
+            Request::Cancel { id } => f.debug_struct("Cancel").field("id", id).finish(),
+            Request::Confirm { id } => f.debug_struct("Confirm").field("id", id).finish(),
+            Request::Ping { id } => f.debug_struct("Ping").field("id", id).finish(),
+            Request::Wrong { id, why } => f.debug_struct("Wrong").field("id", id).field("why", why).finish(),
+        }
+    }
 }
 
 /// What is wrong with a request.
@@ -709,5 +725,10 @@ mod tests {
             text,
             b"MESSAGE HP/1\r\nId 9\r\nFrom user:anna\r\nRedelivered yes\r\nContent-Type text/plain\r\nContent-Length 2\r\n\r\nhi"
         );
+    }
+
+    #[test]
+    fn a_login_printed_tells_no_secret() {
+        assert_eq!(format!("{:?}", read(b"AUTH news hush\n")), "[Auth { app: \"news\", .. }]");
     }
 }

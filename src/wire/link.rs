@@ -186,8 +186,8 @@ impl Wish {
     }
 }
 
-/// Payload of Noise message 2, and what a resumed seals.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Payload of Noise message 2, and what a resumed seals. Secret, all but the id and the interval.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Welcome {
     /// The session's connection id.
     pub id: u32,
@@ -203,6 +203,15 @@ pub struct Welcome {
     pub ticket: [u8; TICKET],
     /// The static key that comes after the present one; zeros when none is announced.
     pub next_key: [u8; 32],
+}
+
+impl std::fmt::Debug for Welcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Welcome")
+            .field("id", &self.id)
+            .field("interval", &self.interval)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Welcome {
@@ -560,6 +569,13 @@ fn array<const N: usize>(octets: &[u8], at: usize) -> [u8; N] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_welcome_printed_tells_no_secret() {
+        let (reset, resume, ticket, next_key) = ([7; 12], [7; 32], [7; TICKET], [7; 32]);
+        let welcome = Welcome { id: 1, interval: 30, features: 0, reset, resume, ticket, next_key };
+        assert_eq!(format!("{welcome:?}"), "Welcome { id: 1, interval: 30, .. }");
+    }
 
     fn acknowledgement(runs: &[(u64, u64)]) -> Acknowledgement {
         Acknowledgement { delay: 7, runs: runs.to_vec() }

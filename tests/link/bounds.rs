@@ -77,17 +77,89 @@ fn lookups_have_a_bound_and_an_end() {
 
 #[test]
 fn candidates_have_a_bound_and_an_end_and_harm_no_session() {
-    let mut pair = Pair::with(4, 1, ServerConfig { max_candidates: 20, ..roomy() });
+    let mut pair = Pair::with(4, 30, ServerConfig { max_candidates: 20, ..roomy() });
+    pair.devices.truncate(1);
     pair.up();
-    let octets = pair.devices[0].sent.iter().find(|sent| sent.len() == 256).unwrap().clone();
-    for number in 0..30 {
-        pair.deliver(address(number), &octets);
+    for at in 0..30u8 {
+        let mut config = pair.client_config(at.into());
+        config.interval = 30;
+        let mut client = hailpost::link::Client::new(config, Seeded::new(at.into()));
+        client.open(pair.now);
+        let Some(hailpost::link::ClientOutput::Send(octets)) = client.poll_output(pair.now) else { panic!() };
+        pair.deliver(address(at.into()), &octets);
         pair.run(5);
     }
     assert_eq!((pair.server.len(), pair.server.counters().candidates_full), (21, 10));
     pair.run(11_000);
     assert_eq!((pair.server.len(), pair.server.counters().candidates_expired), (1, 20));
     assert!(pair.devices[0].client.is_up());
+}
+
+#[test]
+fn candidates_of_one_device_take_no_room_from_others() {
+    let mut pair = Pair::with(4, 2, ServerConfig { max_candidates: 20, ..roomy() });
+    pair.devices[0].client.open(pair.now);
+    pair.run(1000);
+    let octets = pair.devices[0].sent.iter().find(|sent| sent.len() == 256).unwrap().clone();
+    for number in 0..1000 {
+        pair.deliver(address(number), &octets);
+        pair.run(5);
+    }
+    let counters = *pair.server.counters();
+    assert_eq!((pair.server.len(), counters.candidates_displaced, counters.candidates_full), (5, 996, 0));
+    pair.up();
+}
+
+#[test]
+fn lookups_that_are_answered_leave_nothing_behind() {
+    let mut pair = Pair::with(4, 0, roomy());
+    let mut rng = Seeded::new(1);
+    for number in 0..100 {
+        let octets = hello(&mut rng, [9; 16]);
+        pair.deliver(address(number), &octets);
+        pair.run(5);
+    }
+    assert_eq!(pair.server.counters().refused, 100);
+    assert_eq!(pair.server.deadline(), None, "nothing is waited for");
+}
+
+#[test]
+fn two_servers_do_not_answer_each_other_without_end() {
+    let mut pair = Pair::with(6, 0, roomy());
+    for number in 1..50u32 {
+        let mut octets = number.to_be_bytes().to_vec();
+        octets.resize(16, 0);
+        let mut answers = 0;
+        // What a server of its kind would answer to the answer.
+        while pair.answers.len() == answers {
+            pair.deliver(address(number), &octets);
+            answers += 1;
+            assert!(answers < 100, "a loop");
+        }
+        pair.answers.clear();
+    }
+    // One of another version refuses what it does not know, in its own version.
+    let refusal = [0, 0, 0, 0, 4, 2, 0, 4, 1, 2, 3, 4, 5, 6, 7, 8];
+    pair.deliver(address(1), &refusal);
+    assert!(pair.answers.is_empty());
+    for kind in [1, 5] {
+        let mut octets = vec![0; 256];
+        octets[4..6].copy_from_slice(&[kind, 2]);
+        pair.deliver(address(1), &octets);
+        assert!(matches!(
+            Datagram::decode(&pair.answers.pop().unwrap().1),
+            Ok(Datagram::Refuse { reason: Refusal::Version, .. })
+        ));
+    }
+}
+
+#[test]
+fn an_address_that_cannot_be_answered_is_none() {
+    let mut pair = Pair::with(6, 0, roomy());
+    let octets = hello(&mut Seeded::new(1), [9; 16]);
+    pair.deliver(Path::Datagram("[100::7]:0".parse().unwrap()), &octets);
+    pair.run(100);
+    assert_eq!((pair.answers.len(), pair.server.counters().malformed), (0, 1), "it is no stream's");
 }
 
 #[test]
@@ -110,11 +182,21 @@ fn resets_have_a_bound_and_are_no_longer_than_what_they_answer() {
     let mut pair = Pair::with(6, 0, ServerConfig { resets: 10, ..roomy() });
     for number in 1..=100u32 {
         let mut octets = number.to_be_bytes().to_vec();
-        octets.extend_from_slice(&[0; 12]);
+        octets.extend_from_slice(&[0; 28]);
         pair.deliver(address(number), &octets);
     }
     let counters = *pair.server.counters();
     assert_eq!((counters.resets, counters.resets_withheld, counters.unknown_ids), (10, 90, 100));
+    let mut pair = Pair::with(6, 0, roomy());
+    for number in 1..=1000u32 {
+        let mut octets = number.to_be_bytes().to_vec();
+        octets.extend_from_slice(&[0; 12]);
+        pair.deliver(address(number), &octets);
+    }
+    assert!(
+        (700..800).contains(&pair.server.counters().resets),
+        "a heartbeat is answered three times in four"
+    );
     assert!(pair.answers.iter().all(|(_, octets)| octets.len() == 16));
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hailpost::{
     link::{ClientEvent, Path, ServerConfig, ServerOutput, Why, public_key},
-    wire::link::{Datagram, Refusal},
+    wire::link::{self, Datagram, Refusal},
 };
 
 use crate::pair::{NEXT_PRIVATE, Pair, ROUGH};
@@ -304,4 +304,33 @@ fn an_address_may_be_written_in_either_family() {
     }
     let home = Path::Datagram(pair.devices[0].address);
     assert_eq!(pair.server.path(pair.session(0)), Some(home));
+}
+
+#[test]
+fn a_device_that_moves_while_it_logs_in_takes_another_cookie() {
+    let config = ServerConfig { hellos_without_cookie: 0, ..ServerConfig::default() };
+    let mut pair = Pair::with(31, 1, config);
+    pair.devices[0].client.open(pair.now);
+    while pair.devices[0].client.counters().cookies == 0 {
+        pair.run(1);
+    }
+    pair.rebind(0);
+    pair.devices[0].client.network_changed(pair.now);
+    pair.settle();
+    pair.run(500);
+    assert!(pair.devices[0].client.is_up());
+}
+
+#[test]
+fn who_only_listens_does_not_make_a_device_give_up() {
+    let mut pair = Pair::new(32, 1);
+    pair.devices[0].client.open(pair.now);
+    pair.settle();
+    let echo = pair.devices[0].sent[0][42..50].try_into().unwrap();
+    for octets in [link::refuse(Refusal::Unknown, echo), link::cookie(echo, [9; 16])] {
+        pair.devices[0].client.handle(pair.now, &octets);
+    }
+    pair.settle();
+    pair.run(500);
+    assert!(pair.devices[0].client.is_up(), "the server's own answer is still heard");
 }

@@ -38,9 +38,10 @@ impl Asking {
         self.due
     }
 
-    /// Begins its sends anew.
+    /// Begins its sends anew, perhaps from another address, for which another cookie is needed.
     pub fn again(&mut self, now: Time) {
         self.sends = 0;
+        self.has_cookie = false;
         self.due = now;
     }
 
@@ -132,6 +133,8 @@ impl Client {
                 let at = if matches!(how, How::Hello { .. }) { HELLO_COOKIE } else { RESUME_COOKIE };
                 asking.datagram[at..at + 16].copy_from_slice(cookie);
                 asking.has_cookie = true;
+                // Who gives a cookie has not decided yet: a refusal before it was somebody's who only listens.
+                asking.refused = None;
                 self.counters.cookies += 1;
                 asking.due = now;
                 asking.sends = asking.sends.saturating_sub(1);

@@ -143,7 +143,9 @@ impl Receiver {
     pub fn take(&mut self, now: Time, frame: &Frame<'_>, room: bool) -> Taken {
         let Frame { message, index, count, data, .. } = *frame;
         let counted = (1..=MAX_PIECES as u16).contains(&count) && index < count;
-        if !counted || data.len() > PIECE || (index + 1 < count && data.len() != PIECE) {
+        // The last number is no sender's, so that there is always a next one.
+        if !counted || message == u32::MAX || data.len() > PIECE || (index + 1 < count && data.len() != PIECE)
+        {
             return Taken::Malformed;
         }
         if message < self.next {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     rng::{Entropy, Seeded},
-    wire::link::{MAX_MESSAGE, MAX_PIECES, PIECE},
+    wire::link::{Frame, Kind, MAX_MESSAGE, MAX_PIECES, PIECE},
 };
 use std::collections::BTreeMap;
 
@@ -284,4 +284,12 @@ fn numbers_end_before_they_come_again() {
     let mut reliable = Reliable::new(at(0), u32::MAX - 1, 0);
     assert_eq!(reliable.send(at(0), Vec::new()), Ok(u32::MAX - 1));
     assert_eq!(reliable.send(at(0), Vec::new()).unwrap_err().status, Status::Full);
+}
+
+#[test]
+fn the_last_number_is_nobodys() {
+    let mut reliable = Reliable::new(Time::ZERO, 0, u32::MAX);
+    let frame = Frame { kind: Kind::Piece, message: u32::MAX, index: 0, count: 1, data: b"x" };
+    assert_eq!(reliable.piece(Time::ZERO, 0, &frame, true), Taken::Malformed);
+    assert_eq!(reliable.numbers(), (0, u32::MAX));
 }

@@ -1,12 +1,12 @@
 //! Who asks to be let in: cookies under load, lookups, candidates. Nothing here touches a session that is proven.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
 use super::{
-    CANDIDATE_SECONDS, Credential, Output, Server,
+    CANDIDATE_SECONDS, Credential, MAX_CANDIDATES_OF_ONE, Output, Server,
     slab::{Entry, Slot, Stage},
 };
 use crate::{
@@ -27,11 +27,13 @@ type Name = ([u8; 8], Path);
 #[derive(Default)]
 pub(super) struct Asking {
     names: BTreeMap<Name, Pending>,
+    /// By ticket, which is the order in which they are over.
     lookups: BTreeMap<u64, Lookup>,
     candidates: BTreeMap<Slot, Candidate>,
+    /// Principal, order and place of each candidate.
+    of_one: BTreeSet<(u64, u64, Slot)>,
     next_ticket: u64,
-    /// In the order in which they are over.
-    due: VecDeque<(Time, u64)>,
+    next_order: u64,
     /// A second, and the hellos and resumes that were taken in it without a cookie.
     taken: (u64, [u32; 2]),
 }
@@ -48,26 +50,28 @@ struct Lookup {
     noise: Vec<u8>,
     /// Which static key is meant.
     private: [u8; 32],
+    due: Time,
 }
 
 struct Candidate {
     name: Name,
+    principal: u64,
+    order: u64,
     answer: Vec<u8>,
     resumed: bool,
 }
 
 impl Asking {
     pub fn deadline(&self) -> Option<Time> {
-        self.due.front().map(|(due, _)| *due)
+        self.lookups.first_key_value().map(|(_, lookup)| lookup.due)
     }
 
     /// Drops the lookups that were not answered in time: how many.
     pub fn expire(&mut self, now: Time) -> u64 {
         let mut expired = 0;
-        while let Some(&(due, ticket)) = self.due.front()
-            && due <= now
+        while let Some((&ticket, lookup)) = self.lookups.first_key_value()
+            && lookup.due <= now
         {
-            self.due.pop_front();
             expired += u64::from(self.take_lookup(ticket).is_some());
         }
         expired
@@ -77,7 +81,14 @@ impl Asking {
     pub fn forget(&mut self, slot: Slot) -> Option<bool> {
         let candidate = self.candidates.remove(&slot)?;
         self.names.remove(&candidate.name);
+        self.of_one.remove(&(candidate.principal, candidate.order, slot));
         Some(candidate.resumed)
+    }
+
+    /// The oldest candidate of a principal that has as many as one may have.
+    fn surplus(&self, principal: u64) -> Option<Slot> {
+        let own = || self.of_one.range((principal, 0, 0)..=(principal, u64::MAX, Slot::MAX));
+        own().nth(MAX_CANDIDATES_OF_ONE - 1).and_then(|_| own().next()).map(|(_, _, slot)| *slot)
     }
 
     fn take_lookup(&mut self, ticket: u64) -> Option<Lookup> {
@@ -122,10 +133,10 @@ impl Server {
         }
         let ticket = self.asking.next_ticket;
         self.asking.next_ticket += 1;
-        let lookup = Lookup { name, session_id: hello.session_id, noise: hello.noise.to_vec(), private };
+        let due = now + Duration::from_secs(CANDIDATE_SECONDS.into());
+        let lookup = Lookup { name, session_id: hello.session_id, noise: hello.noise.to_vec(), private, due };
         self.asking.names.insert(name, Pending::Lookup);
         self.asking.lookups.insert(ticket, lookup);
-        self.asking.due.push_back((now + Duration::from_secs(CANDIDATE_SECONDS.into()), ticket));
         self.outputs.push_back(Output::Lookup { ticket, session_id: hello.session_id });
     }
 
@@ -143,7 +154,7 @@ impl Server {
             Ok(credential) => credential,
             Err(reason) => return self.refuse(from, reason, echo),
         };
-        if !self.has_room(lookup.name) {
+        if !self.has_room(lookup.name, credential.principal) {
             return;
         }
         self.counters.handshakes += 1;
@@ -189,7 +200,7 @@ impl Server {
             Err(Some(reason)) => return self.refuse(from, reason, name.0),
             Err(None) => return,
         };
-        if !self.has_room(name) {
+        if !self.has_room(name, ticket.principal) {
             return;
         }
         let Some((slot, generation)) = self.slab.next_generation() else { return };
@@ -279,7 +290,10 @@ impl Server {
         let Some(slot) = self.slab.insert(principal, name.1, keys, interval) else { return };
         self.outputs.push_back(Output::Send { to: name.1, octets: answer.clone() });
         self.asking.names.insert(name, Pending::Candidate(slot));
-        self.asking.candidates.insert(slot, Candidate { name, answer, resumed });
+        let order = self.asking.next_order;
+        self.asking.next_order += 1;
+        self.asking.of_one.insert((principal, order, slot));
+        self.asking.candidates.insert(slot, Candidate { name, principal, order, answer, resumed });
     }
 
     /// Whether a request is a repetition; if it was answered, it is again, with the same octets.
@@ -320,7 +334,12 @@ impl Server {
         false
     }
 
-    fn has_room(&mut self, name: Name) -> bool {
+    fn has_room(&mut self, name: Name, principal: u64) -> bool {
+        if let Some(oldest) = self.asking.surplus(principal) {
+            self.counters.candidates_displaced += 1;
+            self.asking.forget(oldest);
+            self.drop_session(oldest);
+        }
         if self.asking.candidates.len() >= self.config.max_candidates {
             self.counters.candidates_full += 1;
             return false;

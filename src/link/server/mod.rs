@@ -34,6 +34,9 @@ use crate::{
 
 /// Seconds after which a candidate that proves nothing is dropped, and a lookup that is not answered.
 const CANDIDATE_SECONDS: u16 = 10;
+/// Candidates of one principal: a newer one takes the place of the oldest, so that who repeats one request takes no room
+/// from others.
+const MAX_CANDIDATES_OF_ONE: usize = 4;
 /// Principals whose tickets were revoked that are kept apart; past that all tickets as old as the oldest are refused.
 const MAX_REVOKED: usize = 65_536;
 
@@ -195,7 +198,7 @@ counters! {
         replayed: "datagrams that came before, or too late to tell",
         unknown_ids: "datagrams of sessions that are not there",
         resets: "resets sent",
-        resets_withheld: "resets not sent, because there were too many",
+        resets_withheld: "resets not sent, because there were too many, or by chance, so that two servers do not go on for ever",
         hellos: "hellos",
         resumes: "resumes outside a session",
         repeated: "hellos and resumes that were received again while they were answered",
@@ -210,6 +213,7 @@ counters! {
         handshakes: "handshakes computed, with Diffie-Hellman",
         bad_tickets: "tickets that are not good",
         unproven: "resumes without the secret of their ticket",
+        candidates_displaced: "candidates dropped because newer ones of the same principal came",
         candidates_expired: "candidates that proved nothing in time",
         proven_elsewhere: "datagrams that opened under a candidate's keys and came from elsewhere",
         sessions: "sessions that came up",
@@ -257,6 +261,8 @@ pub struct Server {
     queued: usize,
     held: usize,
     revoked: BTreeMap<u64, Revoked>,
+    /// The same by when that was, in Unix seconds.
+    revoked_at: BTreeSet<(u64, u64)>,
     /// Unix second before which no ticket was made that is good.
     tickets_from: u64,
     /// One past a second, and the resets that may still be sent in it.
@@ -306,6 +312,7 @@ impl Server {
             queued: 0,
             held: 0,
             revoked: BTreeMap::new(),
+            revoked_at: BTreeSet::new(),
             tickets_from: 0,
             resets: (0, 0),
             draining: false,
@@ -334,6 +341,11 @@ impl Server {
         self.expire(now);
         if let Input::Datagram { from, octets } = input {
             self.counters.datagrams += 1;
+            // There is no answering it, and kept without its port it would look like a stream.
+            if matches!(from, Path::Datagram(address) if address.port() == 0) {
+                self.counters.malformed += 1;
+                return;
+            }
             // As a session keeps it, so that what came can be compared with what is kept.
             self.datagram(now, Path::of(from.octets()), octets);
         }
@@ -379,11 +391,13 @@ impl Server {
     pub fn revoke(&mut self, now: Time, principal: u64, epoch: u32) {
         let at = self.unix(now);
         let entry = self.revoked.entry(principal).or_insert(Revoked { epoch, at });
+        self.revoked_at.remove(&(entry.at, principal));
         *entry = Revoked { epoch: entry.epoch.max(epoch), at };
+        self.revoked_at.insert((at, principal));
         if self.revoked.len() > MAX_REVOKED
-            && let Some((&oldest, _)) = self.revoked.iter().min_by_key(|(_, revoked)| revoked.at)
-            && let Some(Revoked { at, .. }) = self.revoked.remove(&oldest)
+            && let Some((at, oldest)) = self.revoked_at.pop_first()
         {
+            self.revoked.remove(&oldest);
             self.tickets_from = self.tickets_from.max(at + 1);
             self.counters.revoked_full += 1;
         }
@@ -443,7 +457,8 @@ impl Server {
                 self.of_session(now, from, id, sequence, octets);
             }
             Ok(_) => self.counters.malformed += 1,
-            Err(link::Malformed::Version(_)) if octets.len() >= 16 => {
+            // Only to a request: were answers refused too, two servers of different versions would never stop.
+            Err(link::Malformed::Version(_)) if octets.len() >= 16 && matches!(octets[4], 1 | 5) => {
                 self.counters.malformed += 1;
                 self.refuse(from, Refusal::Version, octets[8..16].try_into().expect("eight octets"));
             }
@@ -543,8 +558,14 @@ impl Server {
         mac(&self.secrets.reset, &[&id.to_be_bytes()])
     }
 
-    fn reset(&mut self, now: Time, to: Path, id: u32) {
+    fn reset(&mut self, now: Time, to: Path, id: u32, length: usize) {
         self.counters.unknown_ids += 1;
+        // To another server a reset is a heartbeat of an unknown id: by leaving out one in four the two soon stop. A device
+        // that is left out asks again with a probe, which is longer.
+        if length == link::BEAT && self.rng.next_u16() & 3 == 0 {
+            self.counters.resets_withheld += 1;
+            return;
+        }
         let second = now.since(self.begun).as_secs();
         if self.resets.0 != second + 1 {
             self.resets = (second + 1, self.config.resets);

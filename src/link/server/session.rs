@@ -56,14 +56,14 @@ struct Rekey {
 impl Server {
     pub(super) fn of_session(&mut self, now: Time, from: Path, id: u32, sequence: u16, octets: &[u8]) {
         let (slot, generation) = self.ids.place(id);
-        let Some(entry) = self.slab.get(slot) else { return self.reset(now, from, id) };
+        let Some(entry) = self.slab.get(slot) else { return self.reset(now, from, id, octets.len()) };
         let offered = match generation.wrapping_sub(entry.generation) {
             0 => None,
             1 => match self.under_way(slot).and_then(|active| active.rekey.as_ref()) {
                 Some(rekey) => Some((rekey.keys, rekey.interval)),
-                None => return self.reset(now, from, id),
+                None => return self.reset(now, from, id, octets.len()),
             },
-            _ => return self.reset(now, from, id),
+            _ => return self.reset(now, from, id, octets.len()),
         };
         let (keys, window) = offered.map_or((entry.keys, entry.window), |(keys, _)| (keys, Window::NEW));
         let counter = window.rebuild(sequence);

@@ -12,6 +12,8 @@ use crate::{store::Row, wire::app::is_id};
 const MAX_FOLLOWERS: usize = 100_000;
 /// Followers read at a time.
 const PAGE: usize = 1000;
+/// Repeats of a message that wait for its answer.
+const MAX_ASKERS: usize = 16;
 /// How long an id is remembered after its message is stale, in seconds.
 const REMEMBERED: u32 = 86_400;
 
@@ -23,6 +25,8 @@ pub(super) struct Intake {
     message: Message,
     /// Users that get it.
     users: Vec<String>,
+    /// The first of them, as far as they were looked up. Kept here: there may be more of them than are remembered.
+    found: Vec<Option<Arc<User>>>,
     /// Applications that get it.
     apps: Vec<Inbox>,
     /// Its followers are not all read.
@@ -66,11 +70,11 @@ impl Hub {
                 return self.refuse_message(asker, 409);
             }
             self.counters.repeats += 1;
-            // A sender that repeats itself without end is answered once for it.
-            if waiting.askers.len() < 16 {
-                waiting.askers.push(asker);
+            // A sender that repeats itself without end is to wait for its answers.
+            if waiting.askers.len() >= MAX_ASKERS {
+                return self.refuse_message(asker, 429);
             }
-            return;
+            return waiting.askers.push(asker);
         }
         if let Some((_, known)) = self.known.get(&hash) {
             if known.content != content {
@@ -104,7 +108,8 @@ impl Hub {
         for name in &users {
             self.look_up(name);
         }
-        self.intakes.push_back(Intake { hash, content, from, message, users, apps, reading, failed: false });
+        let (found, failed) = (Vec::new(), false);
+        self.intakes.push_back(Intake { hash, content, from, message, users, found, apps, reading, failed });
         self.settle_intakes(now);
     }
 
@@ -112,6 +117,14 @@ impl Hub {
     fn look_up(&mut self, name: &str) {
         if self.users.get(name).is_none() {
             self.ask_row(Question::User(name.to_owned()), rows::USER, name.as_bytes().to_vec());
+        }
+    }
+
+    /// Asks for a user's row that was forgotten while others were looked up, unless it is asked for.
+    pub(super) fn look_up_again(&mut self, name: &str) {
+        let is_it = |question: &Question| matches!(question, Question::User(one) if one == name);
+        if !self.questions.values().any(is_it) {
+            self.look_up(name);
         }
     }
 
@@ -169,7 +182,7 @@ impl Hub {
 
     /// Takes into the log whatever is looked up, in order.
     fn settle_intakes(&mut self, now: Time) {
-        while let Some(intake) = self.intakes.front() {
+        while let Some(intake) = self.intakes.front_mut() {
             if intake.failed {
                 let hash = intake.hash;
                 self.drop_intake();
@@ -179,26 +192,16 @@ impl Hub {
             if intake.reading {
                 return;
             }
-            let mut found = Vec::with_capacity(intake.users.len());
-            let mut missing = None;
-            for name in &intake.users {
-                match self.users.get(name) {
-                    Some(user) => found.extend(user),
-                    None => missing = Some(name.clone()),
-                }
+            while let Some(name) = intake.users.get(intake.found.len())
+                && let Some(user) = self.users.get(name)
+            {
+                intake.found.push(user);
             }
-            if let Some(name) = missing {
-                let asked = self.questions.values();
-                let mut asked =
-                    asked.filter(|question| matches!(question, Question::User(one) if *one == name));
-                if asked.next().is_some() {
-                    return;
-                }
-                // It was forgotten while others were looked up: ask again.
-                return self.look_up(&name);
+            if let Some(name) = intake.users.get(intake.found.len()).cloned() {
+                return self.look_up_again(&name);
             }
             if let Some(intake) = self.drop_intake() {
-                self.log(now, intake, &found);
+                self.log(now, intake);
             }
         }
     }
@@ -209,8 +212,9 @@ impl Hub {
     }
 
     /// Gives a message its number, and keeps it or passes it on.
-    fn log(&mut self, now: Time, intake: Intake, users: &[Arc<User>]) {
-        let Intake { hash, content, from, message, apps, .. } = intake;
+    fn log(&mut self, now: Time, intake: Intake) {
+        let Intake { hash, content, from, message, apps, found, .. } = intake;
+        let users: Vec<Arc<User>> = found.into_iter().flatten().collect();
         let nobody = users.is_empty() && apps.is_empty();
         if nobody && matches!(message.to, To::Named(_)) {
             return self.refuse_waiting(hash, 404);

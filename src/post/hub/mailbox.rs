@@ -385,6 +385,10 @@ impl Hub {
                 continue;
             };
             if self.is_leaving(inbox, sequence) {
+                // Passed over for good: a page of such rows would be asked for again and again until the disk is done.
+                if let Some(mailbox) = self.mailboxes.get_mut(&inbox) {
+                    mailbox.cursor = mailbox.cursor.max(sequence);
+                }
                 continue;
             }
             let cargo = Cargo::Queued { shared, size };

@@ -69,6 +69,8 @@ impl Presence {
 /// A question about users that waits until it is known who they are.
 pub(super) struct Query {
     users: Vec<String>,
+    /// Of the first of them, as far as they were looked up.
+    found: Vec<Whereabouts>,
     asker: Asker,
 }
 
@@ -84,7 +86,7 @@ impl Hub {
             let answer = Answer { code: 403, state: None };
             return self.outputs.push_back(HubOutput::Answered { seat, id, answer });
         }
-        self.begin_query(Query { users, asker: Asker::App { seat, id } });
+        self.begin_query(Query { users, found: Vec::new(), asker: Asker::App { seat, id } });
     }
 
     /// How many are there.
@@ -93,7 +95,7 @@ impl Hub {
     }
 
     pub(super) fn query_for_device(&mut self, seat: Seat, inbox: Inbox, request: u64, users: Vec<String>) {
-        self.begin_query(Query { users, asker: Asker::Device { seat, inbox, request } });
+        self.begin_query(Query { users, found: Vec::new(), asker: Asker::Device { seat, inbox, request } });
     }
 
     fn begin_query(&mut self, query: Query) {
@@ -110,19 +112,17 @@ impl Hub {
     }
 
     pub(super) fn settle_queries(&mut self) {
-        while let Some(query) = self.queries.front() {
-            let mut found = Vec::with_capacity(query.users.len());
-            for name in &query.users {
-                match self.users.get(name) {
-                    Some(user) => found.push(self.presence.of(name, user.as_deref())),
-                    None => break,
-                }
+        while let Some(query) = self.queries.front_mut() {
+            while let Some(name) = query.users.get(query.found.len())
+                && let Some(user) = self.users.get(name)
+            {
+                query.found.push(self.presence.of(name, user.as_deref()));
             }
-            if found.len() < query.users.len() {
-                return;
+            if let Some(name) = query.users.get(query.found.len()).cloned() {
+                return self.look_up_again(&name);
             }
-            let Some(query) = self.queries.pop_front() else { return };
-            match query.asker {
+            let Some(Query { asker, found, .. }) = self.queries.pop_front() else { return };
+            match asker {
                 Asker::App { seat, id } => {
                     self.outputs.push_back(HubOutput::Whereabouts { seat, id, users: found });
                 }

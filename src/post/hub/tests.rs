@@ -51,8 +51,11 @@ impl Desk {
     }
 
     fn settle(&mut self) {
+        let mut outputs = 0;
         loop {
             while let Some(output) = self.hub.poll_output(self.now) {
+                outputs += 1;
+                assert!(outputs < 100_000, "the hub is never done");
                 match output {
                     HubOutput::Store(batch) => self.store.submit(batch),
                     HubOutput::Fetch(fetch) => self.store.ask(fetch),
@@ -826,4 +829,60 @@ fn a_confirmation_said_twice_counts_once() {
     assert_eq!(desk.kept(), (1, 1));
     desk.online(ben);
     assert_eq!(desk.bodies(ben), ["hi"]);
+}
+
+#[test]
+fn what_is_leaving_does_not_hide_what_comes_after_it() {
+    let mut desk = Desk::new(HubConfig { window: 2, ..HubConfig::default() });
+    let anna = desk.user("anna", 1)[0];
+    let news = desk.app("news");
+    for id in ["1", "2", "3", "4"] {
+        desk.send(&news, message(id, to(&["anna"]), id));
+    }
+    desk.online(anna);
+    let first = desk.handed(anna);
+    desk.stuck = true;
+    desk.confirm(anna, &first);
+    desk.handed(anna);
+    desk.offline(anna);
+    desk.online(anna);
+    assert_eq!(desk.bodies(anna), ["3", "4"], "a disk that is late is not asked without end");
+}
+
+#[test]
+fn a_message_may_have_more_receivers_than_users_are_remembered() {
+    let mut desk = Desk::new(HubConfig { max_cached: 2, ..HubConfig::default() });
+    let names: Vec<String> = (0..9).map(|number| format!("user{number}")).collect();
+    let inboxes: Vec<Inbox> = names.iter().map(|name| desk.user(name, 1)[0]).collect();
+    let news = desk.app("news");
+    let named: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_eq!(desk.send(&news, message("1", to(&named), "all")), STORED);
+    for inbox in inboxes {
+        desk.online(inbox);
+        assert_eq!(desk.bodies(inbox), ["all"]);
+    }
+    let Sender::App { rights, seat, .. } = news else { panic!() };
+    // The second waits behind the first, which makes the hub forget what the second knew already.
+    desk.stuck = true;
+    desk.hub.query(seat, rights, "q".into(), names.clone());
+    desk.hub.query(seat, rights, "r".into(), names[8..].to_vec());
+    desk.stuck = false;
+    desk.settle();
+    let counts: Vec<usize> = desk.whereabouts.iter().map(Vec::len).collect();
+    assert_eq!(counts, [9, 1]);
+}
+
+#[test]
+fn a_message_repeated_while_it_waits_is_answered_as_often() {
+    let mut desk = Desk::new(HubConfig::default());
+    desk.user("anna", 1);
+    let news = desk.app("news");
+    desk.stuck = true;
+    for _ in 0..20 {
+        desk.hub.take(desk.now, &news, message("1", to(&["anna"]), "x"));
+    }
+    desk.stuck = false;
+    desk.settle();
+    let with = |code: u16| desk.answers.iter().filter(|(_, given, _)| *given == code).count();
+    assert_eq!((with(200), with(429)), (16, 4));
 }
