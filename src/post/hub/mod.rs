@@ -61,7 +61,7 @@ pub struct HubConfig {
     /// Octets that wait for one device; past it the device is stale.
     pub max_octets: u32,
     /// Messages that wait, each counted for each of its devices; past it senders are told to come again later. What waits is
-    /// held in memory without its body: 20 to 100 octets each, the more the fewer wait for the same device.
+    /// held in memory without its body: about 20 octets each, 140 where it is the only one for its device.
     pub max_stored: usize,
     /// Messages handed to one device and not confirmed yet.
     pub window: usize,
