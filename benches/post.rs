@@ -13,7 +13,7 @@ use hailpost::{
         hub::{Hub, HubConfig, HubOutput, Open, Rights, Sender},
     },
     rng::Seeded,
-    store::{Sqlite, Store},
+    store::{Memory, Sqlite, Store},
     time::Time,
     wire::{
         app::{Address, Kind, Message, To},
@@ -85,6 +85,68 @@ fn main() {
     assert_eq!(office.confirmed(), MESSAGES);
     let rate = MESSAGES as f64 / begun.elapsed().as_secs_f64();
     println!("{:<44}{rate:>12.0} a second", "read, handed over, confirmed, deleted");
+    for (devices, text) in
+        [(10_000, "memory, 100 wait for a device"), (1_000_000, "memory, one waits for a device")]
+    {
+        println!("{text:<44}{:>12.0} octets a message", memory(devices));
+    }
+}
+
+/// Octets of memory for each message that waits: resident memory before and after a million, on a store that keeps nothing.
+fn memory(devices: u64) -> f64 {
+    const COUNT: u64 = 1_000_000;
+    let mut store = Memory::default();
+    let open = Open { now: Time::ZERO, unix: 1_700_000_000, rng: Box::new(Seeded::new(1)) };
+    let config = HubConfig { max_known: 1, max_messages: u32::MAX, max_cached: 64, ..HubConfig::default() };
+    let mut hub = Hub::open(config, open, &store).expect("a hub");
+    let rights = Rights { send: true, ..Rights::default() };
+    hub.add_app("app", rights).expect("it is new");
+    for number in 0..devices {
+        hub.add_user(&format!("user{number}")).expect("it is new");
+        hub.add_device(&format!("user{number}"), [1; 16], 0).expect("a device");
+        if number % 1000 == 999 {
+            settle(&mut hub, &mut store, true);
+        }
+    }
+    let sender = Sender::App { name: "app".into(), rights, seat: Seat(1) };
+    let before = resident();
+    for id in 0..COUNT {
+        hub.take(Time::ZERO, &sender, message(id, id % devices));
+        settle(&mut hub, &mut store, false);
+    }
+    assert_eq!(hub.waiting_count() as u64, COUNT);
+    (resident() - before) as f64 / COUNT as f64
+}
+
+/// Has the hub told that all is durable; kept, or not.
+fn settle(hub: &mut Hub, store: &mut Memory, keep: bool) {
+    loop {
+        let mut through = None;
+        while let Some(output) = hub.poll_output(Time::ZERO) {
+            match output {
+                HubOutput::Store(batch) => {
+                    through = Some(batch.ticket);
+                    if keep {
+                        store.submit(batch);
+                    }
+                }
+                HubOutput::Fetch(fetch) => store.ask(fetch),
+                _ => {}
+            }
+            while let Some(fetched) = store.answer() {
+                hub.fetched(Time::ZERO, fetched);
+            }
+        }
+        let Some(through) = through else { return };
+        store.commit().expect("memory never fails");
+        hub.stored(Time::ZERO, through);
+    }
+}
+
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
 /// What SQLite does with nothing around it.

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Batch, Fetch, Fetched, Op, Row, Store, Table};
+use super::{Batch, Fetch, Fetched, Op, Row, Store, Table, Wanted};
 use crate::status::Fault;
 
 type Rows = BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>;
@@ -70,19 +70,19 @@ impl Store for Memory {
     }
 
     fn answer(&mut self) -> Option<Fetched> {
-        let Fetch { ticket, table, from, to, limit, follow } = self.asked.pop_front()?;
+        let Fetch { ticket, table, wanted } = self.asked.pop_front()?;
         let rows = self.rows();
-        let follow = |key: &[u8]| {
-            let key = &key[key.len().checked_sub(8)?..];
-            rows.get(&follow?)?.get(key).cloned()
+        let row = |(key, value): (&Vec<u8>, &Vec<u8>)| Row { key: key.clone(), value: value.clone() };
+        let found = match (rows.get(&table), wanted) {
+            (None, _) => Vec::new(),
+            (Some(rows), Wanted::Range { from, to, limit }) => {
+                range(rows, &from, &to).take(limit).map(row).collect()
+            }
+            (Some(rows), Wanted::Keys(keys)) => {
+                keys.iter().filter_map(|key| rows.get_key_value(key)).map(row).collect()
+            }
         };
-        let found = rows.get(&table).into_iter().flat_map(|rows| range(rows, &from, &to));
-        let found = found.take(limit).map(|(key, value)| Row {
-            key: key.clone(),
-            value: value.clone(),
-            followed: follow(key),
-        });
-        Some(Fetched { ticket, rows: Ok(found.collect()) })
+        Some(Fetched { ticket, rows: Ok(found) })
     }
 
     fn load(&self, table: Table, row: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Fault> {

@@ -89,14 +89,24 @@ pub struct Fetch {
     pub ticket: u64,
     /// Where.
     pub table: Table,
-    /// The first key, included.
-    pub from: Vec<u8>,
-    /// The last key, included.
-    pub to: Vec<u8>,
-    /// So many rows at the most.
-    pub limit: usize,
-    /// The last 8 octets of a row's key are a key of this table, whose row is wanted too.
-    pub follow: Option<Table>,
+    /// Which rows.
+    pub wanted: Wanted,
+}
+
+/// Which rows a [`Fetch`] asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Wanted {
+    /// The first ones from one key to another.
+    Range {
+        /// The first key, included.
+        from: Vec<u8>,
+        /// The last key, included.
+        to: Vec<u8>,
+        /// So many rows at the most.
+        limit: usize,
+    },
+    /// Those with these keys, in this order. One that is not there is passed over.
+    Keys(Vec<Vec<u8>>),
 }
 
 /// A row that was asked for.
@@ -106,11 +116,9 @@ pub struct Row {
     pub key: Vec<u8>,
     /// Its value.
     pub value: Vec<u8>,
-    /// The value of the row that its key leads to, if that was asked for and is there.
-    pub followed: Option<Vec<u8>>,
 }
 
-/// What a [`Fetch`] found, in order of keys.
+/// What a [`Fetch`] found, in the order of [`Wanted`].
 #[derive(Debug)]
 pub struct Fetched {
     /// The question's.

@@ -6,11 +6,11 @@ use std::{
 };
 
 use rusqlite::{
-    Connection, ErrorCode, OptionalExtension, ToSql, TransactionBehavior,
+    CachedStatement, Connection, ErrorCode, OptionalExtension, ToSql, TransactionBehavior,
     types::{ToSqlOutput, Value, ValueRef},
 };
 
-use super::{Batch, Fetch, Fetched, Keys, Op, Row, Store, Table};
+use super::{Batch, Fetch, Fetched, Keys, Op, Row, Store, Table, Wanted};
 use crate::status::{Fault, Status};
 
 /// The schema that this version writes; kept in `PRAGMA user_version`. 1 had all rows in one table.
@@ -50,6 +50,32 @@ impl Statements {
                 "SELECT key, value FROM \"{name}\" WHERE key BETWEEN ?1 AND ?2 ORDER BY key LIMIT ?3"
             ),
             all: format!("SELECT key, value FROM \"{name}\" ORDER BY key"),
+        }
+    }
+
+    fn of(&self, verb: Verb) -> &str {
+        match verb {
+            Verb::Put => &self.put,
+            Verb::Delete => &self.delete,
+            Verb::DeleteRange => &self.delete_range,
+        }
+    }
+}
+
+/// What an [`Op`] does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Put,
+    Delete,
+    DeleteRange,
+}
+
+impl Verb {
+    const fn of(op: &Op) -> Verb {
+        match op {
+            Op::Put { .. } => Verb::Put,
+            Op::Delete { .. } => Verb::Delete,
+            Op::DeleteRange { .. } => Verb::DeleteRange,
         }
     }
 }
@@ -150,29 +176,33 @@ impl Sqlite {
     fn write_queued(&mut self) -> rusqlite::Result<Option<u64>> {
         let Some(last) = self.queued.back().map(|batch| batch.ticket) else { return Ok(None) };
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Most that is written follows its like: the statement at hand is looked up when another one is needed.
+        let mut at_hand: Option<(Table, Verb, CachedStatement<'_>)> = None;
         for op in self.queued.iter().flat_map(|batch| &batch.ops) {
-            let table = op.table();
-            let statements = match self.known.entry(table) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(vacant) => {
-                    // Should the transaction fail, it is made again: `IF NOT EXISTS`.
-                    create(&transaction, table.name, table.keys)?;
-                    vacant.insert(Statements::new(table))
+            let (table, verb) = (op.table(), Verb::of(op));
+            let statement = match &mut at_hand {
+                Some((one, other, statement)) if (*one, *other) == (table, verb) => statement,
+                _ => {
+                    let statements = match self.known.entry(table) {
+                        Entry::Occupied(known) => known.into_mut(),
+                        Entry::Vacant(vacant) => {
+                            // Should the transaction fail, it is made again: `IF NOT EXISTS`.
+                            create(&transaction, table.name, table.keys)?;
+                            vacant.insert(Statements::new(table))
+                        }
+                    };
+                    let statement = transaction.prepare_cached(statements.of(verb))?;
+                    &mut at_hand.insert((table, verb, statement)).2
                 }
             };
             let key = |octets| Key(table.keys, octets);
             match op {
-                Op::Put { key: octets, value, .. } => {
-                    transaction.prepare_cached(&statements.put)?.execute((key(octets), value))?
-                }
-                Op::Delete { key: octets, .. } => {
-                    transaction.prepare_cached(&statements.delete)?.execute([key(octets)])?
-                }
-                Op::DeleteRange { from, to, .. } => {
-                    transaction.prepare_cached(&statements.delete_range)?.execute([key(from), key(to)])?
-                }
+                Op::Put { key: octets, value, .. } => statement.execute((key(octets), value))?,
+                Op::Delete { key: octets, .. } => statement.execute([key(octets)])?,
+                Op::DeleteRange { from, to, .. } => statement.execute([key(from), key(to)])?,
             };
         }
+        drop(at_hand);
         transaction.commit()?;
         Ok(Some(last))
     }
@@ -183,30 +213,30 @@ impl Sqlite {
     }
 
     fn find(&self, fetch: &Fetch) -> rusqlite::Result<Vec<Row>> {
-        let Fetch { table, from, to, limit, follow, .. } = fetch;
-        if !self.exists(*table)? {
+        let Fetch { table, wanted, .. } = fetch;
+        if !self.known.contains_key(table) && !self.exists(*table)? {
             return Ok(Vec::new());
         }
-        let mut get = match follow {
-            Some(table) if self.exists(*table)? => {
-                Some((table, self.connection.prepare_cached(&Statements::new(*table).get)?))
-            }
-            _ => None,
-        };
-        let mut range = self.connection.prepare_cached(&Statements::new(*table).range)?;
-        let limit = i64::try_from(*limit).unwrap_or(i64::MAX);
-        let mut found = range.query((Key(table.keys, from), Key(table.keys, to), limit))?;
+        let keys = table.keys;
         let mut rows = Vec::new();
-        while let Some(row) = found.next()? {
-            let key = key_of(table.keys, row)?;
-            let value = row.get_ref(1)?.as_blob()?.to_vec();
-            let followed = match &mut get {
-                Some((table, get)) if key.len() >= 8 => {
-                    get.query_row([Key(table.keys, &key[key.len() - 8..])], |row| row.get(0)).optional()?
+        match wanted {
+            Wanted::Range { from, to, limit } => {
+                let mut range = self.connection.prepare_cached(&Statements::new(*table).range)?;
+                let limit = i64::try_from(*limit).unwrap_or(i64::MAX);
+                let mut found = range.query((Key(keys, from), Key(keys, to), limit))?;
+                while let Some(row) = found.next()? {
+                    rows.push(Row { key: key_of(keys, row)?, value: row.get_ref(1)?.as_blob()?.to_vec() });
                 }
-                _ => None,
-            };
-            rows.push(Row { key, value, followed });
+            }
+            Wanted::Keys(wanted) => {
+                let mut get = self.connection.prepare_cached(&Statements::new(*table).get)?;
+                for key in wanted {
+                    let mut found = get.query([Key(keys, key)])?;
+                    if let Some(row) = found.next()? {
+                        rows.push(Row { key: key.clone(), value: row.get_ref(0)?.as_blob()?.to_vec() });
+                    }
+                }
+            }
         }
         Ok(rows)
     }
@@ -355,53 +385,57 @@ mod tests {
         assert_eq!(Sqlite::open(&broken).err().unwrap().status, Status::StoreCorrupt);
     }
 
-    fn ask(store: &mut dyn Store, table: Table, from: &[u8], to: &[u8], limit: usize) -> Vec<Row> {
-        store.ask(Fetch { ticket: 7, table, from: from.to_vec(), to: to.to_vec(), limit, follow: Some(LOG) });
+    fn ask(store: &mut dyn Store, table: Table, wanted: Wanted) -> Vec<Row> {
+        store.ask(Fetch { ticket: 7, table, wanted });
         let answer = store.answer().unwrap();
         assert!(answer.ticket == 7 && store.answer().is_none());
         answer.rows.unwrap()
     }
 
+    fn range(from: &[u8], to: &[u8], limit: usize) -> Wanted {
+        Wanted::Range { from: from.to_vec(), to: to.to_vec(), limit }
+    }
+
     /// Both engines, asked the same, answer the same.
     #[test]
-    fn rows_are_found_by_range_and_followed_and_removed_by_range() {
+    fn rows_are_found_by_range_and_by_key_and_removed_by_range() {
         let dir = tempfile::tempdir().unwrap();
         let engines: [Box<dyn Store>; 2] = [
             Box::new(Sqlite::open(&dir.path().join("store.db")).unwrap()),
             Box::<super::super::Memory>::default(),
         ];
         for mut store in engines {
-            assert_eq!(ask(&mut *store, TABLE, b"", b"zz", 9), []);
-            let numbered = |number: u64| [&b"dev"[..], &number.to_be_bytes()].concat();
+            let numbered = |number: u64| [&b"queue"[..], &number.to_be_bytes()].concat();
+            let log = |number: u64| number.to_be_bytes().to_vec();
+            assert_eq!(ask(&mut *store, TABLE, range(b"", b"zz", 9)), []);
+            assert_eq!(ask(&mut *store, LOG, Wanted::Keys(vec![log(1)])), []);
             let ops = (1..=5u64).flat_map(|number| {
                 let put = |table, key: Vec<u8>, value: &[u8]| Op::Put { table, key, value: value.to_vec() };
-                [put(TABLE, numbered(number), b""), put(LOG, number.to_be_bytes().to_vec(), &[number as u8])]
+                [put(TABLE, numbered(number), b""), put(LOG, log(number), &[number as u8])]
             });
             store.submit(Batch { ticket: 1, ops: ops.collect() });
-            assert_eq!(ask(&mut *store, TABLE, b"", b"zz", 9), [], "only what is durable is found");
+            assert_eq!(ask(&mut *store, TABLE, range(b"", b"zz", 9)), [], "only what is durable is found");
             store.commit().unwrap();
-            let found = ask(&mut *store, TABLE, &numbered(2), &numbered(4), 2);
+            let found = ask(&mut *store, TABLE, range(&numbered(2), &numbered(4), 2));
+            let keys: Vec<_> = found.into_iter().map(|row| row.key).collect();
+            assert_eq!(keys, [numbered(2), numbered(3)]);
+            let found = ask(&mut *store, LOG, Wanted::Keys(vec![log(4), log(9), log(1)]));
             assert_eq!(
-                found.iter().map(|row| row.key.clone()).collect::<Vec<_>>(),
-                [numbered(2), numbered(3)]
+                found,
+                [Row { key: log(4), value: vec![4] }, Row { key: log(1), value: vec![1] }],
+                "as asked, without those that there are not"
             );
-            assert_eq!(found[1].followed.as_deref(), Some(&[3][..]));
-            assert_eq!(
-                ask(&mut *store, LOG, &4u64.to_be_bytes(), &[0x7f, 255, 255, 255, 255, 255, 255, 255], 9)
-                    .len(),
-                2
-            );
-            assert_eq!(ask(&mut *store, TABLE, b"b", b"a", 9), [], "a range that is none");
-            let range = |table, from: Vec<u8>, to: Vec<u8>| Op::DeleteRange { table, from, to };
-            let (two, four) = (2u64.to_be_bytes().to_vec(), 4u64.to_be_bytes().to_vec());
-            store.submit(Batch {
-                ticket: 2,
-                ops: vec![range(LOG, two, four), range(TABLE, numbered(1), numbered(1))],
-            });
+            let found = ask(&mut *store, TABLE, Wanted::Keys(vec![numbered(5)]));
+            assert_eq!(found, [Row { key: numbered(5), value: vec![] }]);
+            assert_eq!(ask(&mut *store, LOG, range(&log(4), &log(i64::MAX as u64), 9)).len(), 2);
+            assert_eq!(ask(&mut *store, TABLE, range(b"b", b"a", 9)), [], "a range that is none");
+            let gone = |table, from: Vec<u8>, to: Vec<u8>| Op::DeleteRange { table, from, to };
+            let ops = vec![gone(LOG, log(2), log(4)), gone(TABLE, numbered(1), numbered(1))];
+            store.submit(Batch { ticket: 2, ops });
             store.commit().unwrap();
-            let left = ask(&mut *store, TABLE, b"", b"zz", 9);
-            let followed: Vec<_> = left.iter().map(|row| row.followed.is_some()).collect();
-            assert_eq!(followed, [false, false, false, true]);
+            let left =
+                |store: &mut dyn Store, table, to: &[u8]| ask(store, table, range(&[0; 8], to, 9)).len();
+            assert_eq!((left(&mut *store, TABLE, b"zz"), left(&mut *store, LOG, &log(9))), (4, 2));
         }
     }
 

@@ -32,7 +32,7 @@ const TTL: u32 = 86_400;
 pub enum Defect {
     /// The hub is told that all is durable before it is.
     AcknowledgeEarly,
-    /// A restarted hub finds its store empty of queues.
+    /// A restarted hub finds its log empty.
     DropOnRestart,
     /// A device that restarts has forgotten what it confirmed.
     ForgetConfirmed,
@@ -339,7 +339,7 @@ impl World {
         self.store = self.store.clone();
         if self.defect == Some(Defect::DropOnRestart) {
             let mut keys = Vec::new();
-            let queue = hailpost::store::Table::rows("queue");
+            let queue = hailpost::store::Table::log("message");
             self.store.load(queue, &mut |key, _| keys.push(key.to_vec())).expect("memory never fails");
             let ops = keys.into_iter().map(|key| hailpost::store::Op::Delete { table: queue, key }).collect();
             self.store.submit(hailpost::store::Batch { ticket: 1, ops });

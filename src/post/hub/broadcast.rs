@@ -21,31 +21,27 @@ pub(super) struct Telling {
 }
 
 impl Hub {
-    pub(super) fn log_broadcast(
-        &mut self,
-        hash: [u8; 16],
-        sequence: Sequence,
-        known: &Known,
-        period: Option<(u64, u64)>,
-        kept: Kept,
-        mut ops: Vec<Op>,
-    ) {
+    pub(super) fn log_broadcast(&mut self, period: Option<(u64, u64)>, kept: Kept) {
+        let hash = kept.hash;
+        if period.is_some() && self.broadcasts.len() >= self.config.max_broadcasts {
+            return self.refuse_waiting(hash, 507);
+        }
+        self.counters.messages += 1;
+        let mut ops = Vec::new();
+        let sequence = self.number(&mut ops);
         let Some((start, end)) = period else {
             if !ops.is_empty() {
                 self.submit(ops);
             }
+            self.remember(sequence, &kept);
             self.tell(sequence, Arc::new(kept), false, u32::MAX);
             return self.answer_all(hash, Answer { code: 200, state: Some(State::Routed) });
         };
-        if self.broadcasts.len() >= self.config.max_broadcasts {
-            self.counters.refused += 1;
-            return self.answer_all(hash, Answer { code: 507, state: None });
-        }
         let second = |unix: u64| u32::try_from(unix).unwrap_or(u32::MAX);
         let kept = Kept { expires: second(end), ..kept };
+        self.remember(sequence, &kept);
         let broadcast = Broadcast { period: (second(start), second(end)), kept };
         ops.push(rows::put_broadcast(sequence, &broadcast));
-        ops.push(rows::put_known(sequence, known));
         self.broadcasts.insert(sequence, Arc::new(broadcast));
         self.sweep.expects(second(start));
         self.sweep.expects(second(end));
@@ -94,7 +90,7 @@ impl Hub {
             && self.open_mailbox(inbox)
             && !self.is_under_way(inbox, sequence)
         {
-            self.hand_over(now, inbox, sequence, kept, mailbox::Cargo::Broadcast);
+            self.hand_over(now, inbox, sequence, kept.clone(), mailbox::Cargo::Broadcast);
             self.dismiss(inbox);
         }
     }
@@ -119,7 +115,7 @@ impl Hub {
                 telling.came.insert(inbox);
             }
             let question = Question::Seen { inbox, broadcast };
-            self.ask_row(question, rows::SEEN, rows::seen_key(broadcast, inbox));
+            self.ask_row(question, rows::SEEN, rows::pair_key(broadcast, inbox));
         }
     }
 
@@ -156,12 +152,10 @@ impl Hub {
         let over: Vec<Sequence> = over.map(|(sequence, _)| *sequence).collect();
         for sequence in over {
             self.broadcasts.remove(&sequence);
-            let seen = Op::DeleteRange {
-                table: rows::SEEN,
-                from: rows::seen_key(sequence, Inbox(0)),
-                to: rows::seen_key(sequence, Inbox(u32::MAX)),
-            };
-            self.submit(vec![rows::delete_log(rows::BROADCAST, sequence, sequence), seen]);
+            let seen = rows::delete_pairs(rows::SEEN, sequence);
+            let mut ops = vec![rows::delete_log(rows::BROADCAST, sequence, sequence), seen];
+            self.known.keep([sequence].into_iter(), &mut ops);
+            self.submit(ops);
         }
         for broadcast in self.broadcasts.values() {
             let (start, end) = broadcast.period;

@@ -14,21 +14,19 @@ const MAX_FOLLOWERS: usize = 100_000;
 const PAGE: usize = 1000;
 /// Repeats of a message that wait for its answer.
 const MAX_ASKERS: usize = 16;
-/// How long an id is remembered after its message is stale, in seconds.
-const REMEMBERED: u32 = 86_400;
 
 /// A message on its way into the log.
 pub(super) struct Intake {
-    hash: [u8; 16],
-    content: u64,
-    from: Address,
-    message: Message,
+    pub(super) hash: [u8; 16],
+    pub(super) content: u64,
+    pub(super) from: Address,
+    pub(super) message: Message,
     /// Users that get it.
     users: Vec<String>,
     /// The first of them, as far as they were looked up. Kept here: there may be more of them than are remembered.
-    found: Vec<Option<Arc<User>>>,
+    pub(super) found: Vec<Option<Arc<User>>>,
     /// Applications that get it.
-    apps: Vec<Inbox>,
+    pub(super) apps: Vec<Inbox>,
     /// Its followers are not all read.
     reading: bool,
     /// The store could not tell who gets it.
@@ -76,7 +74,7 @@ impl Hub {
             }
             return waiting.askers.push(asker);
         }
-        if let Some((_, known)) = self.known.get(&hash) {
+        if let Some(known) = self.known.get(&hash) {
             if known.content != content {
                 return self.refuse_message(asker, 409);
             }
@@ -133,7 +131,8 @@ impl Hub {
         from.extend_from_slice(after);
         let mut to = rows::follow_key(app, "");
         to.push(0x7f);
-        let fetch = Fetch { ticket: 0, table: rows::FOLLOW, from, to, limit: PAGE, follow: None };
+        let wanted = Wanted::Range { from, to, limit: PAGE };
+        let fetch = Fetch { ticket: 0, table: rows::FOLLOW, wanted };
         self.ask(Question::Follow(intake), fetch);
     }
 
@@ -211,90 +210,13 @@ impl Hub {
         self.intakes.pop_front()
     }
 
-    /// Gives a message its number, and keeps it or passes it on.
-    fn log(&mut self, now: Time, intake: Intake) {
-        let Intake { hash, content, from, message, apps, found, .. } = intake;
-        let users: Vec<Arc<User>> = found.into_iter().flatten().collect();
-        let nobody = users.is_empty() && apps.is_empty();
-        if nobody && matches!(message.to, To::Named(_)) {
-            return self.refuse_waiting(hash, 404);
-        }
-        self.counters.messages += 1;
-        let unix = u32::try_from(self.unix(now)).unwrap_or(u32::MAX);
-        let expires = unix.saturating_add(message.ttl);
-        let mut ops = Vec::new();
-        let sequence = self.number(&mut ops);
-        let known = Known { hash, content, until: expires.saturating_add(REMEMBERED) };
-        let mut kept = Kept {
-            sent: unix,
-            expires,
-            only: None,
-            from,
-            content_type: message.content_type,
-            body: message.body,
-        };
-        if message.kind == Kind::Broadcast {
-            self.remember(sequence, known);
-            return self.log_broadcast(hash, sequence, &known, message.period, kept, ops);
-        }
-        let keeps = |user: &&Arc<User>| message.store && user.keep;
-        let mut inboxes: Vec<Inbox> =
-            users.iter().filter(keeps).flat_map(|user| user.inboxes.iter().copied()).collect();
-        let passing = users.iter().filter(|user| !keeps(user)).flat_map(|user| user.inboxes.iter().copied());
-        let mut passing: Vec<Inbox> = passing.collect();
-        if message.store { &mut inboxes } else { &mut passing }.extend(apps);
-        inboxes.retain(|inbox| self.has_room(*inbox, kept.size()));
-        self.remember(sequence, known);
-        let mut routed = false;
-        for inbox in passing {
-            routed |= self.pass_on(inbox, sequence, &kept);
-        }
-        if inboxes.is_empty() {
-            let state = if routed { State::Routed } else { State::Dropped };
-            // The counter may have moved.
-            if !ops.is_empty() {
-                self.submit(ops);
-            }
-            return self.answer_all(hash, Answer { code: 200, state: Some(state) });
-        }
-        kept.only = (inboxes.len() == 1).then(|| inboxes[0]);
-        let (shared, size) = (inboxes.len() > 1, kept.size());
-        if shared {
-            self.shares.insert(sequence, inboxes.len() as u32);
-        }
-        ops.push(rows::put_message(sequence, &kept));
-        ops.push(rows::put_known(sequence, &known));
-        for inbox in &inboxes {
-            ops.push(rows::put_queue(*inbox, sequence, shared, size));
-            self.depths.entry(*inbox).or_default().add(size);
-        }
-        self.counters.stored += inboxes.len() as u64;
-        let online = inboxes.iter().any(|inbox| self.presence.seat(*inbox).is_some());
-        let state = if online { State::Queued } else { State::Stored };
-        self.sweep.expects(expires);
-        self.persist(ops, Effect::Kept { hash, sequence, state, inboxes, kept: Arc::new(kept) });
-    }
-
-    /// Remembers an id. The oldest goes for a new one.
-    pub(super) fn remember(&mut self, sequence: Sequence, known: Known) {
-        self.known.insert(known.hash, (sequence, known));
-        self.known_order.insert(sequence, known.hash);
-        if self.known_order.len() > self.config.max_known
-            && let Some((sequence, hash)) = self.known_order.pop_first()
-        {
-            self.counters.known_evicted += 1;
-            self.known.remove(&hash);
-            self.submit(vec![rows::delete_log(rows::KNOWN, sequence, sequence)]);
-        }
-    }
-
     pub(super) fn answer_all(&mut self, hash: [u8; 16], answer: Answer) {
         for asker in self.waiting.remove(&hash).into_iter().flat_map(|waiting| waiting.askers) {
             self.answer(asker, answer.clone());
         }
     }
 
-    fn refuse_waiting(&mut self, hash: [u8; 16], code: u16) {
+    pub(super) fn refuse_waiting(&mut self, hash: [u8; 16], code: u16) {
         self.counters.refused += 1;
         self.answer_all(hash, Answer { code, state: None });
     }

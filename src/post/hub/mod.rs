@@ -9,9 +9,13 @@ mod broadcast;
 mod cancel;
 mod devices;
 mod intake;
+mod known;
 mod lately;
+mod leave;
+mod log;
 mod mailbox;
 mod presence;
+mod queue;
 mod start;
 mod sweep;
 #[cfg(test)]
@@ -31,7 +35,7 @@ use crate::{
     counters::counters,
     rng::Entropy,
     status::{Fault, Status},
-    store::{Batch, Fetch, Fetched, Op, Store, Table},
+    store::{Batch, Fetch, Fetched, Op, Store, Table, Wanted},
     time::Time,
     wire::{
         app::{Address, Kind, Message, State, To},
@@ -41,9 +45,12 @@ use crate::{
 use accounts::Users;
 pub use accounts::{Credential, Enrolled, Rights};
 use intake::Intake;
+use known::Ids;
 use lately::Lately;
-use mailbox::{Depth, Mailbox};
+use leave::Why;
+use mailbox::Mailbox;
 use presence::Presence;
+use queue::Queues;
 use sweep::Sweep;
 
 /// How a hub behaves.
@@ -53,6 +60,9 @@ pub struct HubConfig {
     pub max_messages: u32,
     /// Octets that wait for one device; past it the device is stale.
     pub max_octets: u32,
+    /// Messages that wait, each counted for each of its devices; past it senders are told to come again later. What waits is
+    /// held in memory without its body: about 20 octets each, 140 where it is the only one for its device.
+    pub max_stored: usize,
     /// Messages handed to one device and not confirmed yet.
     pub window: usize,
     /// Messages that wait for the disk, or for who their receivers are.
@@ -76,6 +86,7 @@ impl Default for HubConfig {
         HubConfig {
             max_messages: 1000,
             max_octets: 16 << 20,
+            max_stored: 10_000_000,
             window: 64,
             max_pending: 16_384,
             max_known: 1_000_000,
@@ -208,7 +219,8 @@ counters! {
         messages: "messages taken",
         repeats: "messages that had been taken before, by their id",
         refused: "messages refused",
-        stored: "rows of queues written",
+        stored: "messages kept, counted for each receiver",
+        stored_full: "messages refused because as many wait as may",
         routed: "messages passed on without being kept",
         dropped: "messages for who was not there, not to be kept",
         delivered: "messages handed to who waits for them",
@@ -227,15 +239,15 @@ counters! {
 /// What follows once a batch is durable.
 enum Effect {
     /// A message is kept: answer, and hand it to who is there.
-    Kept { hash: [u8; 16], sequence: Sequence, state: State, inboxes: Vec<Inbox>, kept: Arc<Kept> },
+    Kept { hash: [u8; 16], sequence: Sequence, state: State, inboxes: Vec<Inbox>, kept: Kept },
     /// An operator's request is done.
     Done { ticket: u64 },
     /// A device's request is done.
     Asked { seat: Seat, inbox: Inbox, request: u64 },
     /// A message is withdrawn.
     Cancelled { seat: Seat, id: String, code: u16 },
-    /// These have left an inbox.
-    Left { inbox: Inbox, gone: Vec<Sequence> },
+    /// These broadcasts were confirmed.
+    Seen { inbox: Inbox, seen: Vec<Sequence> },
     /// A broadcast is kept: from now on everybody gets it.
     Broadcast { hash: [u8; 16], sequence: Sequence },
 }
@@ -244,22 +256,18 @@ enum Effect {
 enum Question {
     /// A user's row, for the intake, a query or the operator.
     User(String),
-    /// A piece of an inbox's queue.
-    Queue { inbox: Inbox, seat: Seat },
+    /// The next messages for an inbox.
+    Messages { inbox: Inbox, seat: Seat },
     /// Whose an inbox is.
     Owner(Inbox),
-    /// Rows to go, of an inbox that is stale.
-    Purge { inbox: Inbox, through: Sequence },
     /// Who follows an application; with the intake's number.
     Follow(u64),
     /// A credential.
     Authenticate { ticket: u64 },
-    /// A confirmation of what was not under way.
-    Stray(Inbox),
     /// A message to be withdrawn.
     Cancel { seat: Seat, id: String, sequence: Sequence },
-    /// A piece of the log, to find what has expired.
-    Sweep,
+    /// Whom a message is for that is to be withdrawn.
+    Shares { seat: Seat, id: String, sequence: Sequence },
     /// Which broadcasts an inbox has confirmed.
     Seen { inbox: Inbox, broadcast: Sequence },
     /// A row that an operator's request changes.
@@ -296,16 +304,14 @@ pub struct Hub {
     first_intake: u64,
     /// Ids under way, with whom to answer.
     waiting: HashMap<[u8; 16], intake::Waiting>,
-    known: HashMap<[u8; 16], (Sequence, Known)>,
-    known_order: BTreeMap<Sequence, [u8; 16]>,
+    known: Ids,
     queries: VecDeque<presence::Query>,
 
     presence: Presence,
-    /// Of inboxes whose queue is not empty.
-    depths: HashMap<Inbox, Depth>,
+    queues: Queues,
     /// Of who is there and has something to get.
     mailboxes: HashMap<Inbox, Mailbox>,
-    /// What was confirmed, while the disk does not know.
+    /// Broadcasts that were confirmed, while the disk does not know.
     leaving: HashSet<(Inbox, Sequence)>,
     /// All that was logged up to it is durable, and was handed over where its receivers are.
     settled: Sequence,
@@ -324,6 +330,11 @@ impl Hub {
     /// What was counted.
     pub const fn counters(&self) -> &HubCounters {
         &self.counters
+    }
+
+    /// Messages that wait, each counted for each of its receivers.
+    pub const fn waiting_count(&self) -> usize {
+        self.queues.total()
     }
 
     /// The next thing to do, until there is none.
@@ -360,8 +371,8 @@ impl Hub {
                     }
                 }
                 Effect::Cancelled { seat, id, code } => self.cancelled(seat, id, code),
-                Effect::Left { inbox, gone } => {
-                    for sequence in gone {
+                Effect::Seen { inbox, seen } => {
+                    for sequence in seen {
                         self.leaving.remove(&(inbox, sequence));
                     }
                 }
@@ -383,14 +394,12 @@ impl Hub {
         let Some(question) = self.questions.remove(&fetched.ticket) else { return };
         match question {
             Question::User(name) => self.user_found(now, &name, fetched.rows),
-            Question::Queue { inbox, seat } => self.queue_found(now, inbox, seat, fetched.rows),
+            Question::Messages { inbox, seat } => self.messages_found(now, inbox, seat, fetched.rows),
             Question::Owner(inbox) => self.owner_found(now, inbox, fetched.rows),
-            Question::Purge { inbox, through } => self.purge_found(inbox, through, fetched.rows),
             Question::Follow(intake) => self.followers_found(now, intake, fetched.rows),
             Question::Authenticate { ticket } => self.credential_found(now, ticket, fetched.rows),
-            Question::Stray(inbox) => self.stray_found(inbox, fetched.rows),
             Question::Cancel { seat, id, sequence } => self.cancel_found(seat, id, sequence, fetched.rows),
-            Question::Sweep => self.swept(now, fetched.rows),
+            Question::Shares { seat, id, sequence } => self.shares_found(seat, id, sequence, fetched.rows),
             Question::Seen { inbox, broadcast } => self.seen_found(now, inbox, broadcast, fetched.rows),
             Question::Operator(change) => self.change(now, change, fetched.rows),
         }
@@ -428,7 +437,7 @@ impl Hub {
 
     /// Asks for one row.
     fn ask_row(&mut self, question: Question, table: Table, key: Vec<u8>) -> u64 {
-        let fetch = Fetch { ticket: 0, table, from: key.clone(), to: key, limit: 1, follow: None };
+        let fetch = Fetch { ticket: 0, table, wanted: Wanted::Keys(vec![key]) };
         self.ask(question, fetch)
     }
 

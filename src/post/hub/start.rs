@@ -34,11 +34,10 @@ impl Hub {
             intakes: VecDeque::new(),
             first_intake: 0,
             waiting: HashMap::new(),
-            known: HashMap::new(),
-            known_order: BTreeMap::new(),
+            known: Ids::new(config.max_known),
             queries: VecDeque::new(),
             presence: Presence::default(),
-            depths: HashMap::new(),
+            queues: Queues::default(),
             mailboxes: HashMap::new(),
             leaving: HashSet::new(),
             settled: Sequence(0),
@@ -66,23 +65,26 @@ impl Hub {
             (Ok(name), Some(app)) => drop(self.apps.insert(name.to_owned(), app)),
             _ => unreadable += 1,
         })?;
-        store.load(rows::QUEUE, &mut |key, value| match rows::read_queue(key, value) {
-            Some((inbox, sequence, shared, size)) => {
-                self.depths.entry(inbox).or_default().add(size);
-                if shared {
-                    *self.shares.entry(sequence).or_default() += 1;
-                }
+        let mut ids = self.read_log(store)?;
+        store.load(rows::KNOWN, &mut |key, value| match (rows::read_u64(key), rows::read_known(value)) {
+            (Some(number), Some(known)) => {
+                self.known.has_row(number, &known);
+                ids.extend(known);
+            }
+            _ => unreadable += 1,
+        })?;
+        store.load(rows::BROADCAST, &mut |key, value| match rows::read_broadcast(key, value) {
+            Some((sequence, broadcast)) => {
+                ids.push(id(sequence, &broadcast.kept));
+                self.broadcasts.insert(sequence, Arc::new(broadcast));
             }
             None => unreadable += 1,
         })?;
-        store.load(rows::KNOWN, &mut |key, value| match rows::read_known(key, value) {
-            Some((sequence, known)) => self.remember(sequence, known),
-            None => unreadable += 1,
-        })?;
-        store.load(rows::BROADCAST, &mut |key, value| match rows::read_broadcast(key, value) {
-            Some((sequence, broadcast)) => drop(self.broadcasts.insert(sequence, Arc::new(broadcast))),
-            None => unreadable += 1,
-        })?;
+        // Of one that is remembered twice the later holds.
+        ids.sort_unstable_by_key(|known| known.sequence);
+        for known in ids {
+            self.counters.known_evicted += u64::from(self.known.remember(known));
+        }
         store.load(rows::STALE, &mut |key, value| match (rows::read_u32(key), rows::read_u32(value)) {
             (Some(inbox), Some(missed)) => drop(self.stale.insert(Inbox(inbox), missed)),
             _ => unreadable += 1,
@@ -94,10 +96,49 @@ impl Hub {
         self.counters.unreadable += unreadable;
         let revoked = self.revoked.keys().map(|inbox| HubOutput::Revoked { inbox: *inbox, seat: None });
         self.outputs.extend(revoked);
-        // A crash may have come between marking a queue and emptying it.
-        let half: Vec<Inbox> =
-            self.stale.keys().copied().filter(|inbox| self.depths.contains_key(inbox)).collect();
-        half.into_iter().for_each(|inbox| self.purge(inbox));
         Ok(())
     }
+
+    /// Queues, from the log: each message goes to whom its row names, or to those of its rows in `share` who have not taken
+    /// it. All three are in order of the log. Answers with the ids.
+    fn read_log(&mut self, store: &dyn Store) -> Result<Vec<Known>, Fault> {
+        let mut taken: HashSet<(Sequence, Inbox)> = HashSet::new();
+        store.load(rows::TAKEN, &mut |key, _| taken.extend(rows::read_pair(key)))?;
+        let mut shares: VecDeque<(Sequence, Inbox)> = VecDeque::new();
+        store.load(rows::SHARE, &mut |key, value| {
+            if let Some((sequence, _)) = rows::read_pair(key) {
+                let left = rows::read_shares(value).map(|inbox| (sequence, inbox));
+                shares.extend(left.filter(|pair| !taken.contains(pair)));
+            }
+        })?;
+        let mut ids = Vec::new();
+        store.load(rows::MESSAGE, &mut |key, value| {
+            let (Some(sequence), Some(head)) = (rows::read_u64(key).map(Sequence), rows::read_head(value))
+            else {
+                self.counters.unreadable += 1;
+                return;
+            };
+            let rows::Head { expires, only, hash, content, size } = head;
+            ids.push(Known { sequence, hash, content, until: known::until(expires) });
+            let item = queue::Item::new(sequence, expires, only.is_none(), size);
+            if let Some(inbox) = only {
+                return self.queues.push(inbox, item);
+            }
+            let mut count = 0;
+            while let Some(&(at, inbox)) = shares.front().filter(|(at, _)| *at <= sequence) {
+                shares.pop_front();
+                if at == sequence {
+                    self.queues.push(inbox, item);
+                    count += 1;
+                }
+            }
+            self.shares.insert(sequence, count);
+        })?;
+        Ok(ids)
+    }
+}
+
+fn id(sequence: Sequence, kept: &Kept) -> Known {
+    let Kept { hash, content, expires, .. } = *kept;
+    Known { sequence, hash, content, until: known::until(expires) }
 }

@@ -1,15 +1,16 @@
 //! What time brings: messages that expire, ids that may be forgotten, broadcasts that begin and end.
 
 use super::*;
-use crate::store::Row;
 
-/// Rows of the log looked at in one turn.
-const PAGE: usize = 512;
+/// Messages looked at in one turn.
+const PORTION: usize = 32_768;
+/// The pause between two turns of a walk.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// How long a revocation is remembered, in seconds: a ticket is good for a week.
 const REVOKED: u64 = 8 * 86_400;
 
-/// A walk through the log, when something in it may have expired.
+/// A walk through all queues, when something in it may have expired.
 pub(super) struct Sweep {
     due: Time,
     /// Unix seconds of the last look.
@@ -18,13 +19,16 @@ pub(super) struct Sweep {
     earliest: u32,
     /// What the walk under way has found so far.
     next_earliest: u32,
-    walking: bool,
+    /// Where the walk under way goes on.
+    walking: Option<Inbox>,
+    /// When the next look is due, once the walk is done.
+    next: Time,
 }
 
 impl Sweep {
     pub(super) const fn new(due: Time, unix: u64) -> Sweep {
         // Nothing is known of what the store holds: the first look walks.
-        Sweep { due, last: unix, earliest: 0, next_earliest: u32::MAX, walking: false }
+        Sweep { due, last: unix, earliest: 0, next_earliest: u32::MAX, walking: None, next: due }
     }
 
     pub(super) const fn due(&self) -> Time {
@@ -43,76 +47,64 @@ impl Hub {
         if now < self.sweep.due {
             return;
         }
-        self.sweep.due = now + self.config.sweep;
+        if self.sweep.walking.is_none() || self.sweep.next <= now {
+            self.look(now);
+        }
+        match self.sweep.walking {
+            Some(from) => self.walk(now, from),
+            None => self.sweep.due = self.sweep.next,
+        }
+    }
+
+    fn look(&mut self, now: Time) {
+        self.sweep.next = now + self.config.sweep;
         let unix = self.unix(now);
         let last = std::mem::replace(&mut self.sweep.last, unix);
         self.turn_broadcasts(last, unix);
-        self.forget_ids(unix);
+        let mut ops = Vec::new();
+        self.known.forget(unix, &mut ops);
+        if !ops.is_empty() {
+            self.submit(ops);
+        }
         self.forget_revocations(unix);
         // Whoever a failing store had left waiting.
         let behind: Vec<Inbox> = self.mailboxes.keys().copied().collect();
         behind.into_iter().for_each(|inbox| self.writable(inbox));
-        if !self.sweep.walking && u64::from(self.sweep.earliest) <= unix {
-            self.sweep.walking = true;
+        if self.sweep.walking.is_none() && u64::from(self.sweep.earliest) <= unix {
+            self.sweep.walking = Some(Inbox(0));
             self.sweep.next_earliest = u32::MAX;
-            self.walk(Sequence(0));
         }
     }
 
-    fn walk(&mut self, from: Sequence) {
-        let fetch = Fetch {
-            ticket: 0,
-            table: rows::MESSAGE,
-            from: from.0.to_be_bytes().to_vec(),
-            to: (i64::MAX as u64).to_be_bytes().to_vec(),
-            limit: PAGE,
-            follow: None,
-        };
-        self.ask(Question::Sweep, fetch);
-    }
-
-    pub(super) fn swept(&mut self, now: Time, found: Result<Vec<Row>, Fault>) {
+    /// A portion of all queues: what has expired leaves.
+    fn walk(&mut self, now: Time, from: Inbox) {
         let unix = self.unix(now);
-        let found = found.unwrap_or_default();
-        let mut ops = Vec::new();
-        let mut last = Sequence(0);
-        for row in &found {
-            let Some(sequence) = rows::read_u64(&row.key).map(Sequence) else { continue };
-            last = sequence;
-            let Some(kept) = rows::read_message(&row.value) else {
-                self.counters.unreadable += 1;
-                continue;
-            };
-            if u64::from(kept.expires) > unix {
-                self.sweep.next_earliest = self.sweep.next_earliest.min(kept.expires);
-                continue;
+        let mut over = Vec::new();
+        let mut earliest = u32::MAX;
+        let next = self.queues.walk(from, PORTION, |inbox, item| {
+            if u64::from(item.expires) > unix {
+                earliest = earliest.min(item.expires);
+            } else if item.sequence <= self.settled {
+                over.push((inbox, item.sequence));
             }
-            match kept.only {
-                Some(inbox) if self.is_under_way(inbox, sequence) || self.is_leaving(inbox, sequence) => {
-                    // Handed over in time: it goes when it is confirmed.
-                }
-                Some(inbox) => {
-                    self.counters.expired += 1;
-                    ops.push(rows::delete_queue(inbox, sequence, sequence));
-                    ops.push(rows::delete_log(rows::MESSAGE, sequence, sequence));
-                    self.lighten(inbox, kept.size());
-                }
-                // The rows that still point at it are passed over, and go, when they are met.
-                None => {
-                    self.counters.expired += 1;
-                    self.shares.remove(&sequence);
-                    ops.push(rows::delete_log(rows::MESSAGE, sequence, sequence));
-                }
-            }
+        });
+        // Handed over in time: it goes when it is confirmed.
+        over.retain(|(inbox, sequence)| !self.is_under_way(*inbox, *sequence));
+        let mut gone = Vec::with_capacity(over.len());
+        for (inbox, sequence) in over {
+            gone.extend(self.queues.take(inbox, sequence).map(|item| (inbox, item)));
         }
+        self.counters.expired += gone.len() as u64;
+        let ops = self.remove(&gone, Why::Expired);
         if !ops.is_empty() {
             self.submit(ops);
         }
-        if found.len() == PAGE {
-            self.walk(Sequence(last.0 + 1));
-        } else {
-            self.sweep.walking = false;
-            self.sweep.earliest = self.sweep.next_earliest;
+        self.sweep.next_earliest = self.sweep.next_earliest.min(earliest);
+        self.sweep.walking = next;
+        self.sweep.due = self.sweep.next;
+        match next {
+            Some(_) => self.sweep.due = self.sweep.next.min(now + PAUSE),
+            None => self.sweep.earliest = self.sweep.next_earliest,
         }
     }
 
@@ -124,24 +116,6 @@ impl Hub {
             self.revoked.remove(&inbox);
             let key = inbox.0.to_be_bytes().to_vec();
             self.submit(vec![Op::Delete { table: rows::REVOKED, key }]);
-        }
-    }
-
-    /// The oldest ids whose time is over.
-    fn forget_ids(&mut self, unix: u64) {
-        let mut newest = None;
-        while let Some((sequence, hash)) = self.known_order.first_key_value() {
-            let over = self.known.get(hash).is_none_or(|(_, known)| u64::from(known.until) <= unix);
-            if !over {
-                break;
-            }
-            newest = Some(*sequence);
-            let hash = *hash;
-            self.known_order.pop_first();
-            self.known.remove(&hash);
-        }
-        if let Some(newest) = newest {
-            self.submit(vec![rows::delete_log(rows::KNOWN, Sequence(0), newest)]);
         }
     }
 }

@@ -109,15 +109,11 @@ impl Store for Without {
     }
 
     fn answer(&mut self) -> Option<Fetched> {
-        let mut fetched = self.0.answer()?;
-        if let Ok(rows) = &mut fetched.rows {
-            rows.iter_mut().for_each(|row| row.followed = None);
-        }
-        Some(fetched)
+        self.0.answer()
     }
 
     fn load(&self, table: Table, row: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Fault> {
-        match table.name() == self.1 || table.name() == "queue" {
+        match table.name() == self.1 {
             true => Ok(()),
             false => self.0.load(table, row),
         }

@@ -1,0 +1,137 @@
+//! Presence, credentials, operators, frames.
+
+use super::*;
+
+/// OM-15.
+#[test]
+fn presence_is_told_to_who_may_ask() {
+    let mut desk = Desk::new(HubConfig::default());
+    let anna = desk.user("anna", 2);
+    let Sender::App { rights, seat, .. } = desk.app("news") else { panic!() };
+    let names = || vec!["anna".to_owned(), "nobody".to_owned()];
+    desk.hub.query(seat, rights, "1".into(), names());
+    desk.settle();
+    let none = Whereabouts { user: "nobody".into(), online: false, since: 0 };
+    let away = Whereabouts { user: "anna".into(), online: false, since: 0 };
+    assert_eq!(desk.whereabouts.pop().unwrap(), [away, none.clone()]);
+    desk.online(anna[1]);
+    desk.wait(10);
+    desk.online(anna[0]);
+    desk.offline(anna[0]);
+    desk.hub.query(seat, rights, "2".into(), names());
+    desk.settle();
+    let there = Whereabouts { user: "anna".into(), online: true, since: UNIX };
+    assert_eq!(desk.whereabouts.pop().unwrap(), [there, none]);
+}
+
+#[test]
+fn a_revoked_credential_is_none_and_who_sits_on_it_goes() {
+    let mut desk = Desk::new(HubConfig::default());
+    desk.user("anna", 0);
+    let enrolled = desk.hub.add_device("anna", [1; 16], UNIX + 100).unwrap();
+    desk.settle();
+    desk.hub.authenticate(1, enrolled.session);
+    desk.settle();
+    let inbox = desk.credentials.pop().unwrap().unwrap().inbox;
+    desk.online(inbox);
+    desk.hub.revoke_device(enrolled.session);
+    desk.settle();
+    assert_eq!(desk.revoked, [inbox]);
+    desk.hub.authenticate(2, enrolled.session);
+    desk.settle();
+    assert_eq!(desk.credentials.pop(), Some(None));
+    desk.crash();
+    assert_eq!(desk.revoked, [inbox, inbox], "said again at a start");
+    let brief = desk.hub.add_device("anna", [2; 16], UNIX + 100).unwrap();
+    desk.settle();
+    desk.wait(100);
+    desk.hub.authenticate(3, brief.session);
+    desk.settle();
+    assert_eq!(desk.credentials.pop(), Some(None), "expired");
+    desk.wait(8 * 86_400);
+    assert_eq!(desk.rows(rows::REVOKED), 0);
+}
+
+#[test]
+fn operators_are_told_what_cannot_be() {
+    let mut desk = Desk::new(HubConfig { max_devices: 2, ..HubConfig::default() });
+    desk.user("anna", 2);
+    assert!(desk.hub.add_user("no spaces").is_err());
+    desk.hub.add_user("anna").unwrap();
+    desk.hub.add_device("anna", [9; 16], 0).unwrap();
+    desk.hub.add_device("nobody", [9; 16], 0).unwrap();
+    desk.hub.revoke_device(SessionId([9; 16]));
+    desk.events.clear();
+    desk.settle();
+    let refused: Vec<Status> = desk
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            HubEvent::Done { result: Err(fault), .. } => Some(fault.status),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(refused, [Status::State, Status::Full, Status::NotFound, Status::NotFound]);
+    // Two in one turn, before either is durable.
+    desk.events.clear();
+    desk.hub.add_user("carl").unwrap();
+    desk.hub.add_user("carl").unwrap();
+    desk.hub.add_device("carl", [1; 16], 0).unwrap();
+    desk.settle();
+    let results: Vec<bool> = desk
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            HubEvent::Done { result, .. } => Some(result.is_ok()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(results.iter().filter(|ok| **ok).count(), 2, "{results:?}");
+}
+
+#[test]
+fn a_frame_of_nobody_is_refused_and_those_that_wait_are_bounded() {
+    let mut desk = Desk::new(HubConfig { max_pending: 2, ..HubConfig::default() });
+    let anna = desk.user("anna", 1)[0];
+    let setting = |request| Frame::Setting { request, keep: true };
+    desk.hub.frame(desk.now, Inbox(999), Seat(1), setting(1));
+    desk.settle();
+    assert_eq!(desk.frames.pop(), Some((Inbox(999), Frame::Answer { request: 1, code: 507 })));
+    for request in 2..=4 {
+        desk.hub.frame(desk.now, anna, Seat(1), setting(request));
+    }
+    desk.settle();
+    desk.frames.sort_by_key(|(_, frame)| match frame {
+        Frame::Answer { request, .. } => *request,
+        _ => 0,
+    });
+    let codes = desk.frames.iter().filter_map(|(_, frame)| match frame {
+        Frame::Answer { code, .. } => Some(*code),
+        _ => None,
+    });
+    assert_eq!(codes.collect::<Vec<_>>(), [200, 200, 507]);
+    assert_eq!(desk.hub.counters().frames_refused, 2);
+}
+
+#[test]
+fn a_message_may_have_more_receivers_than_users_are_remembered() {
+    let mut desk = Desk::new(HubConfig { max_cached: 2, ..HubConfig::default() });
+    let names: Vec<String> = (0..9).map(|number| format!("user{number}")).collect();
+    let inboxes: Vec<Inbox> = names.iter().map(|name| desk.user(name, 1)[0]).collect();
+    let news = desk.app("news");
+    let named: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_eq!(desk.send(&news, message("1", to(&named), "all")), STORED);
+    for inbox in inboxes {
+        desk.online(inbox);
+        assert_eq!(desk.bodies(inbox), ["all"]);
+    }
+    let Sender::App { rights, seat, .. } = news else { panic!() };
+    // The second waits behind the first, which makes the hub forget what the second knew already.
+    desk.stuck = true;
+    desk.hub.query(seat, rights, "q".into(), names.clone());
+    desk.hub.query(seat, rights, "r".into(), names[8..].to_vec());
+    desk.stuck = false;
+    desk.settle();
+    let counts: Vec<usize> = desk.whereabouts.iter().map(Vec::len).collect();
+    assert_eq!(counts, [9, 1]);
+}
