@@ -35,5 +35,5 @@ pub use open_device::open_device;
 #[cfg(feature = "gateway")]
 pub use open_gateway::{HOME_RULES, open_gateway, open_recognition, open_recognizer};
 #[cfg(feature = "post")]
-pub use open_office::{OfficeAddresses, enrolment_line, office_url, open_office};
+pub use open_office::{OfficeAddresses, enrolment_line, office_url, open_office, open_office_beside};
 pub use stream::StreamCounters;

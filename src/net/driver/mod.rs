@@ -365,6 +365,28 @@ impl Loop {
         Ok(address)
     }
 
+    /// Offers another protocol at a node's TLS listener, if it has one at this address; answers whether it has.
+    ///
+    /// # Errors
+    /// `NotFound` without such a node.
+    #[cfg(all(feature = "tls", any(feature = "backend", feature = "post")))]
+    pub fn offer(&mut self, owner: NodeId, address: SocketAddr, service: Service) -> Result<bool, Fault> {
+        let slot = *self.by_id.get(&owner).ok_or(Status::NotFound)?;
+        for socket in self.sockets.iter_mut().flatten().filter(|socket| socket.slot == slot) {
+            if let SocketKind::Listener { listener, listen } = &mut socket.kind
+                && listener.local_addr().is_ok_and(|local| local == address)
+                && let ListenTransport::Stream(super::ServerSecurity::Tls(config)) = &mut listen.transport
+            {
+                if !listen.services.contains(&service) {
+                    listen.services.push(service);
+                }
+                *config = super::tls::offering(config, &listen.services);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Gives streams that come in at a node's listeners and speak `service` to another node, from now on. They count
     /// against the owner's bounds, and stay when the owner is removed; once the other is removed, such streams are
     /// closed. Lent to its owner, a service is its own again.
