@@ -46,7 +46,6 @@ pub fn enrolment_line(url: &Url, enrolled: &Enrolled) -> String {
     format!("{url} {}", Base64Display::new(&credential, &URL_SAFE_NO_PAD))
 }
 
-/// Makes an office, puts it on the loop and listens.
 /// Makes an office, puts it on the loop and listens. Devices and applications may have the same `tls://` address.
 pub fn open_office(net: &mut Loop, config: &Config) -> Result<(NodeId, OfficeAddresses), Fault> {
     open(net, config, None)
