@@ -109,13 +109,15 @@ pub struct Limits {
     pub events: usize,
     /// Connections that one address may hold at a node's listeners; of IPv6, one network of 64 bits.
     pub per_address: usize,
+    /// Datagrams of the link that one system call takes or gives; 1 to 64.
+    pub batch: usize,
     /// How long a handshake, or a peer that is to read our last words, may take.
     pub patience: std::time::Duration,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { events: 4096, per_address: 256, patience: std::time::Duration::from_secs(10) }
+        Limits { events: 4096, per_address: 256, batch: 64, patience: std::time::Duration::from_secs(10) }
     }
 }
 
@@ -129,6 +131,8 @@ counters! {
         out_of_descriptors: "times that descriptors ran out",
         handshakes_given_up: "handshakes that took too long",
         datagrams_unsent: "datagrams that the kernel did not take",
+        datagrams_overflowed: "datagrams dropped because too many waited for the kernel",
+        datagrams_too_long: "datagrams dropped because they are longer than any of the link",
     }
 }
 

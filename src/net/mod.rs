@@ -1,6 +1,8 @@
 //! The driver: the only sockets, the only clock. Nodes live on a [`Loop`]; [`open_gateway`] and [`open_backend`] put
 //! them there as a [`Config`](crate::config::Config) says.
 
+mod batch;
+mod bind;
 mod clock;
 #[cfg(any(feature = "gateway", feature = "device"))]
 mod configured;
@@ -15,6 +17,7 @@ mod open_device;
 mod open_gateway;
 #[cfg(feature = "post")]
 mod open_office;
+mod outbox;
 pub mod resolver;
 mod stream;
 mod system;
@@ -32,5 +35,5 @@ pub use open_device::open_device;
 #[cfg(feature = "gateway")]
 pub use open_gateway::{HOME_RULES, open_gateway, open_recognition, open_recognizer};
 #[cfg(feature = "post")]
-pub use open_office::{OfficeAddresses, enrolment_line, office_url, open_office};
+pub use open_office::{OfficeAddresses, enrolment_line, office_url, open_office, open_office_beside};
 pub use stream::StreamCounters;

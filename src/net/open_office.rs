@@ -5,11 +5,13 @@ use std::{net::SocketAddr, path::Path};
 use base64::{display::Base64Display, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
-    Loop, NodeId,
+    Listen, Loop, NodeId,
     clock::{SystemEntropy, unix_seconds},
     configured::{listen, wrong},
     url::{Host, LinkKey, Scheme, Url},
 };
+#[cfg(feature = "tls")]
+use super::{ListenTransport, ServerSecurity};
 use crate::{
     config::{Config, Network},
     io::Service,
@@ -44,8 +46,26 @@ pub fn enrolment_line(url: &Url, enrolled: &Enrolled) -> String {
     format!("{url} {}", Base64Display::new(&credential, &URL_SAFE_NO_PAD))
 }
 
-/// Makes an office, puts it on the loop and listens.
+/// Makes an office, puts it on the loop and listens. Devices and applications may have the same `tls://` address.
 pub fn open_office(net: &mut Loop, config: &Config) -> Result<(NodeId, OfficeAddresses), Fault> {
+    open(net, config, None)
+}
+
+/// The same beside a back end: where a `tls://` address is one that it listens on, the office takes part in that listener.
+/// The protocol's name in TLS says whom a connection is for, the certificate is the back end's, and what one address may
+/// hold counts for both. The office's own identity is not shown there.
+///
+/// # Errors
+/// As [`open_office`], and `NotFound` without such a node.
+pub fn open_office_beside(
+    net: &mut Loop,
+    config: &Config,
+    backend: NodeId,
+) -> Result<(NodeId, OfficeAddresses), Fault> {
+    open(net, config, Some(backend))
+}
+
+fn open(net: &mut Loop, config: &Config, beside: Option<NodeId>) -> Result<(NodeId, OfficeAddresses), Fault> {
     // Applications say their secret in clear where there is no TLS.
     let loopback: Vec<Network> = ["127.0.0.0/8", "::1/128"]
         .iter()
@@ -82,7 +102,7 @@ pub fn open_office(net: &mut Loop, config: &Config) -> Result<(NodeId, OfficeAdd
     net.limits_mut().per_address = config.count("max_connections_per_address");
     let id = net.add(Box::new(node), Vec::new());
     let addresses: Result<Vec<SocketAddr>, Fault> =
-        listens.into_iter().map(|listen| net.listen(id, listen)).collect();
+        listens.into_iter().map(|listen| listen_or_share(net, id, beside, listen)).collect();
     match addresses {
         Ok(mut addresses) => {
             let apps = addresses.split_off(devices);
@@ -93,6 +113,28 @@ pub fn open_office(net: &mut Loop, config: &Config) -> Result<(NodeId, OfficeAdd
             Err(fault)
         }
     }
+}
+
+/// Listens, or takes part in a TLS listener that is there: of the office itself, or of who is beside it.
+#[cfg_attr(not(feature = "tls"), allow(unused_variables))]
+fn listen_or_share(
+    net: &mut Loop,
+    id: NodeId,
+    beside: Option<NodeId>,
+    listen: Listen,
+) -> Result<SocketAddr, Fault> {
+    #[cfg(feature = "tls")]
+    if matches!(listen.transport, ListenTransport::Stream(ServerSecurity::Tls(_)))
+        && let [service] = listen.services[..]
+    {
+        for owner in [Some(id), beside].into_iter().flatten() {
+            if net.offer(owner, listen.address, service)? {
+                net.lend(owner, service, id)?;
+                return Ok(listen.address);
+            }
+        }
+    }
+    net.listen(id, listen)
 }
 
 fn office_config(config: &Config) -> OfficeConfig {

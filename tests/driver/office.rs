@@ -8,7 +8,10 @@ use std::{
 
 use hailpost::{
     config::Config,
-    net::{Loop, NodeId, OfficeAddresses, open_device, open_office, url::LinkKey},
+    net::{
+        Loop, NodeId, OfficeAddresses, open_backend, open_device, open_gateway, open_office,
+        open_office_beside, tls::Identity, url::LinkKey,
+    },
     node::{DeviceNode, Event, EventKind, Field, OfficeNode},
     post::hub::Rights,
     wire::app::{Address, To},
@@ -157,7 +160,7 @@ fn an_application_that_a_person_types_reaches_a_device() {
 
 #[test]
 fn a_device_whose_datagrams_do_not_get_through_logs_in_over_tls() {
-    let identity = hailpost::net::tls::Identity::generate("office").unwrap();
+    let identity = Identity::generate("office").unwrap();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("identity.pem");
     identity.write_private(&file).unwrap();
@@ -181,4 +184,91 @@ fn a_device_whose_datagrams_do_not_get_through_logs_in_over_tls() {
     let put = house.put(anna, "anna", "to myself");
     assert_eq!(house.until(anna, EventKind::Accepted).u64(Field::Number), Some(put));
     assert_eq!(house.until(anna, EventKind::Message).bytes(Field::Body), Some(&b"to myself"[..]));
+}
+
+/// A machine that is on both has devices come in over both, on one socket.
+#[test]
+fn a_device_reaches_an_office_that_listens_on_every_address() {
+    let mut net = Loop::new().unwrap();
+    let options = [("listen_devices", "hail://[::]:0"), ("listen_apps", "")];
+    let (office, mut addresses) = open_office(&mut net, &config(&options)).unwrap();
+    let port = addresses.devices[0].port();
+    addresses.devices = vec![([127, 0, 0, 1], port).into()];
+    let mut house = House { net, office, addresses, events: Vec::new() };
+    for (user, address) in [("anna", format!("127.0.0.1:{port}")), ("ben", format!("[::1]:{port}"))] {
+        house.office(|office| office.add_user(user)).unwrap();
+        house.until(house.office, EventKind::Durable);
+        house.addresses.devices[0] = address.parse().unwrap();
+        let line = house.enrol(user);
+        house.device(&line, &[]);
+    }
+    assert_eq!(house.office(|office| office.server().counters().handshakes), 2);
+}
+
+/// Gateways, devices and applications on one port, of two nodes.
+#[test]
+fn an_office_takes_part_in_the_listener_of_a_back_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = ["both", "gateway"].map(|name| {
+        let file = dir.path().join(name);
+        let identity = Identity::generate(name).unwrap();
+        identity.write_private(&file).unwrap();
+        (file.to_str().unwrap().to_owned(), identity.key_id())
+    });
+    let [(both, pin), (key, _)] = files;
+    let mut net = Loop::new().unwrap();
+    let options = [("listen", "tls://127.0.0.1:0"), ("identity_file", &both)];
+    let (backend, listening) = open_backend(&mut net, &config(&options)).unwrap();
+    let (tls, pinned) = (format!("tls://{}", listening[0]), format!("tls://{}?pin={pin}", listening[0]));
+    let devices = format!("hail://127.0.0.1:0,{tls}");
+    let options = [("listen_devices", devices.as_str()), ("listen_apps", &tls), ("identity_file", &both)];
+    let (office, addresses) = open_office_beside(&mut net, &config(&options), backend).unwrap();
+    assert_eq!((addresses.devices[1], &addresses.apps), (listening[0], &listening));
+    let mut house = House { net, office, addresses, events: Vec::new() };
+    // Twice: the second office has nothing of the first, whose devices lost their streams.
+    for life in 0..2 {
+        house.office(|office| office.add_user("anna")).unwrap();
+        house.until(house.office, EventKind::Durable);
+        let line = house.enrol("anna");
+        let (hail, credential) = line.split_once(' ').unwrap();
+        let ways = format!("{pinned}, {hail}");
+        let anna = house.device(credential, &[("office", &ways)]);
+        house.put(anna, "anna", "to myself");
+        assert_eq!(house.until(anna, EventKind::Message).bytes(Field::Body), Some(&b"to myself"[..]));
+        // A gateway is the back end's.
+        let options = config(&[("backend", &pinned), ("identity_file", &key)]);
+        let gateway = open_gateway(&mut house.net, &options).unwrap();
+        house.until(backend, EventKind::GatewayRefused);
+        house.until(gateway, EventKind::Refused);
+        house.net.remove(gateway);
+        house.net.remove(anna);
+        if life == 0 {
+            house.net.remove(house.office);
+            let options = [
+                ("listen_devices", devices.as_str()),
+                ("listen_apps", tls.as_str()),
+                ("identity_file", &both),
+            ];
+            let opened = open_office_beside(&mut house.net, &config(&options), backend).unwrap();
+            (house.office, house.addresses) = opened;
+        }
+    }
+}
+
+#[test]
+fn devices_and_applications_of_an_office_share_an_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("identity.pem");
+    let identity = Identity::generate("office").unwrap();
+    identity.write_private(&file).unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let tls = format!("tls://{free}");
+    let options = [
+        ("listen_devices", tls.as_str()),
+        ("listen_apps", tls.as_str()),
+        ("identity_file", file.to_str().unwrap()),
+    ];
+    let mut net = Loop::new().unwrap();
+    let (_, addresses) = open_office(&mut net, &config(&options)).unwrap();
+    assert_eq!((addresses.devices, addresses.apps), (vec![free], vec![free]));
 }

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Answers of a name server read before another socket has its turn.
+const QUERY_BUDGET: usize = 256;
+
 impl Loop {
     pub(super) fn dial(&mut self, at: usize, conn: Conn, way: usize) {
         let Some(slot) = &mut self.slots[at] else { return };
@@ -104,7 +107,7 @@ impl Loop {
     pub(super) fn serve_query(&mut self, socket: usize) {
         use std::io::Read;
         let now = self.clock.now();
-        for _ in 0..DATAGRAM_BUDGET {
+        for _ in 0..QUERY_BUDGET {
             let Some(known) = &mut self.sockets[socket] else { break };
             match &mut known.kind {
                 SocketKind::Query { socket, token, server } => match socket.recv(&mut self.scratch) {
@@ -159,7 +162,9 @@ impl Loop {
                     Some(Ok((socket, local, remote))) => {
                         let peer = Peer { transport: Transport::Datagram, local, remote, key: None, service };
                         self.forget_dial(dial);
-                        if let Ok(socket) = self.insert(at, conn, SocketKind::Connected { socket }) {
+                        if let Ok(socket) =
+                            self.insert(at, conn, SocketKind::Connected { socket, out: Outbox::default() })
+                        {
                             self.adopt(at, conn, socket);
                             self.tell(at, Input::Connected { conn, peer });
                         }

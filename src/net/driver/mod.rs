@@ -3,6 +3,7 @@
 //! A step takes what the kernel has, in bounded portions; lets due timers fire; pulls every node's outputs; commits the
 //! stores once; and writes what was queued. Whatever is left over keeps the timeout at zero.
 
+mod datagrams;
 mod dial;
 mod serve;
 mod sockets;
@@ -23,11 +24,17 @@ use mio::{
     net::{TcpListener, TcpStream, UdpSocket},
 };
 
-use self::sockets::{Share, Socket, SocketKind};
+use self::{
+    datagrams::canonical,
+    sockets::{Share, Socket, SocketKind},
+};
 use super::{
+    batch::{self, Datagram, Ring},
+    bind,
     clock::{Clock, SystemEntropy},
     endpoint::{Dial, DialStage, DriverCounters, Limits, Listen, ListenTransport, Remote, dial_fault},
     happy_eyeballs::{self, AttemptId, Race},
+    outbox::Outbox,
     resolver::{self, Resolver, SocketToken},
     stream::{ReadEnd, Stream, StreamCounters, fault},
     system::NameFiles,
@@ -51,8 +58,6 @@ const STEP_BUDGET: usize = 1024;
 const STEP_OCTETS: usize = 1 << 20;
 /// Connections taken from one listener before another socket has its turn.
 const ACCEPT_BUDGET: usize = 64;
-/// Datagrams read from one socket before another has its turn.
-const DATAGRAM_BUDGET: usize = 256;
 /// Largest datagram that any of our protocols sends, and then some.
 const DATAGRAM_LEN: usize = 65_536;
 const WAKER: Token = Token(usize::MAX);
@@ -82,11 +87,13 @@ pub struct Loop {
     readable: VecDeque<usize>,
     /// Nodes that may have outputs.
     dirty: VecDeque<usize>,
-    /// Streams with something to write.
+    /// Sockets with something to write.
     unwritten: Vec<usize>,
     counters: DriverCounters,
     stream_counters: StreamCounters,
     scratch: Vec<u8>,
+    /// For datagrams of the link; nobody else needs its room.
+    ring: Option<Box<Ring>>,
     plain: Vec<u8>,
     was_interrupted: bool,
 }
@@ -142,6 +149,7 @@ impl Loop {
             counters: DriverCounters::default(),
             stream_counters: StreamCounters::default(),
             scratch: vec![0; DATAGRAM_LEN],
+            ring: None,
             plain: Vec::new(),
             was_interrupted: false,
         })
@@ -325,14 +333,16 @@ impl Loop {
         let conn = self.next_conn(slot);
         let (kind, address) = match &listen.transport {
             ListenTransport::Stream(_) => {
-                let listener = TcpListener::bind(listen.address).map_err(refused)?;
+                let listener = bind::streams(listen.address).map_err(refused)?;
                 let address = listener.local_addr().map_err(refused)?;
                 (SocketKind::Listener { listener, listen }, address)
             }
             ListenTransport::Datagram => {
-                let socket = UdpSocket::bind(listen.address).map_err(refused)?;
+                let is_busy = service == Service::Link;
+                let socket = bind::datagrams(listen.address, is_busy).map_err(refused)?;
                 let address = socket.local_addr().map_err(refused)?;
-                (SocketKind::Datagrams { socket, listen }, address)
+                let (is_dual, out) = (address.is_ipv6(), Outbox::default());
+                (SocketKind::Datagrams { socket, listen, is_dual, out }, address)
             }
         };
         let is_datagram = matches!(kind, SocketKind::Datagrams { .. });
@@ -353,6 +363,28 @@ impl Loop {
             self.tell(slot, Input::Accepted { conn, peer });
         }
         Ok(address)
+    }
+
+    /// Offers another protocol at a node's TLS listener, if it has one at this address; answers whether it has.
+    ///
+    /// # Errors
+    /// `NotFound` without such a node.
+    #[cfg(all(feature = "tls", any(feature = "backend", feature = "post")))]
+    pub fn offer(&mut self, owner: NodeId, address: SocketAddr, service: Service) -> Result<bool, Fault> {
+        let slot = *self.by_id.get(&owner).ok_or(Status::NotFound)?;
+        for socket in self.sockets.iter_mut().flatten().filter(|socket| socket.slot == slot) {
+            if let SocketKind::Listener { listener, listen } = &mut socket.kind
+                && listener.local_addr().is_ok_and(|local| local == address)
+                && let ListenTransport::Stream(super::ServerSecurity::Tls(config)) = &mut listen.transport
+            {
+                if !listen.services.contains(&service) {
+                    listen.services.push(service);
+                }
+                *config = super::tls::offering(config, &listen.services);
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Gives streams that come in at a node's listeners and speak `service` to another node, from now on. They count
@@ -475,7 +507,7 @@ impl Loop {
             let id = slot.id;
             match slot.node.poll_output(now) {
                 Some(Output::Event(event)) => self.events.push_back((id, event)),
-                Some(Output::Send { conn, to, octets }) => self.send(at, conn, to, &octets),
+                Some(Output::Send { conn, to, octets }) => self.send(at, conn, to, octets),
                 Some(Output::Connect { conn, way }) => self.dial(at, conn, way),
                 Some(Output::Close { conn }) => self.close(at, conn),
                 Some(Output::Store(_)) => debug_assert!(false, "a node keeps its store inside"),
@@ -484,23 +516,14 @@ impl Loop {
         }
     }
 
-    fn send(&mut self, at: usize, conn: Conn, to: Option<SocketAddr>, octets: &[u8]) {
+    fn send(&mut self, at: usize, conn: Conn, to: Option<SocketAddr>, octets: Vec<u8>) {
         let Some(&socket) = self.slots[at].as_ref().and_then(|slot| slot.conns.get(&conn)) else { return };
-        let Some(known) = &mut self.sockets[socket] else { return };
-        let taken = match &mut known.kind {
-            SocketKind::Stream { stream, .. } => {
-                return match stream.send(octets) {
-                    Ok(()) => self.mark_unwritten(socket),
-                    Err(fault) => self.fail(socket, Some(fault)),
-                };
-            }
-            SocketKind::Datagrams { socket, .. } => to.is_some_and(|to| socket.send_to(octets, to).is_ok()),
-            SocketKind::Connected { socket } => socket.send(octets).is_ok(),
-            _ => return,
-        };
-        // A datagram that the kernel has no room for is lost, as any other may be.
-        if !taken {
-            self.counters.datagrams_unsent += 1;
+        match &mut self.sockets[socket] {
+            Some(Socket { kind: SocketKind::Stream { stream, .. }, .. }) => match stream.send(&octets) {
+                Ok(()) => self.mark_unwritten(socket),
+                Err(fault) => self.fail(socket, Some(fault)),
+            },
+            _ => self.send_datagram(socket, to, octets),
         }
     }
 
@@ -520,7 +543,10 @@ impl Loop {
                 self.mark_unwritten(socket);
                 self.mark_readable(socket);
             }
-            _ => self.drop_socket(socket),
+            _ => {
+                self.write_datagrams(socket);
+                self.drop_socket(socket);
+            }
         }
     }
 
@@ -528,7 +554,10 @@ impl Loop {
         for socket in std::mem::take(&mut self.unwritten) {
             let Some(known) = &mut self.sockets[socket] else { continue };
             known.is_unwritten = false;
-            let SocketKind::Stream { stream, .. } = &mut known.kind else { continue };
+            let SocketKind::Stream { stream, .. } = &mut known.kind else {
+                self.write_datagrams(socket);
+                continue;
+            };
             let was_congested = stream.is_congested();
             match stream.write(&mut self.stream_counters) {
                 Ok(()) if was_congested && !stream.is_congested() => self.mark_readable(socket),
@@ -565,7 +594,7 @@ impl Loop {
 
     fn mark_unwritten(&mut self, socket: usize) {
         if let Some(Some(known)) = self.sockets.get_mut(socket)
-            && matches!(known.kind, SocketKind::Stream { .. })
+            && known.kind.is_written()
             && !std::mem::replace(&mut known.is_unwritten, true)
         {
             self.unwritten.push(socket);

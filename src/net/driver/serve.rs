@@ -124,6 +124,7 @@ impl Loop {
         let (Ok(local), Ok(remote)) = (stream.tcp().local_addr(), stream.tcp().peer_addr()) else { return };
         *told = true;
         let (key, service) = (stream.peer_key(), stream.service());
+        let (local, remote) = (canonical(local), canonical(remote));
         let peer = Peer { transport: Transport::Stream, local, remote, key, service };
         let (mut slot, mut conn, is_accepted) = (known.slot, known.conn, share.is_some());
         if is_accepted && let Some(borrower) = self.borrower(slot, service) {
@@ -151,42 +152,6 @@ impl Loop {
     fn borrower(&self, owner: usize, service: Service) -> Option<NodeId> {
         let loans = &self.slots[owner].as_ref()?.loans;
         loans.iter().find_map(|(lent, to)| (*lent == service).then_some(*to))
-    }
-
-    pub(super) fn serve_datagrams(&mut self, socket: usize) -> usize {
-        let mut taken = 0;
-        for _ in 0..DATAGRAM_BUDGET {
-            let Some(known) = &mut self.sockets[socket] else { return taken };
-            let (slot, conn) = (known.slot, known.conn);
-            let received = match &mut known.kind {
-                SocketKind::Datagrams { socket, listen } => socket
-                    .recv_from(&mut self.scratch)
-                    .map(|(count, from)| listen.welcomes(from.ip()).then_some((count, Some(from)))),
-                SocketKind::Connected { socket } => {
-                    socket.recv(&mut self.scratch).map(|count| Some((count, None)))
-                }
-                _ => return taken,
-            };
-            match received {
-                Ok(Some((count, from))) => {
-                    let octets = std::mem::take(&mut self.scratch);
-                    self.tell(slot, Input::Received { conn, from, octets: &octets[..count] });
-                    self.scratch = octets;
-                    taken += count;
-                }
-                Ok(None) => self.counters.unwelcome += 1,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return taken,
-                // ICMP says that nobody is there: better to learn it now than by silence.
-                Err(error) if matches!(known.kind, SocketKind::Connected { .. }) => {
-                    self.fail(socket, Some(fault("receiving", &error)));
-                    return taken;
-                }
-                // An error of an earlier datagram to somebody else: datagrams may be lost anyway.
-                Err(_) => {}
-            }
-        }
-        self.mark_readable(socket);
-        taken
     }
 
     pub(super) fn socket_due(&mut self, socket: usize) {

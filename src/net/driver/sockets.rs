@@ -20,8 +20,8 @@ pub(super) struct Share {
 pub(super) enum SocketKind {
     Listener { listener: TcpListener, listen: Listen },
     Stream { stream: Stream, told: bool, share: Option<Share>, closing: bool },
-    Datagrams { socket: UdpSocket, listen: Listen },
-    Connected { socket: UdpSocket },
+    Datagrams { socket: UdpSocket, listen: Listen, is_dual: bool, out: Outbox },
+    Connected { socket: UdpSocket, out: Outbox },
     Attempt { tcp: TcpStream, dial: usize, attempt: AttemptId },
     Query { socket: UdpSocket, token: SocketToken, server: SocketAddr },
     QueryStream { tcp: TcpStream, token: SocketToken, unsent: Vec<u8> },
@@ -91,9 +91,18 @@ impl SocketKind {
             SocketKind::Listener { listener, .. } => listener,
             SocketKind::Stream { stream, .. } => stream.source(),
             SocketKind::Datagrams { socket, .. }
-            | SocketKind::Connected { socket }
+            | SocketKind::Connected { socket, .. }
             | SocketKind::Query { socket, .. } => socket,
             SocketKind::Attempt { tcp, .. } | SocketKind::QueryStream { tcp, .. } => tcp,
+        }
+    }
+
+    /// Whether nodes write to it.
+    pub(super) fn is_written(&self) -> bool {
+        match self {
+            SocketKind::Stream { .. } => true,
+            SocketKind::Datagrams { out, .. } | SocketKind::Connected { out, .. } => out.len() > 0,
+            _ => false,
         }
     }
 
