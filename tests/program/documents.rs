@@ -95,7 +95,10 @@ fn every_line_shown_has_the_members_that_the_program_prints() {
     let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let (capture, data) = (at("evening.pcap"), at("office"));
     let wrote = succeed(&["demo", "--capture", &capture, "--json"]);
-    let (mut serve, url) = Running::serve(dir.path(), "tls://127.0.0.1:0", &[]);
+    let (mut serve, url) = {
+        let office = ["--devices", "hail://127.0.0.1:0", "--apps", "tcp://127.0.0.1:0"];
+        Running::serve(dir.path(), "tls://127.0.0.1:0", &office)
+    };
     let (file, id) = key(dir.path(), "home");
     let added =
         succeed(&["gateway", "add", "home", "--group", "flat", "--key", &id, "--data", &data, "--json"]);

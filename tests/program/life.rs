@@ -138,7 +138,7 @@ fn the_demonstration_comes_to_its_end_and_leaves_nothing() {
     assert!(output.status.success(), "{}", stderr(&output));
     let steps = objects(&String::from_utf8(output.stdout).unwrap());
     let titles = steps.iter().filter(|step| step["title"].is_string()).count();
-    assert_eq!(titles, 8);
+    assert_eq!(titles, 12);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 

@@ -99,8 +99,10 @@ impl Running {
     /// A back end on this directory; its URL too.
     pub fn serve(dir: &Path, listen: &str, more: &[&str]) -> (Running, String) {
         let data = dir.join("office");
-        let mut args =
-            vec!["serve", "--only", "backend", "--data", data.to_str().unwrap(), "--listen", listen];
+        let mut args = vec!["serve", "--data", data.to_str().unwrap(), "--listen", listen];
+        if !more.contains(&"--devices") {
+            args.extend(["--only", "backend"]);
+        }
         args.extend(more);
         let mut serve = Running::start(dir, &args);
         let url = serve.until(|event| event["event"] == "listening")["url"].as_str().unwrap().to_owned();

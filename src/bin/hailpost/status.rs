@@ -128,7 +128,13 @@ impl View<'_> {
                 .flatten()
                 .filter_map(|url| url.as_str().map(|url| paint.faint(format!("  {url}")))),
         );
+        for urls in [&self.status["office"]["devices"], &self.status["office"]["apps"]] {
+            lines.extend(
+                list(urls).iter().filter_map(Value::as_str).map(|url| paint.faint(format!("  {url}"))),
+            );
+        }
         lines.push(String::new());
+        lines.extend(self.office(paint));
         lines.extend(self.groups(paint));
         lines.push(String::new());
         lines.extend(self.counters(paint));
@@ -149,6 +155,25 @@ impl View<'_> {
         };
         let version = self.status["version"].as_str().unwrap_or_default();
         format!("{} {version} · {state}{waiting}", paint.strong("hailpost"))
+    }
+
+    /// The post office: who is there, what waits, what is under way.
+    fn office(&self, paint: Paint) -> Vec<String> {
+        let office = &self.status["office"];
+        if office.is_null() {
+            return Vec::new();
+        }
+        let mut table = Table::new(["post office", "now"]);
+        for (name, member) in [
+            ("devices here", "sessions"),
+            ("with something under way", "active"),
+            ("messages that wait", "waiting"),
+        ] {
+            table.row([name.to_owned(), grouped(number(&office[member]))]);
+        }
+        let mut lines = table.lines(paint);
+        lines.push(String::new());
+        lines
     }
 
     fn groups(&self, paint: Paint) -> Vec<String> {
@@ -176,15 +201,25 @@ impl View<'_> {
             ("malformed", &["backend", "malformed"]),
             ("TLS handshakes", &["tls", "handshakes"]),
         ];
+        let of_office = [
+            ("logins", &["link", "sessions"]),
+            ("of these, by ticket", &["link", "resumed"]),
+            ("heartbeats", &["link", "heartbeats"]),
+            ("letters taken", &["hub", "messages"]),
+            ("letters delivered", &["hub", "delivered"]),
+            ("letters confirmed", &["hub", "confirmed"]),
+            ("letters gone stale", &["hub", "expired"]),
+        ];
+        let of_office = of_office.iter().filter(|_| !self.status["office"].is_null());
         let mut table = Table::new(["counted", "in all", "a second"]);
-        for (name, [part, counter]) in shown {
+        for (name, [part, counter]) in shown.iter().chain(of_office) {
             let value = number(&self.status["counters"][*part][*counter]);
             let rate = self.before.map(|(since, before)| {
                 let last = number(&before["counters"][*part][*counter]);
                 value.saturating_sub(last) as f64 / since.as_secs_f64()
             });
             let rate = rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"));
-            table.row([name.to_owned(), grouped(value), rate]);
+            table.row([(*name).to_owned(), grouped(value), rate]);
         }
         table.lines(paint)
     }

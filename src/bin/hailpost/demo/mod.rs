@@ -1,5 +1,6 @@
 //! `hailpost demo`: the whole story on loopback.
 
+mod post;
 mod stage;
 mod story;
 
@@ -28,7 +29,8 @@ const READING: Duration = Duration::from_millis(1500);
 ///
 /// A back end and three gateways (kitchen, hall, attic), each a process of its own: a capture is recognised in the
 /// kitchen, the others learn of it; a camera that changes its ways makes the back end train and send a new rule; the
-/// back end is killed and comes back; a gateway is taken off. Nothing leaves this machine, and nothing stays on it.
+/// back end is killed and comes back; a gateway is taken off. Then two phones: one sleeps, is written to, the post office is killed,
+/// and the phone wakes. Nothing leaves this machine, and nothing stays on it.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:

@@ -19,6 +19,7 @@ use std::{
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use super::story::Ports;
 use crate::{failure::Failure, traffic::Pcap};
 
 /// How long anything may take before the demonstration counts as failed.
@@ -88,12 +89,20 @@ impl Stage {
         format!("{name} ({})", self.guest(name).map_or("hailpost program", |guest| &guest.kind))
     }
 
-    /// Starts the back end.
-    pub fn serve(&mut self, data: &Path, listen: &str) -> Result<(), Failure> {
+    /// Starts the back end and the post office.
+    pub fn serve(&mut self, data: &Path, ports: &Ports) -> Result<(), Failure> {
         let mut command = this_program()?;
         let pause = format!("train_pause_ms={}", super::story::PAUSE.as_millis());
-        command.args(["serve", "--json", "--listen", listen, "--set", &pause, "--data"]).arg(data);
+        command.args(["serve", "--json", "--listen", &ports.gateways, "--devices", &ports.devices]);
+        command.args(["--apps", &ports.apps, "--set", &pause, "--data"]).arg(data);
         self.start("backend", command)
+    }
+
+    /// Starts a device that prints its messages.
+    pub fn listen_as(&mut self, name: &str, credential: &Path) -> Result<(), Failure> {
+        let mut command = this_program()?;
+        command.args(["listen", "--json", "--credential"]).arg(credential);
+        self.start(name, command)
     }
 
     /// Starts a gateway: ours, or the one that was brought.
@@ -276,7 +285,7 @@ impl Drop for Stage {
     }
 }
 
-fn this_program() -> Result<Command, Failure> {
+pub fn this_program() -> Result<Command, Failure> {
     env::current_exe()
         .map(Command::new)
         .map_err(|error| Failure::new(format!("cannot find this program: {error}")))

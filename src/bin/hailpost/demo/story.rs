@@ -27,14 +27,22 @@ const ORDINARY: u16 = 60;
 /// Conversations of the camera in one round of drift.
 const ROUND: u16 = 48;
 
+/// Where what serves is reached: the same after a restart.
+pub struct Ports {
+    pub gateways: String,
+    pub devices: String,
+    pub apps: String,
+}
+
 /// Tells it, and makes it happen.
 pub fn tell(stage: &mut Stage, data: &DataDir, teller: &mut Teller<'_>) -> Done {
-    let url = arrive(stage, data, teller)?;
+    let ports = arrive(stage, data, teller)?;
     let end = recognise(stage, teller)?;
     let end = share_rule(stage, data, teller, end)?;
     drift(stage, teller, end)?;
-    crash(stage, data, teller, &url)?;
+    crash(stage, data, teller, &ports)?;
     take_off(stage, data, teller)?;
+    super::post::tell(stage, data, teller, &ports)?;
     teller.step("That was all")?;
     teller.say(&format!(
         "{:.0} seconds; everything ran on this machine's loopback and is over now",
@@ -42,11 +50,17 @@ pub fn tell(stage: &mut Stage, data: &DataDir, teller: &mut Teller<'_>) -> Done 
     ))
 }
 
-fn arrive(stage: &mut Stage, data: &DataDir, teller: &mut Teller<'_>) -> Result<String, Failure> {
+fn arrive(stage: &mut Stage, data: &DataDir, teller: &mut Teller<'_>) -> Result<Ports, Failure> {
     teller.step("A back end starts, and three gateways are enrolled")?;
-    stage.serve(data.path(), "tls://127.0.0.1:0")?;
-    let listening = stage.wait(0, "backend", "it listens", |said| said["event"] == "listening")?;
-    let url = listening["url"].as_str().unwrap_or_default().to_owned();
+    let free = |scheme: &str| format!("{scheme}://127.0.0.1:0");
+    stage.serve(data.path(), &Ports { gateways: free("tls"), devices: free("hail"), apps: free("tcp") })?;
+    let mut listening = |scheme: &str| -> Result<String, Failure> {
+        let said = stage.wait(0, "backend", "it listens", |said| {
+            said["url"].as_str().is_some_and(|url| url.starts_with(scheme))
+        })?;
+        Ok(said["url"].as_str().unwrap_or_default().to_owned())
+    };
+    let (url, devices, apps) = (listening("tls")?, listening("hail")?, listening("tcp")?);
     teller.say(&format!("the back end listens; its key is pinned in {}…", url.get(..56).unwrap_or(&url)))?;
     for name in GATEWAYS {
         let identity = Identity::generate(name)?;
@@ -70,7 +84,8 @@ fn arrive(stage: &mut Stage, data: &DataDir, teller: &mut Teller<'_>) -> Result<
             stage.pid(name)
         ))?;
     }
-    Ok(url)
+    let bare = |url: &str| url.split('?').next().unwrap_or(url).to_owned();
+    Ok(Ports { gateways: bare(&url), devices: bare(&devices), apps })
 }
 
 fn recognise(stage: &mut Stage, teller: &mut Teller<'_>) -> Result<Time, Failure> {
@@ -202,7 +217,7 @@ fn tell_outcome(stage: &mut Stage, teller: &mut Teller<'_>, mark: usize) -> Done
     teller.say(&format!("and {} was told of the server that it now talks to", stage.title("hall")))
 }
 
-fn crash(stage: &mut Stage, data: &DataDir, teller: &mut Teller<'_>, url: &str) -> Done {
+fn crash(stage: &mut Stage, data: &DataDir, teller: &mut Teller<'_>, ports: &Ports) -> Done {
     teller.step("The back end is killed, and comes back")?;
     let before = holdings(data)?;
     let mark = stage.mark();
@@ -213,8 +228,7 @@ fn crash(stage: &mut Stage, data: &DataDir, teller: &mut Teller<'_>, url: &str) 
     }
     teller.say("the gateways noticed, go on recognising, and try again by themselves")?;
     let mark = stage.mark();
-    let listen = url.split('?').next().unwrap_or(url);
-    stage.serve(data.path(), listen)?;
+    stage.serve(data.path(), ports)?;
     for name in GATEWAYS {
         stage.wait(mark, name, "it is back in step", |said| said["event"] == "synced")?;
     }

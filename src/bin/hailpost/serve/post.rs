@@ -157,6 +157,7 @@ impl Post {
             "apps": self.apps,
             "sessions": office.server().len(),
             "active": office.server().active(),
+            "waiting": office.hub().waiting_count(),
         })
     }
 
