@@ -99,17 +99,18 @@
 #define HAIL_EVENT_TRAINED 28 /**< Training ended: group, app, accepted, text. */
 #define HAIL_EVENT_STORE_FAILING 29 /**< The store fails: status, text. Nothing is acknowledged until it works again. */
 #define HAIL_EVENT_STORE_RECOVERED 30 /**< The store works again. */
-#define HAIL_EVENT_LOGGED_IN 40 /**< This device is logged in: resumed. */
+#define HAIL_EVENT_LOGGED_IN 40 /**< This device or application is logged in: resumed. */
 #define HAIL_EVENT_WELCOME 41 /**< What the office holds for this device follows: waiting, and missed, which are gone because they were too many or too old. */
-#define HAIL_EVENT_MESSAGE 42 /**< A message for this device: sequence, sender, sent, redelivered, content_type, body. It comes again in the next life of the device unless it is confirmed. */
+#define HAIL_EVENT_MESSAGE 42 /**< A message for this device or application: sequence, sender, sent, redelivered, content_type, body. It comes again in the next life unless it is confirmed. */
 #define HAIL_EVENT_CONFIRMED 43 /**< A confirmation is durable: the message is never shown again: sequence. */
 #define HAIL_EVENT_STORED 44 /**< A message of this device is durable here, and goes out once whatever happens: number. */
 #define HAIL_EVENT_ACCEPTED 45 /**< The office has a message of this device: number, state. */
 #define HAIL_EVENT_REJECTED 46 /**< The office will not have a message of this device: number, code. */
 #define HAIL_EVENT_EXPIRED 47 /**< The time of a message of this device was over before the office had it: number. */
 #define HAIL_EVENT_ANSWER 48 /**< What became of a request: request, code. */
-#define HAIL_EVENT_PRESENCE 49 /**< Where a user is, one event for each that was asked for: request, user, online, since. */
+#define HAIL_EVENT_PRESENCE 49 /**< Where a user is, one event for each that was asked for: user, online, since, and request of a device or id of an application. */
 #define HAIL_EVENT_DRAINING 50 /**< The office is about to stop: it is logged in elsewhere, or later, by itself. */
+#define HAIL_EVENT_ANSWERED 51 /**< The end of an application's request: id, code, and of a message that was taken state, of what was refused text. */
 #define HAIL_EVENT_DEVICE_ONLINE 60 /**< A device logged in at this office: inbox, resumed. */
 #define HAIL_EVENT_DEVICE_OFFLINE 61 /**< A device is no longer there: inbox, text. */
 #define HAIL_EVENT_STALE 62 /**< So much waited for a device that all of it is gone: inbox, missed. */
@@ -155,6 +156,7 @@
 #define HAIL_FIELD_SINCE 37 /**< Of the last change, in Unix seconds; 0 when nobody knows. */
 #define HAIL_FIELD_INBOX 38 /**< Names a device at its office. */
 #define HAIL_FIELD_RESUMED 39 /**< 1 when a ticket of an earlier session saved the handshake. */
+#define HAIL_FIELD_ID 40 /**< Names an application's request; of a message it is the message's. */
 
 /**
  * The same call fails again, always.
@@ -215,6 +217,11 @@
  * The options of a device.
  */
 #define HAIL_ROLE_DEVICE 4
+
+/**
+ * The options of an application.
+ */
+#define HAIL_ROLE_APP 5
 
 /**
  * TCP, in a record.

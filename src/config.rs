@@ -41,11 +41,13 @@ pub enum Role {
     Office,
     /// A device of a user of a post office.
     Device,
+    /// An application of a post office.
+    App,
 }
 
 impl Role {
     /// All of them.
-    pub const ALL: [Role; 4] = [Role::Gateway, Role::Backend, Role::Office, Role::Device];
+    pub const ALL: [Role; 5] = [Role::Gateway, Role::Backend, Role::Office, Role::Device, Role::App];
 
     /// What its section of a file is called.
     pub const fn name(self) -> &'static str {
@@ -54,6 +56,7 @@ impl Role {
             Role::Backend => "backend",
             Role::Office => "office",
             Role::Device => "device",
+            Role::App => "app",
         }
     }
 }
@@ -101,7 +104,7 @@ pub const OPTIONS: &[OptionInfo] = options! {
     Gateway|Backend max_results: Number(1, 10_000_000), "100000", "remote ends remembered (a group); past it the oldest goes";
     Gateway|Backend result_ttl_ms: Millis, "86400000", "how long a result holds without being renewed";
     Gateway backend: Urls, "", "where the back end is, such as tls://backend.example:7700?pin=HEX";
-    Gateway|Device ca_file: Path, "", "PEM file of authorities that may vouch for a tls:// server, instead of a pin";
+    Gateway|Device|App ca_file: Path, "", "PEM file of authorities that may vouch for a tls:// server, instead of a pin";
     Gateway backoff_ms: Millis, "1000", "first pause before registering again; doubles";
     Gateway backoff_max_ms: Millis, "60000", "longest pause before registering again";
     Gateway barred_retry_ms: Millis, "3600000", "pause after the back end took this gateway off";
@@ -138,12 +141,15 @@ pub const OPTIONS: &[OptionInfo] = options! {
     Office  max_waiting: Number(1, 1_000_000), "1000", "messages that wait for one device; past it the device has missed them all";
     Office  max_waiting_octets: Number(1, 1 << 31), "16777216", "octets that wait for one device; past it the device has missed them all";
     Office  announce: Switch, "false", "tell the application of each device that comes and goes";
-    Device  office: Urls, "", "where the office is, the better way first, such as hail://office.example:7700?key=KEY,tls://office.example:7700?pin=HEX";
+    Device|App office: Urls, "", "where the office is, the better way first; for a device such as hail://office.example:7700?key=KEY,tls://office.example:7700?pin=HEX, for an application tls://office.example:7701?pin=HEX, or tcp:// on loopback";
     Device  credential_file: Path, "", "file, mode 0600, with the line that `hailpost device add` printed: the office and the credential";
     Device  credential: Secret, "", "the credential alone: session id and secret, 64 characters of base64url";
     Device  keepalive_s: Number(10, 1800), "30", "seconds from one heartbeat to the next, unless the office wants another";
     Device  max_outbox: Number(1, 1_000_000), "1000", "messages in the outbox";
     Device  max_outbox_octets: Number(1, 1 << 31), "4194304", "octets in the outbox";
+    App     app: Text, "", "the application's name";
+    App     app_secret: Secret, "", "its secret, as `hailpost app add` printed it";
+    App     app_secret_file: Path, "", "file, mode 0600, with the secret";
 };
 
 /// A set of options.

@@ -177,6 +177,7 @@ fn the_tables_of_the_documents_are_those_of_the_source() {
         (Role::Backend, "Of a back end"),
         (Role::Office, "Of a post office"),
         (Role::Device, "Of a device"),
+        (Role::App, "Of an application"),
     ] {
         write!(text, "\n## {title}\n\n| option | takes | default | |\n| --- | --- | --- | --- |\n").unwrap();
         for option in OPTIONS.iter().filter(|option| option.is_for(role)) {

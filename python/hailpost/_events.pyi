@@ -192,7 +192,7 @@ class StoreRecovered(Event):
 
 @dataclass(frozen=True)
 class LoggedIn(Event):
-    """This device is logged in: `resumed`."""
+    """This device or application is logged in: `resumed`."""
 
     resumed: bool
 
@@ -205,7 +205,7 @@ class Welcome(Event):
 
 @dataclass(frozen=True)
 class Message(Event):
-    """A message for this device: `sequence`, `sender`, `sent`, `redelivered`, `content_type`, `body`. It comes again in the next life of the device unless it is confirmed."""
+    """A message for this device or application: `sequence`, `sender`, `sent`, `redelivered`, `content_type`, `body`. It comes again in the next life unless it is confirmed."""
 
     sequence: int
     sender: str
@@ -255,16 +255,26 @@ class Answer(Event):
 
 @dataclass(frozen=True)
 class Presence(Event):
-    """Where a user is, one event for each that was asked for: `request`, `user`, `online`, `since`."""
+    """Where a user is, one event for each that was asked for: `user`, `online`, `since`, and `request` of a device or `id` of an application."""
 
-    request: int
     user: str
     online: bool
     since: int
+    request: int | None
+    id: str | None
 
 @dataclass(frozen=True)
 class Draining(Event):
     """The office is about to stop: it is logged in elsewhere, or later, by itself."""
+
+@dataclass(frozen=True)
+class Answered(Event):
+    """The end of an application's request: `id`, `code`, and of a message that was taken `state`, of what was refused `text`."""
+
+    id: str
+    code: int
+    state: str | None
+    text: str | None
 
 @dataclass(frozen=True)
 class DeviceOnline(Event):
@@ -340,6 +350,7 @@ __all__ = [
     "Answer",
     "Presence",
     "Draining",
+    "Answered",
     "DeviceOnline",
     "DeviceOffline",
     "Stale",

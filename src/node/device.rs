@@ -355,13 +355,7 @@ impl DeviceNode {
                 numbered(EventKind::Rejected, number).with_u64(Field::Code, code.into())
             }
             DeviceEvent::Expired { number } => numbered(EventKind::Expired, number),
-            DeviceEvent::Message(one) => new(EventKind::Message)
-                .with_u64(Field::Sequence, one.sequence.0)
-                .with_text(Field::Sender, one.from.to_string())
-                .with_u64(Field::Sent, one.sent)
-                .with_u64(Field::Redelivered, one.redelivered.into())
-                .with_text(Field::ContentType, one.content_type)
-                .with_bytes(Field::Body, one.body),
+            DeviceEvent::Message(one) => new(EventKind::Message).with_delivery(one),
             DeviceEvent::Confirmed { sequence } => {
                 new(EventKind::Confirmed).with_u64(Field::Sequence, sequence.0)
             }
@@ -372,13 +366,8 @@ impl DeviceNode {
                 new(EventKind::Answer).with_u64(Field::Request, request).with_u64(Field::Code, code.into())
             }
             DeviceEvent::Presence { request, users } => {
-                let of = |user: crate::wire::post::Presence| {
-                    new(EventKind::Presence)
-                        .with_u64(Field::Request, request)
-                        .with_text(Field::User, user.user)
-                        .with_u64(Field::Online, user.online.into())
-                        .with_u64(Field::Since, user.since)
-                };
+                let of =
+                    |user| new(EventKind::Presence).with_u64(Field::Request, request).with_presence(user);
                 return self.events.extend(users.into_iter().map(of));
             }
             DeviceEvent::Writable => new(EventKind::Writable),

@@ -7,7 +7,11 @@ use std::{borrow::Cow, net::SocketAddr};
 
 use crate::{
     status::Fault,
-    wire::{AppId, gateway::Record},
+    wire::{
+        AppId,
+        gateway::Record,
+        post::{Delivery, Presence},
+    },
 };
 
 macro_rules! numbered {
@@ -98,13 +102,13 @@ numbered! {
         /// The store works again.
         StoreRecovered = 30, "store_recovered";
 
-        /// This device is logged in: `resumed`.
+        /// This device or application is logged in: `resumed`.
         LoggedIn = 40, "logged_in";
         /// What the office holds for this device follows: `waiting`, and `missed`, which are gone because they were too
         /// many or too old.
         Welcome = 41, "welcome";
-        /// A message for this device: `sequence`, `sender`, `sent`, `redelivered`, `content_type`, `body`. It comes again in
-        /// the next life of the device unless it is confirmed.
+        /// A message for this device or application: `sequence`, `sender`, `sent`, `redelivered`, `content_type`, `body`. It
+        /// comes again in the next life unless it is confirmed.
         Message = 42, "message";
         /// A confirmation is durable: the message is never shown again: `sequence`.
         Confirmed = 43, "confirmed";
@@ -118,10 +122,14 @@ numbered! {
         Expired = 47, "expired";
         /// What became of a request: `request`, `code`.
         Answer = 48, "answer";
-        /// Where a user is, one event for each that was asked for: `request`, `user`, `online`, `since`.
+        /// Where a user is, one event for each that was asked for: `user`, `online`, `since`, and `request` of a device or `id`
+        /// of an application.
         Presence = 49, "presence";
         /// The office is about to stop: it is logged in elsewhere, or later, by itself.
         Draining = 50, "draining";
+        /// The end of an application's request: `id`, `code`, and of a message that was taken `state`, of what was refused
+        /// `text`.
+        Answered = 51, "answered";
 
         /// A device logged in at this office: `inbox`, `resumed`.
         DeviceOnline = 60, "device_online";
@@ -218,6 +226,8 @@ numbered! {
         Inbox = 38, "inbox";
         /// 1 when a ticket of an earlier session saved the handshake.
         Resumed = 39, "resumed";
+        /// Names an application's request; of a message it is the message's.
+        Id = 40, "id";
     }
 }
 
@@ -296,7 +306,8 @@ impl EventKind {
             EventKind::Accepted => carried!(Number State),
             EventKind::Rejected => carried!(Number Code),
             EventKind::Answer => carried!(Request Code),
-            EventKind::Presence => carried!(Request User Online Since),
+            EventKind::Presence => carried!(User Online Since; Request Id),
+            EventKind::Answered => carried!(Id Code; State Text),
             EventKind::DeviceOnline => carried!(Inbox Resumed),
             EventKind::DeviceOffline => carried!(Inbox Text),
             EventKind::Stale => carried!(Inbox Missed),
@@ -410,6 +421,23 @@ impl Event {
     /// With the fields of a record.
     pub fn with_record(self, record: &Record) -> Event {
         self.with_app(record.app).with_ends(record.local, record.remote, record.protocol)
+    }
+
+    /// With the fields of a message that came.
+    pub fn with_delivery(self, delivery: Delivery) -> Event {
+        self.with_u64(Field::Sequence, delivery.sequence.0)
+            .with_text(Field::Sender, delivery.from.to_string())
+            .with_u64(Field::Sent, delivery.sent)
+            .with_u64(Field::Redelivered, delivery.redelivered.into())
+            .with_text(Field::ContentType, delivery.content_type)
+            .with_bytes(Field::Body, delivery.body)
+    }
+
+    /// With the fields that say where a user is.
+    pub fn with_presence(self, presence: Presence) -> Event {
+        self.with_text(Field::User, presence.user)
+            .with_u64(Field::Online, presence.online.into())
+            .with_u64(Field::Since, presence.since)
     }
 
     /// With the two ends of a flow, and its protocol.

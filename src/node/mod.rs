@@ -2,6 +2,8 @@
 //!
 //! The driver, the simulator, C, Python and the program drive nodes. Only nodes know how parts meet.
 
+#[cfg(feature = "device")]
+mod app;
 #[cfg(feature = "backend")]
 mod backend;
 #[cfg(feature = "gateway")]
@@ -24,6 +26,8 @@ mod recognizer;
 
 use std::any::Any;
 
+#[cfg(feature = "device")]
+pub use app::AppNode;
 #[cfg(feature = "backend")]
 pub use backend::{BackendNode, ModelInfo};
 #[cfg(feature = "gateway")]

@@ -188,7 +188,7 @@ impl Apps {
         if let Some(connection) = self.connections.get_mut(&conn) {
             connection.unanswered = connection.unanswered.saturating_sub(1);
         }
-        let mut headers = vec![("Id", id)];
+        let mut headers: Vec<(&str, &str)> = id_header(id).collect();
         if let Some(state) = answer.state.filter(|_| answer.code == 200) {
             headers.push(("State", state.text()));
         }
@@ -201,14 +201,8 @@ impl Apps {
         if let Some(connection) = self.connections.get_mut(&conn) {
             connection.unanswered = connection.unanswered.saturating_sub(1);
         }
-        let lines: Vec<String> = users
-            .iter()
-            .map(|user| {
-                let state = if user.online { "online" } else { "offline" };
-                format!("user:{} {state} {}", user.user, user.since)
-            })
-            .collect();
-        let mut headers: Vec<(&str, &str)> = if id.is_empty() { Vec::new() } else { vec![("Id", id)] };
+        let lines: Vec<String> = users.iter().map(app::whereabouts).collect();
+        let mut headers: Vec<(&str, &str)> = id_header(id).collect();
         headers.extend(lines.iter().map(|line| ("Presence", line.as_str())));
         self.send(conn, app::answer(200, &headers));
     }
@@ -217,9 +211,7 @@ impl Apps {
     pub fn frame(&mut self, seat: Seat, frame: &Frame) {
         // Of what the hub says to an inbox, an application is interested in messages.
         if let (Some(&conn), Frame::Deliver(one)) = (self.seats.get(&seat), frame) {
-            let octets =
-                app::deliver(one.sequence.0, &one.from, one.redelivered, &one.content_type, &one.body);
-            self.send(conn, octets);
+            self.send(conn, app::deliver(one));
         }
     }
 
@@ -243,7 +235,7 @@ impl Apps {
         if let Request::Wrong { id, why } = request {
             self.counters.malformed += 1;
             let (why_text, id) = (why.to_string(), id.unwrap_or_default());
-            let mut headers: Vec<(&str, &str)> = if id.is_empty() { Vec::new() } else { vec![("Id", &id)] };
+            let mut headers: Vec<(&str, &str)> = id_header(&id).collect();
             headers.push(("Reason", &why_text));
             self.send(conn, app::answer(why.code(), &headers));
             if why.ends_connection() {
@@ -297,7 +289,7 @@ impl Apps {
                 self.send(conn, app::answer(code, &[("Id", &id)]));
             }
             Request::Ping { id } => {
-                let headers: Vec<(&str, &str)> = id.iter().map(|id| ("Id", id.as_str())).collect();
+                let headers: Vec<(&str, &str)> = id_header(id.as_deref().unwrap_or_default()).collect();
                 self.send(conn, app::answer(200, &headers));
             }
             // Dealt with above.
@@ -341,6 +333,11 @@ impl Apps {
     fn send(&mut self, conn: Conn, octets: Vec<u8>) {
         self.outputs.push(AppsOutput::Send { conn, octets });
     }
+}
+
+/// A request without an id is answered without one.
+fn id_header(id: &str) -> impl Iterator<Item = (&str, &str)> {
+    Some(("Id", id)).filter(|(_, id)| !id.is_empty()).into_iter()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! [`Seat`]s. Nothing here has a socket, a clock or a file.
 #![forbid(unsafe_code)]
 
+pub mod app;
 #[cfg(feature = "post")]
 pub mod apps;
 pub mod device;

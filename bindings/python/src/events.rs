@@ -89,7 +89,8 @@ impl Group {
                     | Field::Sender
                     | Field::ContentType
                     | Field::State
-                    | Field::User => "str",
+                    | Field::User
+                    | Field::Id => "str",
                     _ => "int",
                 };
                 if *is_always { plain.into() } else { format!("{plain} | None") }

@@ -205,6 +205,10 @@ impl Printer {
                 let state = if number(Field::Online) == 0 { plain("offline") } else { good("online") };
                 format!("{state} {}", paint.name(text(Field::User)))
             }
+            EventKind::Answered => match number(Field::Code) {
+                200 => format!("{} {} {}", good("answered"), text(Field::Id), text(Field::State)),
+                code => format!("{} {}: {code} {}", bad("refused"), text(Field::Id), text(Field::Text)),
+            },
             EventKind::Draining => format!("{} the office is about to stop", plain("draining")),
             EventKind::DeviceOnline => format!("{} device {}", good("online"), number(Field::Inbox)),
             EventKind::DeviceOffline => {

@@ -1,72 +1,16 @@
-//! The text form between applications and the hub: CN103200214A [0033], the grammar of SPEC.md 6.3.
-//!
-//! ```text
-//! AUTH news 6d0f…                    one line, first
-//!
-//! SEND HP/1                          verb, version
-//! Id 17                              name, one space, value; up to 64 of them
-//! To user:anna
-//! Content-Length 5
-//!                                    an empty line
-//! hello                              exactly Content-Length octets
-//! ```
-//!
-//! Lines end in CRLF, or in LF alone when a person types. Names of headers are compared without regard to case. A
-//! request that is well framed and wrong in itself is answered and the next is read; where the framing is lost
-//! the connection ends, because nobody knows where the next request begins.
+//! What an application says: read by the office, written by the application.
 
-use std::{fmt, str};
+use std::{
+    fmt::{self, Write as _},
+    str,
+};
 
-/// Octets of a line, its end included.
-pub const MAX_LINE: usize = 1024;
-/// Headers of a request.
-pub const MAX_HEADERS: usize = 64;
-/// Octets of a body.
-pub const MAX_BODY: usize = 65_536;
-/// Receivers in `To`.
-pub const MAX_RECEIVERS: usize = 1000;
-/// Octets of all lines of one request: a thousand receivers take more than one line.
-const MAX_HEAD: usize = 128 * MAX_LINE;
-
-/// A principal of the post office, as text has it.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Address {
-    /// `user:NAME`.
-    User(String),
-    /// `app:NAME`.
-    App(String),
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Address::User(name) => write!(f, "user:{name}"),
-            Address::App(name) => write!(f, "app:{name}"),
-        }
-    }
-}
-
-impl str::FromStr for Address {
-    type Err = Wrong;
-
-    fn from_str(text: &str) -> Result<Address, Wrong> {
-        let (kind, name) = text.split_once(':').ok_or(Wrong::Value("To"))?;
-        if !is_name(name) {
-            return Err(Wrong::Value("To"));
-        }
-        match kind {
-            "user" => Ok(Address::User(name.to_owned())),
-            "app" => Ok(Address::App(name.to_owned())),
-            _ => Err(Wrong::Value("To")),
-        }
-    }
-}
-
-/// What a user or an application can be called: 1 to 64 visible ASCII characters without `,`, `*` and `:`.
-pub fn is_name(text: &str) -> bool {
-    (1..=64).contains(&text.len())
-        && text.bytes().all(|octet| octet.is_ascii_graphic() && !matches!(octet, b',' | b'*' | b':'))
-}
+use super::{
+    Address, DEFAULT_TTL, Kind, MAX_BODY, MAX_HEADERS, MAX_RECEIVERS, MAX_TTL, Message, To, is_content_type,
+    is_id, is_name,
+    lines::{self, Lines, TooLong},
+    number,
+};
 
 /// What a request asks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,55 +36,6 @@ impl Verb {
         (Verb::Ping, "PING"),
     ];
 }
-
-/// OM-09: whom a message is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Kind {
-    /// One user.
-    #[default]
-    One,
-    /// Several that are named, or the subscribers of the sender.
-    Directed,
-    /// Everybody.
-    Broadcast,
-}
-
-/// To whom a message goes.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum To {
-    /// These, in the order written, each once.
-    Named(Vec<Address>),
-    /// `*`: with `Kind directed` who subscribed to the sender, with `Kind broadcast` everybody.
-    All,
-}
-
-/// A message as an application gives it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Message {
-    /// `Id`: 1 to 64 visible ASCII characters, unique for the application.
-    pub id: String,
-    /// `From`, where it is said; checked, never believed.
-    pub from: Option<Address>,
-    /// `To`.
-    pub to: To,
-    /// `Kind`.
-    pub kind: Kind,
-    /// `Offline store`: keep it for who is not there. Otherwise it is dropped (OM-04, OM-05).
-    pub store: bool,
-    /// `Ttl`, in seconds: when the message is stale.
-    pub ttl: u32,
-    /// `Period`, in Unix seconds: a broadcast is kept for those who come during it.
-    pub period: Option<(u64, u64)>,
-    /// `Content-Type`.
-    pub content_type: String,
-    /// The body.
-    pub body: Vec<u8>,
-}
-
-/// A week (SPEC.md 6.3), and the most there is (DECISIONS.md 5).
-pub const DEFAULT_TTL: u32 = 604_800;
-/// Thirty days.
-pub const MAX_TTL: u32 = 30 * 86_400;
 
 /// A request, read. Printed, it tells no secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -248,9 +143,7 @@ impl Wrong {
 /// Cuts a stream into requests. Holds at most one request.
 #[derive(Default)]
 pub struct Reader {
-    buffer: Vec<u8>,
-    /// Octets of the buffer that have no line end.
-    scanned: usize,
+    lines: Lines,
     head: Option<Head>,
     lost: bool,
 }
@@ -261,47 +154,17 @@ impl Reader {
     pub fn next(&mut self, piece: &mut &[u8]) -> Option<Request> {
         while !self.lost {
             if let Some(head) = &self.head {
-                let missing = head.length.saturating_sub(self.buffer.len());
-                let (taken, rest) = piece.split_at(missing.min(piece.len()));
-                self.buffer.extend_from_slice(taken);
-                *piece = rest;
-                if self.buffer.len() < head.length {
-                    return None;
-                }
-                let body = std::mem::take(&mut self.buffer);
+                let body = self.lines.body(head.length, piece)?;
                 return self.head.take().map(|head| head.finish(body));
             }
-            let end = piece.iter().position(|octet| *octet == b'\n');
-            let (taken, rest) = piece.split_at(end.map_or(piece.len(), |at| at + 1));
-            self.buffer.extend_from_slice(taken);
-            *piece = rest;
-            let line = self.buffer.len() - self.scanned;
-            if line > MAX_LINE && !starts_with_to(&self.buffer[self.scanned..])
-                || self.buffer.len() > MAX_HEAD
-            {
-                return Some(self.lose(Wrong::Line));
+            let lines = match self.lines.head(piece, is_auth, starts_with_to) {
+                Ok(lines) => lines?,
+                Err(TooLong) => return Some(self.lose(Wrong::Line)),
+            };
+            if is_auth(&lines) {
+                return Some(read_auth(&lines).unwrap_or_else(|why| self.lose(why)));
             }
-            end?;
-            let is_first = self.scanned == 0;
-            let line = trimmed(&self.buffer[self.scanned..]);
-            if is_first && line.is_empty() {
-                // Between requests, as after a body that a person typed.
-                self.buffer.clear();
-                continue;
-            }
-            if is_first && line.starts_with(b"AUTH ") {
-                let request = auth(line);
-                self.buffer.clear();
-                return Some(request.unwrap_or_else(|why| self.lose(why)));
-            }
-            if !line.is_empty() {
-                self.scanned = self.buffer.len();
-                continue;
-            }
-            let head = Head::read(&self.buffer);
-            self.buffer.clear();
-            self.scanned = 0;
-            match head {
+            match Head::read(&lines) {
                 Ok(head) => self.head = Some(head),
                 Err(why) => return Some(self.lose(why)),
             }
@@ -311,14 +174,83 @@ impl Reader {
 
     /// Whether a request has begun and not ended.
     pub fn is_partial(&self) -> bool {
-        self.head.is_some() || !self.buffer.is_empty()
+        self.head.is_some() || self.lines.is_partial()
     }
 
     fn lose(&mut self, why: Wrong) -> Request {
         self.lost = true;
-        self.buffer = Vec::new();
         Request::Wrong { id: None, why }
     }
+}
+
+/// Writes who speaks. The secret holds neither space nor line end.
+pub fn auth(app: &str, secret: &str) -> Vec<u8> {
+    format!("AUTH {app} {secret}\r\n").into_bytes()
+}
+
+/// Writes a message, which passes its [check](Message::check).
+pub fn send(message: &Message) -> Vec<u8> {
+    let Message { id, ttl, content_type, body, .. } = message;
+    let mut text = format!("SEND HP/1\r\nId {id}\r\n");
+    let mut add = |name: &str, value: &str| text.extend([name, " ", value, "\r\n"]);
+    if let Some(from) = &message.from {
+        add("From", &from.to_string());
+    }
+    match &message.to {
+        To::Named(named) => add("To", &listed(named.iter())),
+        To::All => add("To", "*"),
+    }
+    match message.kind {
+        Kind::One => {}
+        Kind::Directed => add("Kind", "directed"),
+        Kind::Broadcast => add("Kind", "broadcast"),
+    }
+    if message.store {
+        add("Offline", "store");
+    }
+    add("Ttl", &ttl.to_string());
+    if let Some((start, end)) = message.period {
+        add("Period", &format!("{start} {end}"));
+    }
+    add("Content-Type", content_type);
+    add("Content-Length", &body.len().to_string());
+    [text.as_bytes(), b"\r\n", body].concat()
+}
+
+/// Writes a question for users: 1 to 1,000 names.
+pub fn query(id: &str, users: &[String]) -> Vec<u8> {
+    let users: Vec<Address> = users.iter().cloned().map(Address::User).collect();
+    format!("QUERY HP/1\r\nId {id}\r\nTo {}\r\n\r\n", listed(users.iter())).into_bytes()
+}
+
+/// Writes that a message is to be withdrawn.
+pub fn cancel(id: &str) -> Vec<u8> {
+    format!("CANCEL HP/1\r\nId {id}\r\n\r\n").into_bytes()
+}
+
+/// Writes that a message that came is dealt with.
+pub fn confirm(sequence: u64) -> Vec<u8> {
+    format!("CONFIRM HP/1\r\nId {sequence}\r\n\r\n").into_bytes()
+}
+
+/// Writes the question whether anybody is there.
+pub fn ping() -> Vec<u8> {
+    b"PING HP/1\r\n\r\n".to_vec()
+}
+
+fn listed<'a>(addresses: impl Iterator<Item = &'a Address>) -> String {
+    let mut text = String::new();
+    for address in addresses {
+        if !text.is_empty() {
+            text.push(',');
+        }
+        let _ = write!(text, "{address}");
+    }
+    text
+}
+
+fn is_auth(line: &[u8]) -> bool {
+    line.starts_with(b"AUTH ")
 }
 
 /// A thousand receivers need a longer line than anything else.
@@ -326,12 +258,8 @@ fn starts_with_to(line: &[u8]) -> bool {
     line.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"to "))
 }
 
-fn trimmed(line: &[u8]) -> &[u8] {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    line.strip_suffix(b"\r").unwrap_or(line)
-}
-
-fn auth(line: &[u8]) -> Result<Request, Wrong> {
+fn read_auth(line: &[u8]) -> Result<Request, Wrong> {
+    let line = lines::each(line).next().unwrap_or_default();
     let line = str::from_utf8(line).map_err(|_| Wrong::Auth)?;
     match line.split(' ').collect::<Vec<_>>()[..] {
         [_, app, secret] if is_name(app) && !secret.is_empty() => {
@@ -362,11 +290,11 @@ struct Head {
 impl Head {
     /// Fails only where the framing is lost.
     fn read(lines: &[u8]) -> Result<Head, Wrong> {
-        let mut lines = lines.split_inclusive(|octet| *octet == b'\n').map(trimmed);
+        let mut lines = lines::each(lines);
         let first = lines.next().unwrap_or_default();
         let verb = Verb::ALL.iter().find(|(_, name)| first.strip_suffix(b" HP/1") == Some(name.as_bytes()));
         let mut head = Head { verb: Some(verb.ok_or(Wrong::Verb)?.0), ..Head::default() };
-        for (count, line) in lines.filter(|line| !line.is_empty()).enumerate() {
+        for (count, line) in lines.enumerate() {
             if count == MAX_HEADERS {
                 return Err(Wrong::Line);
             }
@@ -385,10 +313,7 @@ impl Head {
     }
 
     fn header(&mut self, line: &[u8]) -> Result<(), Wrong> {
-        let space = line.iter().position(|octet| *octet == b' ').ok_or(Wrong::Header)?;
-        let (name, value) = (&line[..space], &line[space + 1..]);
-        let value = str::from_utf8(value).map_err(|_| Wrong::Header)?;
-        let name = str::from_utf8(name).map_err(|_| Wrong::Header)?.to_ascii_lowercase();
+        let (name, value) = lines::header(line).ok_or(Wrong::Header)?;
         match name.as_str() {
             "id" => set(&mut self.id, "Id", is_id(value).then(|| value.to_owned())),
             "from" => set(&mut self.from, "From", value.parse().ok()),
@@ -415,8 +340,7 @@ impl Head {
             "ttl" => set(&mut self.ttl, "Ttl", number(value).filter(|ttl| (1..=MAX_TTL).contains(ttl))),
             "period" => set(&mut self.period, "Period", period(value)),
             "content-type" => {
-                let plain = value.len() <= 128 && value.bytes().all(|octet| (0x20..0x7f).contains(&octet));
-                set(&mut self.content_type, "Content-Type", plain.then(|| value.to_owned()))
+                set(&mut self.content_type, "Content-Type", is_content_type(value).then(|| value.to_owned()))
             }
             "content-length" => {
                 if std::mem::replace(&mut self.has_length, true) {
@@ -448,34 +372,22 @@ impl Head {
                 To::All => return Err(Wrong::Value("To")),
             },
             Verb::Send => {
-                let kind = self.kind.unwrap_or_default();
-                let to = self.to.ok_or(Wrong::Missing("To"))?;
-                let fits = match (&to, kind) {
-                    (To::Named(named), Kind::One) => named.len() == 1,
-                    (_, Kind::Directed) => true,
-                    (To::All, Kind::Broadcast) => true,
-                    _ => false,
-                };
-                if !fits {
-                    return Err(Wrong::Value("To"));
-                }
-                if self.period.is_some() && kind != Kind::Broadcast {
-                    return Err(Wrong::Value("Period"));
-                }
-                if !self.has_length {
-                    return Err(Wrong::Missing("Content-Length"));
-                }
-                Request::Send(Message {
+                let message = Message {
                     id: self.id.ok_or(Wrong::Missing("Id"))?,
                     from: self.from,
-                    to,
-                    kind,
+                    to: self.to.ok_or(Wrong::Missing("To"))?,
+                    kind: self.kind.unwrap_or_default(),
                     store: self.store.unwrap_or(false),
                     ttl: self.ttl.unwrap_or(DEFAULT_TTL),
                     period: self.period,
                     content_type: self.content_type.unwrap_or_else(|| "text/plain".to_owned()),
                     body,
-                })
+                };
+                message.check()?;
+                if !self.has_length {
+                    return Err(Wrong::Missing("Content-Length"));
+                }
+                Request::Send(message)
             }
         })
     }
@@ -487,16 +399,6 @@ fn set<T>(slot: &mut Option<T>, name: &'static str, value: Option<T>) -> Result<
         Some(_) => Err(Wrong::Twice(name)),
         None => Ok(()),
     }
-}
-
-/// Whether this can be an id: 1 to 64 visible ASCII characters.
-pub fn is_id(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_graphic())
-}
-
-/// Digits and nothing else: `+7` is a number to the library, and two spellings of one id or length to us.
-fn number<N: str::FromStr>(text: &str) -> Option<N> {
-    text.bytes().all(|octet| octet.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 fn period(text: &str) -> Option<(u64, u64)> {
@@ -523,66 +425,10 @@ fn receivers(text: &str) -> Option<To> {
     Some(To::Named(named))
 }
 
-/// What became of a message, for now.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
-    /// On the disk, for later.
-    Stored,
-    /// On the disk, and under way to who is there.
-    Queued,
-    /// Under way to who is there, kept nowhere.
-    Routed,
-    /// Nobody was there, and it was not to be kept.
-    Dropped,
-}
-
-impl State {
-    /// As the answer has it.
-    pub const fn text(self) -> &'static str {
-        match self {
-            State::Stored => "stored",
-            State::Queued => "queued",
-            State::Routed => "routed",
-            State::Dropped => "dropped",
-        }
-    }
-}
-
-/// Writes an answer: `HP/1 200 OK`, headers, no body.
-pub fn answer(code: u16, headers: &[(&str, &str)]) -> Vec<u8> {
-    let reason = match code {
-        200 => "OK",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        409 => "Conflict",
-        413 => "Too Large",
-        429 => "Too Many",
-        507 => "Store Full",
-        _ => "Error",
-    };
-    let mut text = format!("HP/1 {code} {reason}\r\n");
-    for (name, value) in headers {
-        text.extend([name, " ", value, "\r\n"]);
-    }
-    text.push_str("\r\n");
-    text.into_bytes()
-}
-
-/// Writes a message that came for an application.
-pub fn deliver(id: u64, from: &Address, redelivered: bool, content_type: &str, body: &[u8]) -> Vec<u8> {
-    let again = if redelivered { "Redelivered yes\r\n" } else { "" };
-    let length = body.len();
-    let head = format!(
-        "MESSAGE HP/1\r\nId {id}\r\nFrom {from}\r\n{again}Content-Type {content_type}\r\nContent-Length {length}\r\n\r\n"
-    );
-    [head.as_bytes(), body].concat()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::app::{MAX_HEAD, MAX_LINE};
 
     fn read(stream: &[u8]) -> Vec<Request> {
         let mut reader = Reader::default();
@@ -714,17 +560,50 @@ mod tests {
         assert_eq!(message.to, To::Named(vec![Address::User("b".into()), Address::User("a".into())]));
     }
 
+    /// What is written is read again, whatever it is.
     #[test]
-    fn answers_and_deliveries_as_text() {
+    fn what_an_application_writes_an_office_reads() {
+        let address = |name: &str| name.parse::<Address>().unwrap();
+        let many: Vec<Address> =
+            (0..MAX_RECEIVERS).map(|number| Address::User(format!("u{number}"))).collect();
+        let one = To::Named(vec![address("user:anna")]);
+        let plain = Message { id: "17".into(), ..Message::new(one.clone(), b"hello".to_vec()) };
+        let messages = [
+            plain.clone(),
+            Message { store: true, ttl: MAX_TTL, from: Some(address("app:news")), ..plain.clone() },
+            Message { kind: Kind::Directed, to: To::Named(many), ..plain.clone() },
+            Message { kind: Kind::Directed, to: To::All, body: Vec::new(), ..plain.clone() },
+            Message { kind: Kind::Broadcast, to: To::All, period: Some((5, 9)), ..plain.clone() },
+            Message { content_type: String::new(), body: vec![b'\n'; MAX_BODY], ..plain.clone() },
+        ];
+        for message in messages {
+            assert_eq!(message.check(), Ok(()));
+            assert_eq!(read(&send(&message)), [Request::Send(message)]);
+        }
+        let users = vec!["anna".to_owned(), "ben".to_owned()];
+        let rest = [auth("news", "s3cret"), query("q", &users), cancel("17"), confirm(9), ping()].concat();
+        let expected = [
+            Request::Auth { app: "news".into(), secret: "s3cret".into() },
+            Request::Query { id: Some("q".into()), users: users.into_iter().map(Address::User).collect() },
+            Request::Cancel { id: "17".into() },
+            Request::Confirm { id: "9".into() },
+            Request::Ping { id: None },
+        ];
+        assert_eq!(read(&rest), expected);
+
+        let wrong = |message: Message| message.check().unwrap_err();
+        assert_eq!(wrong(Message::new(one, Vec::new())), Wrong::Value("Id"));
+        assert_eq!(wrong(Message { kind: Kind::Broadcast, ..plain.clone() }), Wrong::Value("To"));
+        assert_eq!(wrong(Message { to: To::Named(Vec::new()), ..plain.clone() }), Wrong::Value("To"));
+        let broken = To::Named(vec![Address::User("a\r\nb".into())]);
+        assert_eq!(wrong(Message { to: broken, ..plain.clone() }), Wrong::Value("To"));
+        assert_eq!(wrong(Message { ttl: 0, ..plain.clone() }), Wrong::Value("Ttl"));
+        assert_eq!(wrong(Message { period: Some((9, 5)), ..plain.clone() }), Wrong::Value("Period"));
         assert_eq!(
-            answer(200, &[("Id", "17"), ("State", State::Stored.text())]),
-            b"HP/1 200 OK\r\nId 17\r\nState stored\r\n\r\n"
+            wrong(Message { content_type: "a\r\nb".into(), ..plain.clone() }),
+            Wrong::Value("Content-Type")
         );
-        let text = deliver(9, &Address::User("anna".into()), true, "text/plain", b"hi");
-        assert_eq!(
-            text,
-            b"MESSAGE HP/1\r\nId 9\r\nFrom user:anna\r\nRedelivered yes\r\nContent-Type text/plain\r\nContent-Length 2\r\n\r\nhi"
-        );
+        assert_eq!(wrong(Message { body: vec![0; MAX_BODY + 1], ..plain }), Wrong::Body);
     }
 
     #[test]
