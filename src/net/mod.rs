@@ -9,6 +9,8 @@ mod configured;
 mod driver;
 mod endpoint;
 pub mod happy_eyeballs;
+#[cfg(feature = "post")]
+mod open_app;
 #[cfg(feature = "backend")]
 mod open_backend;
 #[cfg(feature = "device")]
@@ -28,6 +30,8 @@ pub mod url;
 
 pub use driver::{Loop, NodeId};
 pub use endpoint::{ClientSecurity, DriverCounters, Limits, Listen, ListenTransport, Remote, ServerSecurity};
+#[cfg(feature = "post")]
+pub use open_app::open_app;
 #[cfg(feature = "backend")]
 pub use open_backend::{RELOADED, open_backend, reload_backend};
 #[cfg(feature = "device")]

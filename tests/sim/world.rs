@@ -68,7 +68,7 @@ struct Host {
     ip: IpAddr,
     boot: Box<dyn FnMut(Boot) -> Box<dyn Node>>,
     node: Option<Box<dyn Node>>,
-    listens: Vec<(Transport, u16)>,
+    listens: Vec<(Transport, u16, Service)>,
     route: Option<Route>,
     life: u32,
     booted: Time,
@@ -148,9 +148,14 @@ impl World {
         HostId(self.hosts.len() - 1)
     }
 
-    /// Lets a host listen, from its next boot on.
+    /// Lets a host listen for gateways, from its next boot on.
     pub fn listen(&mut self, host: HostId, transport: Transport, port: u16) {
-        self.hosts[host.0].listens.push((transport, port));
+        self.listen_for(host, transport, port, Service::Gateway);
+    }
+
+    /// The same for another service.
+    pub fn listen_for(&mut self, host: HostId, transport: Transport, port: u16, service: Service) {
+        self.hosts[host.0].listens.push((transport, port, service));
     }
 
     /// Says where a host's connections go, and what key it proves there.
@@ -225,18 +230,12 @@ impl World {
         at.node = Some((at.boot)(Boot { now: local, unix, rng }));
         let mut arrived = Vec::new();
         for at_port in at.listens.clone() {
-            if let (Transport::Datagram, port) = at_port {
+            if let (Transport::Datagram, port, service) = at_port {
                 let conn = at.next_conn();
                 let local = SocketAddr::new(at.ip, port);
                 let remote = SocketAddr::new(at.ip, 0);
                 at.sockets.insert(conn, Socket::Listening { local });
-                let peer = Peer {
-                    transport: Transport::Datagram,
-                    local,
-                    remote,
-                    key: None,
-                    service: Service::Gateway,
-                };
+                let peer = Peer { transport: Transport::Datagram, local, remote, key: None, service };
                 arrived.push(Arrived::Accepted(conn, peer));
             }
         }
@@ -374,12 +373,13 @@ impl World {
             Arrival::Established(link) => {
                 let [client, server] = &self.net.links[link].ends;
                 if self.is_live(client) {
+                    let service = self.hosts[server.host.0].service(server.address.port());
                     let peer = Peer {
                         transport: Transport::Stream,
                         local: client.address,
                         remote: server.address,
                         key: server.key,
-                        service: Service::Gateway,
+                        service: service.unwrap_or(Service::Gateway),
                     };
                     arrived.push(Arrived::Connected(client.conn, peer));
                 }
@@ -434,11 +434,11 @@ impl World {
         let now = self.now;
         let [client, server] = &mut self.net.links[link].ends;
         let host = &mut self.hosts[server.host.0];
-        let listens = host.listens.contains(&(Transport::Stream, server.address.port()));
-        if host.node.is_none() || !listens {
+        let service = host.service(server.address.port());
+        let Some(service) = service.filter(|_| host.node.is_some()) else {
             let fault = Some(Fault::from(Status::Connect));
             return self.net.send(now, Arrival::Fin { link, end: 0, fault });
-        }
+        };
         server.life = host.life;
         server.conn = host.next_conn();
         server.open = true;
@@ -448,7 +448,7 @@ impl World {
             local: server.address,
             remote: client.address,
             key: client.key,
-            service: Service::Gateway,
+            service,
         };
         arrived.push(Arrived::Accepted(server.conn, peer));
         self.net.send(now, Arrival::Established(link));
@@ -618,6 +618,12 @@ impl World {
 impl Host {
     /// A life's clock starts at a second, so that nothing takes it for the world's.
     const ORIGIN: u64 = 1_000_000;
+
+    /// What is spoken on a port where streams come in.
+    fn service(&self, port: u16) -> Option<Service> {
+        let at_port = |at: &&(Transport, u16, Service)| at.0 == Transport::Stream && at.1 == port;
+        self.listens.iter().find(at_port).map(|at| at.2)
+    }
 
     fn local(&self, now: Time) -> Time {
         Time::from_micros(now.as_micros() - self.booted.as_micros() + Self::ORIGIN)

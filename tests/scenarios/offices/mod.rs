@@ -1,4 +1,4 @@
-//! One office, devices of three users, and all that can go wrong between them.
+//! One office, devices of three users, an application, and all that can go wrong between them.
 
 mod defects;
 #[path = "../../post/judge.rs"]

@@ -33,6 +33,15 @@ pub enum What {
         device: usize,
         all: bool,
     },
+    /// The application writes to these users, or to everybody who is there.
+    Send {
+        users: Vec<usize>,
+        octets: u32,
+    },
+    CrashApp {
+        down: u32,
+    },
+    BreakApp,
     CrashOffice {
         point: CrashPoint,
         how: Crash,
@@ -75,7 +84,14 @@ pub fn plan(seed: u64) -> Vec<Step> {
 fn what(rng: &mut Seeded) -> What {
     let device = rng.below(DEVICES as u32) as usize;
     match rng.below(100) {
-        0..55 => {
+        0..15 => {
+            let first = rng.below(3) as usize;
+            let users = if rng.below(3) == 0 { vec![first, (first + 1) % 3] } else { vec![first] };
+            What::Send { users, octets: rng.below(300) }
+        }
+        15..17 => What::CrashApp { down: 100 + rng.below(20_000) },
+        17..20 => What::BreakApp,
+        20..55 => {
             let first = rng.below(3);
             let users = match rng.below(4) {
                 0 => vec![first as usize, ((first + 1) % 3) as usize],

@@ -10,15 +10,19 @@ use std::{
 };
 
 use hailpost::{
-    io::Transport,
+    io::{Service, Transport},
     link::ClientConfig,
-    node::{DeviceNode, DeviceNodeConfig, Event, EventKind, Field, Node, OfficeConfig, OfficeNode},
-    post::{device::DeviceConfig, hub::HubConfig},
+    node::{AppNode, DeviceNode, DeviceNodeConfig, Event, EventKind, Field, Node, OfficeConfig, OfficeNode},
+    post::{
+        app::{self, AppConfig},
+        device::DeviceConfig,
+        hub::{HubConfig, Rights},
+    },
     rng::{Entropy, Seeded},
     status::{Fault, Status},
     store::{Batch, Fetch, Fetched, Memory, Store, Table},
     time::Time,
-    wire::app::{Address, To},
+    wire::app::{Address, Kind, Message, To},
 };
 
 use super::{
@@ -31,6 +35,7 @@ use crate::sim::{Conditions, HostId, Trace, World};
 /// How long after the trouble all must be well, in milliseconds: pauses between tries have grown to minutes by then.
 const SETTLE: u32 = 900_000;
 const PORT: u16 = 7700;
+const APPS: u16 = 7701;
 /// Messages do not grow old in a run.
 const TTL: u32 = 86_400;
 
@@ -52,6 +57,10 @@ struct Run {
     world: World,
     rng: Seeded,
     office: HostId,
+    app: HostId,
+    /// Messages of the application that are not answered, with who gets them.
+    asked: BTreeMap<String, (Letter, Vec<usize>)>,
+    written: u64,
     phones: Vec<Phone>,
     judge: Judge,
     store_fails: Arc<AtomicBool>,
@@ -61,6 +70,7 @@ struct Run {
 enum Later {
     BootOffice,
     BootDevice(usize),
+    BootApp,
     Heal(usize),
     StoreWorks,
 }
@@ -88,7 +98,8 @@ impl Run {
             let node = OfficeNode::open(config, (boot.now, boot.unix), boot.rng, store);
             Box::new(node.expect("memory never fails at an opening"))
         });
-        world.listen(office, Transport::Datagram, PORT);
+        world.listen_for(office, Transport::Datagram, PORT, Service::Link);
+        world.listen_for(office, Transport::Stream, APPS, Service::App);
         world.boot(office);
         // Before anything breaks: users, then their devices.
         let of_office = |world: &mut World, act: &mut dyn FnMut(&mut OfficeNode)| {
@@ -100,6 +111,17 @@ impl Run {
                 node.add_user(user).expect("the name is good");
             });
         }
+        let mut secret = String::new();
+        of_office(&mut world, &mut |node| {
+            let rights = Rights { send: true, broadcast: true, query: true };
+            secret = node.add_app("news", rights).expect("the name is good").0;
+        });
+        let app = world.add("news", [10, 0, 2, 1].into(), move |boot| {
+            let (name, secret) = ("news".to_owned(), secret.clone());
+            let open = app::Open { now: boot.now, name, secret, rng: Box::new(boot.rng) };
+            Box::new(AppNode::new(AppConfig::default(), open, 1).expect("the name is good"))
+        });
+        world.route(app, office, Transport::Stream, APPS, None);
         let server_key = world.node_as::<OfficeNode>(office).expect("it is up").server_key();
         let mut phones = Vec::new();
         let owners = USERS.iter().enumerate().flat_map(|(user, (_, count))| (0..*count).map(move |_| user));
@@ -146,11 +168,13 @@ impl Run {
         }
         assert_eq!(phones.len(), DEVICES);
         let rng = Seeded::new(world.rng().next_u64());
-        Ok(Run { world, rng, office, phones, judge: Judge::default(), store_fails })
+        let (asked, written) = (BTreeMap::new(), 0);
+        Ok(Run { world, rng, office, app, asked, written, phones, judge: Judge::default(), store_fails })
     }
 
     fn play(&mut self, steps: &[Step]) -> Result<(), String> {
         (0..DEVICES).for_each(|at| self.world.boot(self.phones[at].host));
+        self.world.boot(self.app);
         let begun = self.world.now();
         let mut later: BTreeMap<(u32, usize), Later> = BTreeMap::new();
         let mut steps = steps.iter().peekable();
@@ -178,6 +202,7 @@ impl Run {
             self.confirm(at, true)?;
         }
         self.world.boot(self.office);
+        self.world.boot(self.app);
         let end = begun + Duration::from_millis((TROUBLE + SETTLE).into());
         while self.world.now() < end {
             let next = self.world.now() + Duration::from_secs(10);
@@ -189,7 +214,8 @@ impl Run {
                 break;
             }
         }
-        self.settled()
+        self.settled()?;
+        self.whereabouts()
     }
 
     /// Whether nothing is left to do.
@@ -201,7 +227,9 @@ impl Run {
                 && phone.confirming.is_empty()
         };
         let office = self.world.node_as::<OfficeNode>(self.office);
+        let app = self.world.node_as::<AppNode>(self.app);
         office.is_some_and(|office| office.server().len() == DEVICES)
+            && app.is_some_and(|app| app.is_up() && app.pending() == 0)
             && self.phones.iter().all(quiet)
             && self.judge.last_word().is_ok()
     }
@@ -220,7 +248,50 @@ impl Run {
         if office.server().len() != DEVICES {
             return Err(format!("the office has {} sessions of {DEVICES} devices", office.server().len()));
         }
+        if !self.asked.is_empty() {
+            return Err(format!("the application was never told what became of {:?}", self.asked.keys()));
+        }
         self.judge.last_word()
+    }
+
+    /// Presence tells of everybody what is so, once all is quiet.
+    fn whereabouts(&mut self) -> Result<(), String> {
+        let names: Vec<String> = USERS.iter().map(|(name, _)| (*name).to_owned()).collect();
+        self.world.with(self.app, |node, _| app_of(node).query(&names).map(drop));
+        let next = self.world.now() + Duration::from_secs(5);
+        self.world.run_until(next);
+        let events = self.world.take_events(self.app);
+        let online = events
+            .iter()
+            .filter(|(_, event)| event.kind() == EventKind::Presence && event.u64(Field::Online) == Some(1));
+        match online.count() {
+            3 => Ok(()),
+            count => Err(format!("presence says that {count} of 3 users are there: {events:?}")),
+        }
+    }
+
+    fn send(&mut self, users: &[usize], octets: u32) -> Result<(), String> {
+        let letter = ("app:news".to_owned(), self.written);
+        let mut body = format!("app {} ", self.written).into_bytes();
+        body.resize(body.len() + octets as usize, b'.');
+        let named = users.iter().map(|user| Address::User(USERS[*user].0.to_owned())).collect();
+        let message = Message {
+            id: String::new(),
+            from: None,
+            to: To::Named(named),
+            kind: if users.len() > 1 { Kind::Directed } else { Kind::One },
+            store: true,
+            ttl: TTL,
+            period: None,
+            content_type: "text/plain".to_owned(),
+            body,
+        };
+        if let Some(sent) = self.world.with(self.app, |node, _| app_of(node).send(message)) {
+            let id = sent.map_err(|fault| format!("the application takes no message: {fault}"))?;
+            self.written += 1;
+            self.asked.insert(id, (letter, users.to_vec()));
+        }
+        self.listen()
     }
 
     fn act(&mut self, what: &What) -> Result<Option<(u32, Later)>, String> {
@@ -241,6 +312,14 @@ impl Run {
                 self.run_until(now + Duration::from_millis(50))?;
                 self.world.crash(host, *how);
                 return Ok(Some((*down + 50, Later::BootDevice(*device))));
+            }
+            What::Send { users, octets } => self.send(users, *octets)?,
+            What::BreakApp => self.world.break_streams(self.app),
+            What::CrashApp { down } => {
+                // It keeps nothing: what was not answered may have been taken, or not.
+                self.world.crash(self.app, crate::sim::Crash::Process);
+                self.asked.clear();
+                return Ok(Some((*down, Later::BootApp)));
             }
             What::Partition { device, lasts } => {
                 self.world.partition(self.phones[*device].host, self.office);
@@ -263,6 +342,7 @@ impl Run {
     fn after(&mut self, what: &Later) {
         match what {
             Later::BootOffice => self.world.boot(self.office),
+            Later::BootApp => self.world.boot(self.app),
             Later::BootDevice(device) => self.world.boot(self.phones[*device].host),
             Later::Heal(device) => self.world.heal(self.phones[*device].host, self.office),
             Later::StoreWorks => self.store_fails.store(false, Ordering::Relaxed),
@@ -317,6 +397,17 @@ impl Run {
     /// Takes what the devices said.
     fn listen(&mut self) -> Result<(), String> {
         self.world.take_events(self.office);
+        let life = self.world.life(self.app);
+        for (_, event) in self.world.take_events(self.app).into_iter().filter(|(of, _)| *of == life) {
+            if event.kind() == EventKind::Answered
+                && let Some((letter, users)) = self.asked.remove(event.text(Field::Id).unwrap_or_default())
+            {
+                if event.u64(Field::Code) != Some(200) {
+                    return Err(format!("the application is told {event:?}"));
+                }
+                self.owe(letter, &users);
+            }
+        }
         for at in 0..DEVICES {
             for (life, event) in self.world.take_events(self.phones[at].host) {
                 self.began(at, life);
@@ -326,6 +417,14 @@ impl Run {
             self.began(at, life);
         }
         Ok(())
+    }
+
+    /// The office said that it keeps this for all devices of these users.
+    fn owe(&mut self, letter: Letter, users: &[usize]) {
+        let is_receiver = |phone: &Phone| users.contains(&phone.user);
+        let inboxes = self.phones.iter().enumerate().filter(|(_, phone)| is_receiver(phone));
+        let inboxes: Vec<u32> = inboxes.map(|(at, _)| at as u32).collect();
+        self.judge.acknowledged(letter, &inboxes);
     }
 
     fn began(&mut self, at: usize, life: u32) {
@@ -348,14 +447,19 @@ impl Run {
                 let body = event.bytes(Field::Body).ok_or("no body")?;
                 let text = String::from_utf8_lossy(body);
                 let mut words = text.split(' ');
-                let mut word =
-                    || words.next().and_then(|word| word.parse::<u64>().ok()).ok_or("another body");
-                let (from, given) = (word()?, word()?);
-                let owner = USERS[self.phones[from as usize].user].0;
-                if event.text(Field::Sender) != Some(&format!("user:{owner}")) {
-                    return Err(format!("a message of {owner}'s comes from {:?}", event.text(Field::Sender)));
+                let (from, given) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+                let given = given.parse().map_err(|_| format!("another body: {text:?}"))?;
+                let (sender, name) = match from.parse::<usize>() {
+                    Ok(device) => {
+                        let owner = USERS[self.phones[device].user].0;
+                        (format!("user:{owner}"), format!("user:{owner}/{device}"))
+                    }
+                    Err(_) => ("app:news".to_owned(), "app:news".to_owned()),
+                };
+                if event.text(Field::Sender) != Some(&sender) {
+                    return Err(format!("a message of {sender} comes from {:?}", event.text(Field::Sender)));
                 }
-                let letter = (format!("user:{owner}/{from}"), given);
+                let letter = (name, given);
                 let redelivered = number(Field::Redelivered)? != 0;
                 self.judge.shown(at as u32, letter.clone(), redelivered)?;
                 self.phones[at].reading.push((number(Field::Sequence)?, letter));
@@ -370,10 +474,7 @@ impl Run {
                 let number = number(Field::Number)?;
                 self.judge.ended(at as u32, number)?;
                 let (letter, users) = phone.names.get(&number).cloned().ok_or("an end of nothing")?;
-                let is_receiver = |phone: &Phone| users.contains(&phone.user);
-                let inboxes = self.phones.iter().enumerate().filter(|(_, phone)| is_receiver(phone));
-                let inboxes: Vec<u32> = inboxes.map(|(at, _)| at as u32).collect();
-                self.judge.acknowledged(letter, &inboxes);
+                self.owe(letter, &users);
             }
             EventKind::Rejected | EventKind::Expired => {
                 return Err(format!("device {at} is told {:?}", event));
@@ -422,6 +523,11 @@ impl Store for Flaky {
 fn office_of(node: &mut dyn Node) -> &mut OfficeNode {
     let any: &mut dyn std::any::Any = node;
     any.downcast_mut().expect("the office is an office")
+}
+
+fn app_of(node: &mut dyn Node) -> &mut AppNode {
+    let any: &mut dyn std::any::Any = node;
+    any.downcast_mut().expect("the application is an application")
 }
 
 fn device_of(node: &mut dyn Node) -> &mut DeviceNode {
