@@ -184,7 +184,7 @@ impl World {
                 90..96 => self.break_line(at),
                 96..100 => self.learn(),
                 100..120 => self.connect(at),
-                120 if !self.drops => self.crash(),
+                120 => self.crash(),
                 121 => self.die(at),
                 122 => self.peers[at].app.network_changed(self.now),
                 _ => self.carry(at),
@@ -522,7 +522,8 @@ impl World {
                 let from = self.peers.iter().find(|peer| peer.name == sender);
                 let mut sent = from.into_iter().flat_map(|peer| peer.letters.values());
                 let is_kept = sent.any(|message| message.store && text(message) == body);
-                if is_again {
+                // What is kept nowhere is taken anew by an office that died, if it is said again.
+                if is_again && is_kept {
                     return Err(format!("{} was shown {body:?} twice in a life", NAMES[at]));
                 }
                 // What is kept nowhere does not wait for the disk, and may overtake.

@@ -27,12 +27,8 @@ impl Hub {
             return self.refuse_waiting(hash, 507);
         }
         self.counters.messages += 1;
-        let mut ops = Vec::new();
-        let sequence = self.number(&mut ops);
+        let sequence = self.number();
         let Some((start, end)) = period else {
-            if !ops.is_empty() {
-                self.submit(ops);
-            }
             self.remember(sequence, &kept);
             self.tell(sequence, Arc::new(kept), false, u32::MAX);
             return self.answer_all(hash, Answer { code: 200, state: Some(State::Routed) });
@@ -41,7 +37,7 @@ impl Hub {
         let kept = Kept { expires: second(end), ..kept };
         self.remember(sequence, &kept);
         let broadcast = Broadcast { period: (second(start), second(end)), kept };
-        ops.push(rows::put_broadcast(sequence, &broadcast));
+        let ops = vec![rows::put_broadcast(sequence, &broadcast)];
         self.broadcasts.insert(sequence, Arc::new(broadcast));
         self.sweep.expects(second(start));
         self.sweep.expects(second(end));

@@ -118,7 +118,7 @@ impl Hub {
     pub(super) fn pass_on(&mut self, inbox: Inbox, sequence: Sequence, kept: &Kept) -> bool {
         let behind = self.mailboxes.get(&inbox).is_some_and(|mailbox| self.is_behind(inbox, mailbox));
         match self.presence.seat(inbox) {
-            Some(seat) if !behind => {
+            Some(seat) if !behind && self.is_reserved(sequence) => {
                 self.counters.routed += 1;
                 let frame = Frame::Deliver(delivery(sequence, kept.clone(), false));
                 self.send(seat, inbox, frame);

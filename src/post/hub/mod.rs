@@ -240,6 +240,8 @@ counters! {
 enum Effect {
     /// A message is kept: answer, and hand it to who is there.
     Kept { hash: [u8; 16], sequence: Sequence, state: State, inboxes: Vec<Inbox>, kept: Kept },
+    /// Sequences below it are reserved.
+    Reserved(u64),
     /// An operator's request is done.
     Done { ticket: u64 },
     /// A device's request is done.
@@ -286,6 +288,8 @@ pub struct Hub {
     next_sequence: u64,
     /// Sequences below it are reserved: a restart begins after it.
     reserved: u64,
+    /// The same, as far as it is durable.
+    durable: u64,
     next_inbox: u32,
     next_ticket: u64,
     next_question: u64,
@@ -381,6 +385,7 @@ impl Hub {
                     self.answer_all(hash, Answer { code: 200, state: Some(State::Stored) });
                     self.begin_broadcast(now, sequence);
                 }
+                Effect::Reserved(reserved) => self.durable = reserved,
                 Effect::Done { ticket } => self.event(HubEvent::Done { ticket, result: Ok(()) }),
                 Effect::Asked { seat, inbox, request } => {
                     self.send(seat, inbox, Frame::Answer { request, code: 200 });
@@ -449,14 +454,26 @@ impl Hub {
         self.outputs.push_back(HubOutput::Event(event));
     }
 
-    /// The next number, and what must be written for it.
-    fn number(&mut self, ops: &mut Vec<Op>) -> Sequence {
+    /// The next number. It is one that a restart will not give again, once what was submitted before is durable.
+    fn number(&mut self) -> Sequence {
         let sequence = Sequence(self.next_sequence);
         self.next_sequence += 1;
-        if self.next_sequence > self.reserved {
-            self.reserved = self.next_sequence + start::RESERVE;
-            ops.push(rows::put_number(start::SEQUENCE, self.reserved));
-        }
+        self.reserve();
         sequence
+    }
+
+    /// Has numbers reserved, long before they are needed.
+    fn reserve(&mut self) {
+        if self.next_sequence + start::RESERVE / 2 > self.reserved {
+            self.reserved = self.next_sequence + start::RESERVE;
+            let ops = vec![rows::put_number(start::SEQUENCE, self.reserved)];
+            self.persist(ops, Effect::Reserved(self.reserved));
+        }
+    }
+
+    /// Whether a receiver may see this number before anything else of it is durable: a restart must not give it to another
+    /// message, which a receiver would take for this one.
+    fn is_reserved(&self, sequence: Sequence) -> bool {
+        sequence.0 < self.durable
     }
 }

@@ -21,6 +21,7 @@ impl Hub {
             counters: HubCounters::default(),
             next_sequence: 1,
             reserved: 1,
+            durable: 1,
             next_inbox: 1,
             next_ticket: 0,
             next_question: 0,
@@ -49,6 +50,7 @@ impl Hub {
             sweep: Sweep::new(open.now + config.sweep, open.unix),
         };
         hub.read(store)?;
+        hub.reserve();
         Ok(hub)
     }
 
@@ -59,7 +61,7 @@ impl Hub {
             (key, Some(number)) if key == NEXT_INBOX.as_bytes() => self.next_inbox = number as u32,
             _ => unreadable += 1,
         })?;
-        self.reserved = self.next_sequence;
+        (self.reserved, self.durable) = (self.next_sequence, self.next_sequence);
         self.settled = Sequence(self.next_sequence - 1);
         store.load(rows::APP, &mut |key, value| match (std::str::from_utf8(key), rows::read_app(value)) {
             (Ok(name), Some(app)) => drop(self.apps.insert(name.to_owned(), app)),

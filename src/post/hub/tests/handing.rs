@@ -306,3 +306,29 @@ fn what_is_leaving_does_not_hide_what_comes_after_it() {
     desk.online(anna);
     assert_eq!(desk.bodies(anna), ["3", "4"], "a disk that is late is not asked without end");
 }
+
+/// A receiver that has seen a number takes the next message under it for a repeat.
+#[test]
+fn a_number_that_was_passed_on_is_never_given_again() {
+    let mut desk = Desk::new(HubConfig::default());
+    let anna = desk.user("anna", 1)[0];
+    let news = desk.app("news");
+    let passing = |id: &str| Message { store: false, ..message(id, to(&["anna"]), id) };
+    // A start whose first commit has not come back yet.
+    desk.store = desk.store.clone();
+    desk.hub = open(desk.config, &desk.store, desk.now);
+    desk.stuck = true;
+    desk.online(anna);
+    desk.send(&news, passing("1"));
+    assert_eq!(desk.handed(anna), [], "its number could be given again");
+    desk.stuck = false;
+    desk.settle();
+    assert_eq!(desk.send(&news, passing("2")), (200, Some(State::Routed)));
+    let seen = desk.handed(anna);
+    assert_eq!(seen.len(), 1);
+    desk.crash();
+    desk.send(&news, message("3", to(&["anna"]), "3"));
+    desk.online(anna);
+    let next = desk.handed(anna);
+    assert!(next.len() == 1 && next[0].sequence > seen[0].sequence, "{next:?} after {seen:?}");
+}
