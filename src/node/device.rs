@@ -284,6 +284,8 @@ impl DeviceNode {
                 self.drop_held();
                 Event::new(EventKind::Down).with_fault(fault(why))
             }
+            // A full login follows by itself, and tells how that ends.
+            ClientEvent::Refused(Refusal::Ticket) => return None,
             ClientEvent::Refused(refusal) => {
                 let event = Event::new(EventKind::Refused).with_u64(Field::Reason, refusal.number().into());
                 event.with_text(Field::Text, refused(refusal))
@@ -498,7 +500,6 @@ fn refused(refusal: Refusal) -> &'static str {
         Refusal::Full => "the office takes no more sessions now",
         Refusal::OtherKey => "the office has another key than this device was given",
         Refusal::Version => "the office speaks another version of the link",
-        Refusal::Ticket => "the ticket is over: a full login follows",
-        Refusal::Other(_) => "the office says no",
+        Refusal::Ticket | Refusal::Other(_) => "the office says no",
     }
 }

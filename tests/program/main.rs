@@ -6,5 +6,6 @@ mod control;
 mod documents;
 mod enrolment;
 mod life;
+mod post;
 mod running;
 mod watching;

@@ -59,7 +59,7 @@ impl Desk {
     pub fn open(config: &Config, office: Option<&Config>) -> Result<(Desk, Vec<SocketAddr>), Failure> {
         let mut net = Loop::new()?;
         let (node, addresses) = open_backend(&mut net, config)?;
-        let post = office.map(|office| Post::open(&mut net, office)).transpose()?;
+        let post = office.map(|office| Post::open(&mut net, office, node)).transpose()?;
         let desk = Desk {
             net,
             node,

@@ -11,7 +11,7 @@ use base64::{Engine, display::Base64Display, engine::general_purpose::URL_SAFE_N
 use hailpost::{
     config::Config,
     net::{
-        Loop, NodeId, enrolment_line, open_office,
+        Loop, NodeId, enrolment_line, open_office_beside,
         url::{LinkKey, Scheme, Url},
     },
     node::{Event, EventKind, Field, OfficeNode},
@@ -35,9 +35,9 @@ pub struct Post {
 }
 
 impl Post {
-    /// An office that serves as the configuration says.
-    pub fn open(net: &mut Loop, config: &Config) -> Result<Post, Failure> {
-        let (node, addresses) = open_office(net, config)?;
+    /// An office that serves as the configuration says, beside a back end.
+    pub fn open(net: &mut Loop, config: &Config, backend: NodeId) -> Result<Post, Failure> {
+        let (node, addresses) = open_office_beside(net, config, backend)?;
         let key = net.get::<OfficeNode>(node).expect("it was just put there").server_key();
         let reachable = |option: &'static str, addresses: Vec<SocketAddr>| -> Result<Vec<String>, Failure> {
             let written = config.list(option).zip(addresses);

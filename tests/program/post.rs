@@ -1,0 +1,168 @@
+//! The post office as people and scripts use it.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::running::{Running, objects, run, stderr, stdout, succeed};
+
+struct House {
+    dir: tempfile::TempDir,
+    serve: Running,
+    /// Where gateways, devices and applications come in.
+    urls: [String; 3],
+}
+
+impl House {
+    fn new() -> House {
+        let dir = tempfile::tempdir().unwrap();
+        let (serve, urls) =
+            House::serve(dir.path(), ["tls://127.0.0.1:0", "hail://127.0.0.1:0", "tcp://127.0.0.1:0"]);
+        House { dir, serve, urls }
+    }
+
+    fn serve(dir: &Path, listens: [&str; 3]) -> (Running, [String; 3]) {
+        let [gateways, devices, apps] = listens;
+        let (mut serve, url) = Running::serve(dir, gateways, &["--devices", devices, "--apps", apps]);
+        let mut url_for = |whom: &str| -> String {
+            let said = serve.until(|event| event["for"] == whom);
+            said["url"].as_str().unwrap().to_owned()
+        };
+        let urls = [url, url_for("devices"), url_for("applications")];
+        (serve, urls)
+    }
+
+    /// kill -9, and again on the same ports.
+    fn restart(&mut self) {
+        self.serve.signal(Signal::KILL);
+        let bare: Vec<String> =
+            self.urls.iter().map(|url| url.split('?').next().unwrap().to_owned()).collect();
+        let (serve, urls) = House::serve(self.dir.path(), [&bare[0], &bare[1], &bare[2]]);
+        assert_eq!(urls, self.urls, "the keys are the same too");
+        self.serve = serve;
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.dir.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn data(&self) -> String {
+        self.at("office")
+    }
+
+    /// Gives a user a device; its credential file, and its session.
+    fn enrol(&self, user: &str) -> (String, String) {
+        let said = &objects(&succeed(&["device", "add", user, "--data", &self.data(), "--json"]))[0];
+        let file = self.at(&format!("{user}.line"));
+        fs::write(&file, said["line"].as_str().unwrap()).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        (file, said["session"].as_str().unwrap().to_owned())
+    }
+}
+
+fn bodies(said: &str) -> Vec<String> {
+    let messages = objects(said).into_iter().filter(|event| event["event"] == "message");
+    messages.map(|event| event["body"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn what_is_sent_is_kept_over_kill_9_and_printed_once() {
+    let mut house = House::new();
+    for user in ["anna", "ben"] {
+        succeed(&["user", "add", user, "--data", &house.data()]);
+    }
+    let ((anna, _), (ben, session)) = (house.enrol("anna"), house.enrol("ben"));
+    for body in ["one", "two", "three"] {
+        assert_eq!(succeed(&["send", "user:anna", body, "--credential", &ben]).trim(), "stored");
+    }
+    house.restart();
+    let first = succeed(&["listen", "--credential", &anna, "--count", "2", "--json"]);
+    assert_eq!(bodies(&first), ["one", "two"]);
+    house.restart();
+    let rest = succeed(&["listen", "--credential", &anna, "--count", "1", "--json"]);
+    assert_eq!(bodies(&rest), ["three"], "what was printed is not printed again");
+
+    let presence = succeed(&["presence", "anna", "ben", "--credential", &ben, "--json"]);
+    let online: Vec<Value> = objects(&presence).iter().map(|event| event["online"].clone()).collect();
+    assert_eq!(online, [Value::Bool(false), Value::Bool(true)]);
+
+    succeed(&["device", "revoke", &session, "--data", &house.data()]);
+    let refused = run(&["send", "user:anna", "four", "--credential", &ben]);
+    assert_eq!(refused.status.code(), Some(3), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("enrol the device again"), "{}", stderr(&refused));
+    let status = &objects(&succeed(&["status", "--data", &house.data(), "--json"]))[0];
+    assert_eq!(status["office"]["waiting"], 0);
+    assert_eq!(status["counters"]["hub"]["unreadable"], 0);
+}
+
+#[test]
+fn what_finds_no_office_waits_in_the_outbox() {
+    let house = House::new();
+    // Accounts can be made while nobody serves, too, but for the address.
+    succeed(&["user", "add", "anna", "--data", &house.data()]);
+    let (anna, _) = house.enrol("anna");
+    house.serve.signal(Signal::TERM);
+    let House { dir, serve, urls } = house;
+    let (status, _) = serve.end();
+    assert!(status.success());
+    let data = dir.path().join("office").to_str().unwrap().to_owned();
+    succeed(&["user", "add", "ben", "--data", &data]);
+    let nowhere = run(&["device", "add", "ben", "--data", &data]);
+    assert_eq!(nowhere.status.code(), Some(2));
+    assert!(stderr(&nowhere).contains("--office"), "{}", stderr(&nowhere));
+    succeed(&["device", "add", "ben", "--office", &urls[1], "--data", &data]);
+    let waits = run(&["send", "user:anna", "later", "--credential", &anna, "--wait", "0"]);
+    assert_eq!(stdout(&waits).trim(), "in the outbox", "{}", stderr(&waits));
+    let late = run(&["send", "user:anna", "later still", "--credential", &anna, "--wait", "1"]);
+    assert_eq!(late.status.code(), Some(1), "{}", stdout(&late));
+
+    let bare: Vec<String> = urls.iter().map(|url| url.split('?').next().unwrap().to_owned()).collect();
+    let (_serve, _) = House::serve(dir.path(), [&bare[0], &bare[1], &bare[2]]);
+    let said = succeed(&["listen", "--credential", &anna, "--count", "2", "--json"]);
+    assert_eq!(bodies(&said), ["later", "later still"]);
+}
+
+#[test]
+fn an_application_is_typed_and_a_wrong_word_is_told() {
+    let house = House::new();
+    succeed(&["user", "add", "anna", "--data", &house.data()]);
+    let (anna, _) = house.enrol("anna");
+    let secret = succeed(&["app", "add", "news", "--send", "--data", &house.data()]);
+    let mut typed = TcpStream::connect(house.urls[2].strip_prefix("tcp://").unwrap()).unwrap();
+    let lines = format!(
+        "AUTH news {}\nSEND HP/1\nId 1\nTo user:anna\nOffline store\nContent-Length 5\n\nhello",
+        secret.trim()
+    );
+    typed.write_all(lines.as_bytes()).unwrap();
+    let mut said = String::new();
+    let mut piece = [0; 256];
+    while !said.contains("State stored") {
+        let count = typed.read(&mut piece).unwrap();
+        assert!(count > 0, "{said}");
+        said += std::str::from_utf8(&piece[..count]).unwrap();
+    }
+    let told = succeed(&["listen", "--credential", &anna, "--count", "1"]);
+    assert!(told.contains("app:news: hello"), "{told}");
+    for (args, code, text) in [
+        (vec!["user", "add", "anna"], 2, "there is a user anna"),
+        (vec!["device", "add", "nobody"], 2, "there is no user nobody"),
+        (vec!["app", "add", "news"], 1, "there is an application news"),
+    ] {
+        let wrong = run(&[&args[..], &["--data", &house.data()]].concat());
+        assert_eq!(wrong.status.code(), Some(code), "{}", stderr(&wrong));
+        assert!(stderr(&wrong).contains(text), "{}", stderr(&wrong));
+    }
+    let open = house.at("open.line");
+    fs::write(&open, "x").unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
+    let wrong = run(&["listen", "--credential", &open]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(stderr(&wrong).contains("chmod 600"), "{}", stderr(&wrong));
+}
