@@ -130,6 +130,15 @@ impl DeviceNode {
         self.device.put(now, to, keep, ttl, content_type, body)
     }
 
+    /// Makes durable at once what was put and confirmed, for who cannot wait for a turn. The events that say so come in the
+    /// next one.
+    pub fn commit(&mut self, now: Time) {
+        while let Some(output) = self.device.poll_output() {
+            self.device_wants(now, output);
+        }
+        self.flush(now);
+    }
+
     /// A message is dealt with: the event `confirmed` says that it is never shown again.
     ///
     /// # Errors
@@ -349,6 +358,14 @@ impl DeviceNode {
         self.held_octets = 0;
     }
 
+    fn device_wants(&mut self, now: Time, output: DeviceOutput) {
+        match output {
+            DeviceOutput::Store(batch) => self.store.submit(batch),
+            DeviceOutput::Send(frame) => self.send(now, frame.encode()),
+            DeviceOutput::Event(event) => self.posted(event),
+        }
+    }
+
     fn posted(&mut self, event: DeviceEvent) {
         let new = Event::new;
         let numbered = |kind, number| Event::new(kind).with_u64(Field::Number, number);
@@ -425,11 +442,8 @@ impl Node for DeviceNode {
                     None => continue,
                 }
             }
-            match self.device.poll_output()? {
-                DeviceOutput::Store(batch) => self.store.submit(batch),
-                DeviceOutput::Send(frame) => self.send(now, frame.encode()),
-                DeviceOutput::Event(event) => self.posted(event),
-            }
+            let output = self.device.poll_output()?;
+            self.device_wants(now, output);
         }
     }
 
