@@ -1,4 +1,5 @@
 /* Every wrong use that the contract speaks of answers with a status and does nothing. */
+#include "post.h"
 #include "two_ends.h"
 
 #include <sys/wait.h>
@@ -9,6 +10,10 @@ static hail_config *config;
 static hail_gateway *gateway;
 static hail_backend *backend;
 static hail_recognizer *recognizer;
+static hail_office *office;
+static hail_device *device;
+static hail_app *app;
+static told by_office, by_device, by_app;
 
 static const uint8_t key[32] = {1};
 static const char not_utf8[] = "\xff\xfe";
@@ -21,6 +26,10 @@ static void null_for_each(void)
     hail_gateway *new_gateway = NULL;
     hail_backend *new_backend = NULL;
     hail_recognizer *new_recognizer = NULL;
+    hail_office *new_office = NULL;
+    hail_device *new_device = NULL;
+    hail_app *new_app = NULL;
+    hail_message message;
     hail_buffer *buffer = NULL, *detail = NULL;
     hail_record record = check_record(1);
     const char *address = NULL;
@@ -159,6 +168,79 @@ static void null_for_each(void)
     CHECK_IS(hail_backend_counter(backend, NULL, &number), HAIL_ERR_INVALID);
     CHECK_IS(hail_backend_counter(backend, "refused", NULL), HAIL_ERR_INVALID);
 
+    CHECK_IS(hail_device_new(NULL, config, NULL, &new_device), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_new(loop, NULL, NULL, &new_device), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_new(loop, config, NULL, NULL), HAIL_ERR_INVALID);
+    hail_device_free(NULL);
+    CHECK_IS(hail_device_put(NULL, "user:anna", 1, 0, NULL, key, 1, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_put(device, NULL, 1, 0, NULL, key, 1, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_put(device, "user:anna", 1, 0, NULL, NULL, 1, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_put_wait(NULL, "user:anna", 1, 0, NULL, key, 1, 0, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_put_wait(device, NULL, 1, 0, NULL, key, 1, 0, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_put_wait(device, "user:anna", 1, 0, NULL, NULL, 1, 0, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_confirm(NULL, 1), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_subscribe(NULL, "news", 1, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_subscribe(device, NULL, 1, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_keep(NULL, 1, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_query(NULL, "anna", &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_query(device, NULL, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_close(NULL), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_is_up(NULL), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_pending(NULL, &size), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_pending(device, NULL), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_counter(NULL, "put", &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_counter(device, NULL, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_counter(device, "put", NULL), HAIL_ERR_INVALID);
+
+    CHECK_IS(hail_office_new(NULL, config, NULL, &new_office), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_new(loop, NULL, NULL, &new_office), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_new(loop, config, NULL, NULL), HAIL_ERR_INVALID);
+    hail_office_free(NULL);
+    CHECK_IS(hail_office_address(NULL, 0, &address, &port), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_address(office, 0, NULL, &port), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_address(office, 0, &address, NULL), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_key(NULL, octets), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_key(office, NULL), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_add_user(NULL, "anna", &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_add_user(office, NULL, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_add_device(NULL, "anna", key, 0, NULL, octets, &buffer, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_add_device(office, NULL, key, 0, NULL, octets, &buffer, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_add_device(office, "anna", NULL, 0, NULL, octets, &buffer, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_add_device(office, "anna", key, 0, NULL, NULL, &buffer, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_add_device(office, "anna", key, 0, NULL, octets, NULL, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_revoke_device(NULL, key, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_revoke_device(office, NULL, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_add_app(NULL, "news", 0, &buffer, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_add_app(office, NULL, 0, &buffer, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_add_app(office, "news", 0, NULL, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_drain(NULL, 1), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_counter(NULL, "held", &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_counter(office, NULL, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_counter(office, "held", NULL), HAIL_ERR_INVALID);
+
+    memset(&message, 0, sizeof message);
+    message.size = sizeof message;
+    CHECK_IS(hail_app_new(NULL, config, NULL, &new_app), HAIL_ERR_INVALID);
+    CHECK_IS(hail_app_new(loop, NULL, NULL, &new_app), HAIL_ERR_INVALID);
+    CHECK_IS(hail_app_new(loop, config, NULL, NULL), HAIL_ERR_INVALID);
+    hail_app_free(NULL);
+    CHECK_IS(hail_app_send(app, NULL, NULL), HAIL_ERR_INVALID);
+    CHECK_IS(hail_app_send(app, &message, NULL), HAIL_ERR_INVALID);
+    message.to = "user:anna";
+    CHECK_IS(hail_app_send(NULL, &message, NULL), HAIL_ERR_INVALID);
+    message.body_size = 1;
+    CHECK_IS(hail_app_send(app, &message, NULL), HAIL_ERR_INVALID);
+    CHECK_IS(hail_app_query(NULL, "anna", NULL), HAIL_ERR_INVALID);
+    CHECK_IS(hail_app_query(app, NULL, NULL), HAIL_ERR_INVALID);
+    CHECK_IS(hail_app_cancel(NULL, "17"), HAIL_ERR_INVALID);
+    CHECK_IS(hail_app_cancel(app, NULL), HAIL_ERR_INVALID);
+    CHECK_IS(hail_app_confirm(NULL, 1), HAIL_ERR_INVALID);
+    CHECK_IS(hail_app_pending(NULL, &size), HAIL_ERR_INVALID);
+    CHECK_IS(hail_app_pending(app, NULL), HAIL_ERR_INVALID);
+    CHECK_IS(hail_app_counter(NULL, "logins", &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_app_counter(app, NULL, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_app_counter(app, "logins", NULL), HAIL_ERR_INVALID);
+
     CHECK_IS(hail_identity_generate(NULL, &buffer, octets, NULL), HAIL_ERR_INVALID);
     CHECK_IS(hail_identity_generate("n", NULL, octets, NULL), HAIL_ERR_INVALID);
     CHECK_IS(hail_identity_generate("n", &buffer, NULL, NULL), HAIL_ERR_INVALID);
@@ -179,6 +261,7 @@ static void null_for_each(void)
 
     /* Nothing was written anywhere. */
     CHECK(!new_loop && !new_config && !new_gateway && !new_backend && !new_recognizer && !buffer && !address);
+    CHECK(!new_device && !new_office && !new_app);
     CHECK(port == 9 && word == 9 && number == 9 && size == 9 && octets[0] == 0);
 }
 
@@ -198,8 +281,8 @@ static void wrong_values(void)
     CHECK_IS(hail_config_set(config, "rules", not_utf8), HAIL_ERR_INVALID);
     CHECK(strcmp(hail_config_detail(config), "value is not UTF-8") == 0);
     CHECK_IS(hail_config_dump(config, 0, &buffer), HAIL_ERR_INVALID);
-    CHECK_IS(hail_config_dump(config, 3, &buffer), HAIL_ERR_INVALID);
-    CHECK_IS(hail_config_load(config, 3, "/nowhere"), HAIL_ERR_INVALID);
+    CHECK_IS(hail_config_dump(config, 99, &buffer), HAIL_ERR_INVALID);
+    CHECK_IS(hail_config_load(config, 99, "/nowhere"), HAIL_ERR_INVALID);
     CHECK_IS(hail_config_load(config, HAIL_ROLE_BACKEND, "/nowhere"), HAIL_ERR_IO);
     CHECK_IS(hail_loop_run(loop, -2), HAIL_ERR_INVALID);
     CHECK_IS(hail_loop_set_log(loop, 5, NULL, NULL), HAIL_ERR_INVALID);
@@ -264,6 +347,110 @@ static void wrong_values(void)
     CHECK(buffer == NULL);
 }
 
+/* Values that no message, name or wish can have. */
+static void wrong_post(void)
+{
+    hail_buffer *buffer = NULL;
+    uint64_t number = 9, before = 0, after = 0;
+    size_t pending = 9;
+    uint8_t octets[16] = {0};
+    static char body[65537], many[80 * 1001], long_name[66];
+    memset(long_name, 'x', sizeof long_name - 1);
+    char *end = many;
+    for (int at = 0; at <= 1000; at++)
+        end += sprintf(end, "%suser:u%d", at == 0 ? "" : ",", at);
+    const uint8_t *octets_of = (const uint8_t *)body;
+    CHECK_OK(loop, hail_device_counter(device, "put", &before));
+
+    static const char *const no_receivers[] = {"", "anna", "user:", "user:a b", "user:a,", "*", "news:anna", "user:a:b"};
+    for (size_t at = 0; at < sizeof no_receivers / sizeof *no_receivers; at++)
+        CHECK_IS(hail_device_put(device, no_receivers[at], 1, 0, NULL, key, 1, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_put(device, many, 1, 0, NULL, key, 1, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_put(device, not_utf8, 1, 0, NULL, key, 1, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_put(device, "user:anna", 2, 0, NULL, key, 1, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_put(device, "user:anna", 1, 30 * 86400 + 1, NULL, key, 1, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_put(device, "user:anna", 1, 0, "text\nplain", key, 1, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_put(device, "user:anna", 1, 0, "text/\xc3\xbc", key, 1, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_put(device, "user:anna", 1, 0, not_utf8, key, 1, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_put(device, "user:anna", 1, 0, NULL, octets_of, 65537, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_put(device, "user:anna", 1, 0, NULL, octets_of, SIZE_MAX, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_put_wait(device, "user:anna", 1, 0, NULL, key, 1, -2, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_confirm(device, 4711), HAIL_ERR_NOT_FOUND);
+    CHECK_IS(hail_device_subscribe(device, long_name, 1, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_subscribe(device, "news", 2, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_keep(device, -1, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_query(device, "anna,,bert", &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_query(device, many, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_counter(device, "no_such", &number), HAIL_ERR_NOT_FOUND);
+    CHECK_IS(hail_device_counter(device, "link.no_such", &number), HAIL_ERR_NOT_FOUND);
+    CHECK_OK(loop, hail_device_counter(device, "put", &after));
+    CHECK_OK(loop, hail_device_pending(device, &pending));
+    CHECK(before == after && pending == 0);
+
+    CHECK_IS(hail_office_add_user(office, "two words", &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_add_user(office, long_name, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_add_device(office, "", key, 0, NULL, octets, &buffer, &number), HAIL_ERR_INVALID);
+    static const char *const no_urls[] = {"", "office.example", "tls://office.example:7700", "hail://office.example:0",
+                                          "hail://0.0.0.0:7700", "hail://h?key=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHv8"};
+    for (size_t at = 0; at < sizeof no_urls / sizeof *no_urls; at++) {
+        CHECK_IS(hail_office_add_device(office, "anna", key, 0, no_urls[at], octets, &buffer, &number), HAIL_ERR_CONFIG);
+        CHECK(strncmp(hail_loop_detail(loop), "url: ", 5) == 0);
+    }
+    CHECK_IS(hail_office_add_app(office, "news", 8, &buffer, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_add_app(office, "a:b", 0, &buffer, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_add_app(office, "clock", 0, &buffer, &number), HAIL_ERR_STATE);
+    CHECK_IS(hail_office_drain(office, 2), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_counter(office, "hub.no_such", &number), HAIL_ERR_NOT_FOUND);
+    CHECK_IS(hail_office_counter(office, "nowhere.held", &number), HAIL_ERR_NOT_FOUND);
+    CHECK(number == 9 && buffer == NULL && octets[0] == 0);
+
+    /* Messages of an application. */
+    hail_message good, wrong;
+    char id[HAIL_ID_SIZE] = "";
+    memset(&good, 0, sizeof good);
+    good.size = sizeof good;
+    good.to = "user:anna";
+    static const struct {
+        const char *id, *to, *content_type;
+        size_t body_size;
+        uint64_t from, to_second;
+        uint32_t flags, ttl_s, reserved, size;
+    } wrongs[] = {
+        {.size = 8}, {.size = 0xffffffff}, {.reserved = 1}, {.flags = 4}, {.ttl_s = 30 * 86400 + 1}, {.id = ""},
+        {.id = "a b"}, {.id = not_utf8}, {.to = "anna"}, {.to = not_utf8}, {.content_type = "a\nb"},
+        {.content_type = not_utf8}, {.body_size = 65537}, {.body_size = SIZE_MAX}, {.from = 1}, {.from = 2, .to_second = 1},
+        {.from = 1, .to_second = 2}, {.flags = HAIL_MESSAGE_BROADCAST}, {.to = "*", .flags = 2, .from = 2, .to_second = 2},
+    };
+    for (size_t at = 0; at < sizeof wrongs / sizeof *wrongs; at++) {
+        wrong = good;
+        wrong.size = wrongs[at].size ? wrongs[at].size : wrong.size;
+        wrong.to = wrongs[at].to ? wrongs[at].to : wrong.to;
+        wrong.id = wrongs[at].id;
+        wrong.content_type = wrongs[at].content_type;
+        wrong.body = octets_of;
+        wrong.body_size = wrongs[at].body_size;
+        wrong.period_start = wrongs[at].from;
+        wrong.period_end = wrongs[at].to_second;
+        wrong.flags = wrongs[at].flags;
+        wrong.ttl_s = wrongs[at].ttl_s;
+        wrong.reserved = wrongs[at].reserved;
+        CHECK_IS(hail_app_send(app, &wrong, id), HAIL_ERR_INVALID);
+    }
+    struct {
+        hail_message known;
+        uint64_t later;
+    } grown = {good, 1};
+    grown.known.size = sizeof grown;
+    CHECK_IS(hail_app_send(app, &grown.known, id), HAIL_ERR_UNSUPPORTED);
+    CHECK_IS(hail_app_query(app, "", id), HAIL_ERR_INVALID);
+    CHECK_IS(hail_app_query(app, many, id), HAIL_ERR_INVALID);
+    CHECK_IS(hail_app_cancel(app, ""), HAIL_ERR_INVALID);
+    CHECK_IS(hail_app_confirm(app, 4711), HAIL_ERR_NOT_FOUND);
+    CHECK_IS(hail_app_counter(app, "no_such", &number), HAIL_ERR_NOT_FOUND);
+    CHECK_OK(loop, hail_app_pending(app, &pending));
+    CHECK(pending == 0 && id[0] == 0);
+}
+
 /* A port that is taken, a file that is not there: nothing is left behind. */
 static void wrong_configuration(void)
 {
@@ -285,6 +472,34 @@ static void wrong_configuration(void)
     CHECK_IS(hail_config_set(wrong, "rules", "none"), HAIL_OK);
     CHECK_IS(hail_recognizer_new(loop, wrong, NULL, &nobody), HAIL_ERR_CONFIG);
     CHECK(!second && !none && !nobody);
+    hail_config_free(wrong);
+
+    /* Options of other roles are set and mean nothing; what the role needs is missed. */
+    hail_office *no_office = NULL;
+    hail_device *no_device = NULL;
+    hail_app *no_app = NULL;
+    CHECK_IS(hail_device_new(loop, config, NULL, &no_device), HAIL_ERR_CONFIG);
+    CHECK(strstr(hail_loop_detail(loop), "credential_file") != NULL);
+    CHECK_IS(hail_app_new(loop, config, NULL, &no_app), HAIL_ERR_CONFIG);
+    CHECK(strncmp(hail_loop_detail(loop), "office: ", 8) == 0);
+    CHECK_OK(loop, hail_office_address(office, 1, &address, &port));
+    snprintf(text, sizeof text, "tcp://127.0.0.1:%u", (unsigned)port);
+    wrong = check_config((const char *[]){"listen_devices", "hail://127.0.0.1:0", "listen_apps", text, NULL});
+    CHECK_IS(hail_office_new(loop, wrong, NULL, &no_office), HAIL_ERR_LISTEN);
+    CHECK_IS(hail_config_set(wrong, "listen_apps", "tcp://127.0.0.1:0"), HAIL_OK);
+    CHECK_IS(hail_config_set(wrong, "listen_devices", "tcp://127.0.0.1:0"), HAIL_OK);
+    CHECK_IS(hail_office_new(loop, wrong, NULL, &no_office), HAIL_ERR_CONFIG);
+    CHECK_IS(hail_config_set(wrong, "listen_devices", "hail://127.0.0.1:0"), HAIL_OK);
+    CHECK_IS(hail_config_set(wrong, "store", "/nowhere/office.db"), HAIL_OK);
+    CHECK(hail_office_new(loop, wrong, NULL, &no_office) < 0);
+    CHECK_IS(hail_config_set(wrong, "office", "tcp://192.0.2.1:7701"), HAIL_OK);
+    CHECK_IS(hail_config_set(wrong, "app", "news"), HAIL_OK);
+    CHECK_IS(hail_config_set(wrong, "app_secret", "s"), HAIL_OK);
+    CHECK_IS(hail_app_new(loop, wrong, NULL, &no_app), HAIL_ERR_CONFIG);
+    CHECK_IS(hail_config_set(wrong, "credential", "short"), HAIL_OK);
+    CHECK_IS(hail_device_new(loop, wrong, NULL, &no_device), HAIL_ERR_CONFIG);
+    CHECK(strstr(hail_loop_detail(loop), "short") == NULL);
+    CHECK(!no_office && !no_device && !no_app);
     hail_config_free(wrong);
 }
 
@@ -365,10 +580,16 @@ static void after_fork(void)
         size_t count = 9;
         if (hail_loop_step(loop) != HAIL_ERR_INVALID || hail_loop_wake(loop) != HAIL_ERR_INVALID ||
             hail_gateway_pending(gateway, &count) != HAIL_ERR_INVALID || count != 9 || hail_loop_fd(loop) >= 0 ||
+            hail_device_put_wait(device, "user:anna", 1, 0, NULL, NULL, 0, 0, NULL) != HAIL_ERR_INVALID ||
+            hail_device_is_up(device) != HAIL_ERR_INVALID || hail_app_cancel(app, "17") != HAIL_ERR_INVALID ||
+            hail_office_add_user(office, "bert", NULL) != HAIL_ERR_INVALID ||
             hail_loop_next_event(loop) != NULL || strstr(hail_loop_detail(loop), "fork") == NULL)
             _exit(1);
         hail_gateway_free(gateway);
         hail_backend_free(backend);
+        hail_app_free(app);
+        hail_device_free(device);
+        hail_office_free(office);
         hail_loop_free(loop);
         /* A loop of its own works. */
         hail_loop *own = NULL;
@@ -386,11 +607,32 @@ static void after_fork(void)
     CHECK_OK(loop, hail_loop_step(loop));
 }
 
+/* An office, a device and an application of it, on the same loop. */
+static void post(char *url, size_t size)
+{
+    uint16_t port = 0;
+    hail_buffer *secret = NULL;
+    office = office_on(loop, &by_office, NULL, &port);
+    credential who = enrol(loop, office, &by_office, "anna", 1);
+    device = device_on(loop, &by_device, who.line, NULL);
+    hail_buffer_free(who.line);
+    CHECK_OK(loop, hail_office_add_app(office, "clock", HAIL_RIGHT_SEND, &secret, NULL));
+    office_apps(office, url, size);
+    hail_config *own = check_config((const char *[]){"office", url, "app", "clock", NULL});
+    CHECK_IS(hail_config_set_bytes(own, "app_secret", hail_buffer_data(secret), hail_buffer_size(secret)), HAIL_OK);
+    CHECK_OK(loop, hail_app_new(loop, own, &by_app, &app));
+    hail_config_free(own);
+    hail_buffer_free(secret);
+    turn_until(loop, &by_device, HAIL_EVENT_WELCOME, 1);
+    turn_until(loop, &by_app, HAIL_EVENT_LOGGED_IN, 1);
+}
+
 int main(void)
 {
     uint16_t port;
     char url[64];
     CHECK_IS(hail_loop_new(&loop), HAIL_OK);
+    post(url, sizeof url);
     backend = backend_on(loop, "tcp://127.0.0.1:0", NULL, NULL, &port);
     snprintf(url, sizeof url, "tcp://127.0.0.1:%u", (unsigned)port);
     gateway = gateway_to(loop, url, NULL);
@@ -398,6 +640,7 @@ int main(void)
     CHECK_OK(loop, hail_recognizer_new(loop, config, NULL, &recognizer));
     null_for_each();
     wrong_values();
+    wrong_post();
     wrong_configuration();
     check_await(loop, gateway, HAIL_EVENT_SYNCED);
     after_fork();
@@ -406,8 +649,17 @@ int main(void)
 
     /* All that was refused did no harm, and the loop may go before what was made on it. */
     CHECK_IS(hail_gateway_state(gateway), HAIL_GATEWAY_ACTIVE);
+    CHECK(hail_device_is_up(device) == 1);
     check_acknowledged(loop, gateway);
     hail_loop_free(loop);
+    CHECK_IS(hail_device_put(device, "user:anna", 1, 0, NULL, NULL, 0, NULL), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_put_wait(device, "user:anna", 1, 0, NULL, NULL, 0, -1, NULL), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_drain(office, 1), HAIL_ERR_INVALID);
+    CHECK_IS(hail_app_cancel(app, "17"), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_address(office, 0, &(const char *){NULL}, &port), HAIL_OK);
+    hail_office_free(office);
+    hail_device_free(device);
+    hail_app_free(app);
     CHECK_IS(hail_gateway_state(gateway), HAIL_ERR_INVALID);
     CHECK_IS(hail_gateway_leave(gateway), HAIL_ERR_INVALID);
     CHECK_IS(hail_recognizer_finish(recognizer), HAIL_ERR_INVALID);

@@ -1,4 +1,4 @@
-// The C++ header: both ends over TLS with ownership and exceptions, and messages as JSON.
+// The C++ header: both ends over TLS with ownership and exceptions, a post office, and messages as JSON.
 #include <hailpost.hpp>
 
 #include <chrono>
@@ -33,6 +33,50 @@ template <class Call> static hail_status thrown(Call call) {
         return error.status();
     }
     return HAIL_OK;
+}
+
+// A post office with a device and an application of it.
+static void post() {
+    hail::loop loop;
+    hail::office office(loop, {{"listen_devices", "hail://127.0.0.1:0"}, {"listen_apps", "tcp://127.0.0.1:0"}});
+    office.add_user("anna");
+    await(loop, office.get(), HAIL_EVENT_DURABLE);
+    auto enrolled = office.add_device("anna", {1, 2, 3});
+    while (await(loop, office.get(), HAIL_EVENT_DURABLE).u64(HAIL_FIELD_TICKET) < enrolled.ticket)
+        ;
+    CHECK(enrolled.line.text().substr(0, 17) == "hail://127.0.0.1:" && office.key() != hail::key_id{});
+    hail::device device(loop, hail::config().set_bytes("credential", enrolled.line.data(), enrolled.line.size()));
+    await(loop, device.get(), HAIL_EVENT_WELCOME);
+    CHECK(device.is_up());
+    auto [number, stored] = device.put_wait("user:anna", "to myself", 0);
+    CHECK(stored && number != 0 && device.pending() == 1);
+    hail::event told = await(loop, device.get(), HAIL_EVENT_MESSAGE);
+    auto [body, size] = told.bytes(HAIL_FIELD_BODY);
+    CHECK(std::string_view(reinterpret_cast<const char *>(body), size) == "to myself");
+    device.confirm(told.u64(HAIL_FIELD_SEQUENCE));
+    await(loop, device.get(), HAIL_EVENT_CONFIRMED);
+
+    auto [secret, ticket] = office.add_app("clock", HAIL_RIGHT_SEND | HAIL_RIGHT_QUERY);
+    auto [address, port] = office.address(1);
+    hail::config options{{"office", "tcp://" + address + ":" + std::to_string(port)}, {"app", "clock"}};
+    hail::app clock(loop, options.set_bytes("app_secret", secret.data(), secret.size()));
+    std::string id = clock.send("user:anna", "noon");
+    CHECK(await(loop, clock.get(), HAIL_EVENT_ANSWERED).text(HAIL_FIELD_ID) == id);
+    clock.cancel(id);
+    await(loop, clock.get(), HAIL_EVENT_ANSWERED);
+    CHECK(clock.query("anna") != id && clock.counter("logins") == 1);
+    CHECK(await(loop, clock.get(), HAIL_EVENT_PRESENCE).u64(HAIL_FIELD_ONLINE) == 1);
+    std::uint64_t request = device.subscribe("clock");
+    CHECK(await(loop, device.get(), HAIL_EVENT_ANSWER).u64(HAIL_FIELD_REQUEST) == request);
+    CHECK(device.keep() > request && device.query("anna") > request);
+    CHECK(thrown([&] { device.put("nobody", ""); }) == HAIL_ERR_INVALID);
+    CHECK(thrown([&] { office.add_app("clock", 0); }) == HAIL_ERR_STATE);
+    CHECK(thrown([&] { clock.confirm(4711); }) == HAIL_ERR_NOT_FOUND);
+    office.drain();
+    office.revoke_device(enrolled.session_id);
+    await(loop, device.get(), HAIL_EVENT_REFUSED);
+    CHECK(!device.is_up() && office.counter("apps.connections") == 1 && ticket > enrolled.ticket);
+    device.close();
 }
 
 int main() {
@@ -79,6 +123,7 @@ int main() {
     CHECK(thrown([&] { hail::gateway(loop, hail::config{}); }) == HAIL_ERR_CONFIG);
     CHECK(thrown([&] { hail::decode("gateway", nullptr, 0); }) == HAIL_ERR_MALFORMED);
 
+    post();
     hail::gateway moved = std::move(gateway);
     CHECK(moved.state() > 0);
     hail::recognizer recognizer(loop, hail::config{});

@@ -285,6 +285,41 @@
 #define HAIL_FEATURE_COUNT 60
 
 /**
+ * The application may send to users and applications.
+ */
+#define HAIL_RIGHT_SEND 1
+
+/**
+ * It may send to everybody.
+ */
+#define HAIL_RIGHT_BROADCAST 2
+
+/**
+ * It may ask where users are.
+ */
+#define HAIL_RIGHT_QUERY 4
+
+/**
+ * Room for the id of a message or a request, with its NUL.
+ */
+#define HAIL_ID_SIZE 65
+
+/**
+ * The message waits at the office for who is not there.
+ */
+#define HAIL_MESSAGE_KEEP 1
+
+/**
+ * The message is for everybody: `to` is "*".
+ */
+#define HAIL_MESSAGE_BROADCAST 2
+
+/**
+ * An application's end of a post office.
+ */
+typedef struct hail_app hail_app;
+
+/**
  * A back end's end of the gateway protocol, with its store and its training.
  */
 typedef struct hail_backend hail_backend;
@@ -301,6 +336,11 @@ typedef struct hail_buffer hail_buffer;
 typedef struct hail_config hail_config;
 
 /**
+ * A device's end of a post office: its session, its outbox and its inbox.
+ */
+typedef struct hail_device hail_device;
+
+/**
  * Something that happened: a kind, and fields. It lives until the next hail_loop_next_event(), hail_loop_step() or
  * hail_loop_run() on its loop, or until the loop is freed, and so does all that it points to.
  */
@@ -315,6 +355,11 @@ typedef struct hail_gateway hail_gateway;
  * Owns sockets and timers. All else is made on one.
  */
 typedef struct hail_loop hail_loop;
+
+/**
+ * A post office, with its store.
+ */
+typedef struct hail_office hail_office;
 
 /**
  * Names the applications of flows, for a program that shares nothing.
@@ -370,6 +415,58 @@ typedef struct hail_record {
      */
     uint8_t reserved[3];
 } hail_record;
+
+/**
+ * A message of an application: `struct hail_message message = { sizeof message };`, then what differs from 0 and NULL.
+ */
+typedef struct hail_message {
+    /**
+     * sizeof(struct hail_message). Later versions may add fields behind; octets that a version does not know must be 0.
+     */
+    uint32_t size;
+    /**
+     * HAIL_MESSAGE_..., added up.
+     */
+    uint32_t flags;
+    /**
+     * 1 to 64 visible ASCII characters, never used before by this application: sent again with the same content, the message
+     * is delivered once. NULL for one that is made.
+     */
+    const char *id;
+    /**
+     * "user:NAME" or "app:NAME", up to 1,000 of them with commas; or "*": who follows this application, and with
+     * HAIL_MESSAGE_BROADCAST everybody.
+     */
+    const char *to;
+    /**
+     * Up to 128 characters; NULL for "text/plain".
+     */
+    const char *content_type;
+    /**
+     * The body, of up to 65536 octets.
+     */
+    const uint8_t *body;
+    /**
+     * How many it has.
+     */
+    size_t body_size;
+    /**
+     * Of a broadcast for who logs in during a period: its first second of Unix time, else 0.
+     */
+    uint64_t period_start;
+    /**
+     * Its end.
+     */
+    uint64_t period_end;
+    /**
+     * After how many seconds it is stale, up to 30 days; 0 for a week.
+     */
+    uint32_t ttl_s;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+} hail_message;
 
 #ifdef __cplusplus
 extern "C" {
@@ -552,8 +649,6 @@ hail_status hail_loop_set_log(struct hail_loop *loop,
                               void *user);
 
 /**
- * Makes an object on a loop: `open` puts its node there and says how it is wrapped.
- *
  * A counter of the loop by name, such as "accepted": docs/counters.md has them all.
  *
  * HAIL_ERR_NOT_FOUND: there is none by that name.
@@ -968,6 +1063,293 @@ hail_status hail_backend_samples(const struct hail_backend *backend,
                                  const char *group,
                                  uint32_t app,
                                  struct hail_buffer **json);
+
+/**
+ * Makes a device on a loop, by the options `credential` or `credential_file` and those of docs/options.md; with `store` its
+ * outbox, and what it confirmed, outlast the process. It logs in from the next step on and stays there by itself:
+ * HAIL_EVENT_LOGGED_IN, _REFUSED and _DOWN tell how that goes. `user` comes back with each of its events.
+ *
+ * HAIL_ERR_CONFIG: an option cannot be used. HAIL_ERR_STORE, _CORRUPT, _VERSION, _LOCKED: the store's file.
+ */
+hail_status hail_device_new(struct hail_loop *loop,
+                            const struct hail_config *config,
+                            void *user,
+                            struct hail_device **device);
+
+/**
+ * Frees a device: its session ends without a word (hail_device_close() says one), its events are gone. What a later one is
+ * to tell of is in its store.
+ */
+void hail_device_free(struct hail_device *device);
+
+/**
+ * Puts a message into the outbox, logged in or not. `to` is "user:NAME" or "app:NAME", up to 1,000 of them with commas.
+ * `keep` is 1 for it to wait at the office for who is not there, else 0; `ttl_s` is after how many seconds it is stale, up
+ * to 30 days, and 0 for a week; `content_type` is up to 128 characters, and NULL for "text/plain"; the body has up to
+ * 65536 octets. `number`, unless NULL, gets what its events have as HAIL_FIELD_NUMBER: HAIL_EVENT_STORED, that it is durable
+ * here and will go out once whatever happens, and nothing claims that earlier; then one of HAIL_EVENT_ACCEPTED, _REJECTED
+ * and _EXPIRED.
+ *
+ * HAIL_ERR_INVALID: one of them cannot be. HAIL_ERR_FULL: `max_outbox` or `max_outbox_octets` wait already;
+ * HAIL_EVENT_WRITABLE says when there is room.
+ */
+hail_status hail_device_put(struct hail_device *device,
+                            const char *to,
+                            int32_t keep,
+                            uint32_t ttl_s,
+                            const char *content_type,
+                            const uint8_t *body,
+                            size_t size,
+                            uint64_t *number);
+
+/**
+ * The same, and blocks until the message is durable here, or `limit_ms` milliseconds are over; a limit of -1 is none. A disk
+ * that works takes one write. While one does not, the loop goes on turning, and its events wait to be pulled; a signal ends
+ * nothing.
+ *
+ * HAIL_ERR_TIMEOUT: the limit passed, or too many events wait. The message is in the outbox all the same and `number` is
+ * written: do not put it again, HAIL_EVENT_STORED will tell.
+ */
+hail_status hail_device_put_wait(struct hail_device *device,
+                                 const char *to,
+                                 int32_t keep,
+                                 uint32_t ttl_s,
+                                 const char *content_type,
+                                 const uint8_t *body,
+                                 size_t size,
+                                 int32_t limit_ms,
+                                 uint64_t *number);
+
+/**
+ * A message that HAIL_EVENT_MESSAGE showed is dealt with: HAIL_EVENT_CONFIRMED says, once that is durable, that it is never
+ * shown again. Until then a crash shows it again.
+ *
+ * HAIL_ERR_NOT_FOUND: no message by that HAIL_FIELD_SEQUENCE waits to be confirmed.
+ */
+hail_status hail_device_confirm(struct hail_device *device,
+                                uint64_t sequence);
+
+/**
+ * Follows an application, by its name, or no more when `on` is 0. `request`, unless NULL, gets what the HAIL_EVENT_ANSWER has
+ * as HAIL_FIELD_REQUEST.
+ *
+ * HAIL_ERR_INVALID: that is no name, or `on` is neither 0 nor 1. HAIL_ERR_STATE: not logged in. HAIL_ERR_FULL: too much waits
+ * to be said.
+ */
+hail_status hail_device_subscribe(struct hail_device *device,
+                                  const char *app,
+                                  int32_t on,
+                                  uint64_t *request);
+
+/**
+ * Has messages of this user kept while none of the user's devices is there, or not when `keep` is 0. `request` and failures
+ * as hail_device_subscribe().
+ */
+hail_status hail_device_keep(struct hail_device *device,
+                             int32_t keep,
+                             uint64_t *request);
+
+/**
+ * Asks where users are, by their names, up to 1,000 with commas: a HAIL_EVENT_PRESENCE each. `request` and failures as
+ * hail_device_subscribe().
+ */
+hail_status hail_device_query(struct hail_device *device,
+                              const char *users,
+                              uint64_t *request);
+
+/**
+ * Says goodbye in the next step, and stays away: what waits in the outbox waits for the next device on the same store.
+ */
+hail_status hail_device_close(struct hail_device *device);
+
+/**
+ * 1 while there is a session, else 0; a negative status on failure.
+ */
+int32_t hail_device_is_up(const struct hail_device *device);
+
+/**
+ * Messages in the outbox, in `count`: put, and not yet told to be accepted, rejected or expired.
+ */
+hail_status hail_device_pending(const struct hail_device *device, size_t *count);
+
+/**
+ * A counter by name, such as "shown", or "link.sessions" for those of the link: docs/counters.md has them all.
+ *
+ * HAIL_ERR_NOT_FOUND: there is none by that name.
+ */
+hail_status hail_device_counter(const struct hail_device *device,
+                                const char *name,
+                                uint64_t *value);
+
+/**
+ * Makes a post office on a loop: opens its store and listens. `user` comes back with each of its events.
+ *
+ * HAIL_ERR_CONFIG: an option cannot be used. HAIL_ERR_LISTEN: an address is taken. HAIL_ERR_STORE, _CORRUPT, _VERSION,
+ * _LOCKED: the store's file.
+ */
+hail_status hail_office_new(struct hail_loop *loop,
+                            const struct hail_config *config,
+                            void *user,
+                            struct hail_office **office);
+
+/**
+ * Frees a post office: its sockets are closed, its events are gone, and what was not yet told to be durable may be lost.
+ */
+void hail_office_free(struct hail_office *office);
+
+/**
+ * Where it listens: address and port, in the order of the option `listen_devices` and then of `listen_apps`, from 0. The text
+ * lives as long as the office.
+ *
+ * HAIL_ERR_NOT_FOUND: it listens on fewer.
+ */
+hail_status hail_office_address(const struct hail_office *office,
+                                size_t index,
+                                const char **address,
+                                uint16_t *port);
+
+/**
+ * The 32 octets that devices know the office by, the ?key= of its hail:// URL. They are kept in the store.
+ */
+hail_status hail_office_key(const struct hail_office *office, uint8_t *key);
+
+/**
+ * Adds a user: a name of 1 to 64 visible ASCII characters without `,`, `*` and `:`. `ticket`, unless NULL, gets a number:
+ * HAIL_EVENT_DURABLE with this ticket says that it is done and kept, HAIL_EVENT_FAILED with it that it cannot be, for
+ * HAIL_ERR_STATE when there is a user by that name.
+ *
+ * HAIL_ERR_INVALID: the name.
+ */
+hail_status hail_office_add_user(struct hail_office *office,
+                                 const char *name,
+                                 uint64_t *ticket);
+
+/**
+ * Adds a device of a user. `device` is 16 octets of yours that name it, such as a UUID; `expires` is in Unix seconds, and 0 for
+ * never. `url` is where the device finds the office, such as "hail://office.example:7700", to which the key is added; NULL
+ * is for the first hail:// address that it listens on. `session_id` gets the 16 octets that name the credential, for
+ * hail_office_revoke_device(). `line` gets the text that the device is to be given, for its option `credential` or its
+ * `credential_file`: it is a secret, and counts once HAIL_EVENT_DURABLE told the ticket. `ticket` and its failures as
+ * hail_office_add_user(); HAIL_ERR_NOT_FOUND when there is no such user.
+ *
+ * HAIL_ERR_INVALID: the name. HAIL_ERR_CONFIG: `url` cannot be used, or is NULL and the office listens on no hail:// address
+ * that a device could find.
+ */
+hail_status hail_office_add_device(struct hail_office *office,
+                                   const char *user,
+                                   const uint8_t *device,
+                                   uint64_t expires,
+                                   const char *url,
+                                   uint8_t *session_id,
+                                   struct hail_buffer **line,
+                                   uint64_t *ticket);
+
+/**
+ * Takes a credential back, by its 16 octets: nobody logs in by it any more, and who did is sent away. What waits for the
+ * device is kept. `ticket` as hail_office_add_user(), with HAIL_ERR_NOT_FOUND when there is no such credential.
+ */
+hail_status hail_office_revoke_device(struct hail_office *office,
+                                      const uint8_t *session_id,
+                                      uint64_t *ticket);
+
+/**
+ * Adds an application, by a name as of a user. `rights` are those of HAIL_RIGHT_... that it has, added up. `secret` gets the
+ * text that it logs in by, which is kept as a hash only; it counts once HAIL_EVENT_DURABLE told the ticket.
+ *
+ * HAIL_ERR_INVALID: name or rights. HAIL_ERR_STATE: there is one by that name. HAIL_ERR_FULL: there are too many.
+ */
+hail_status hail_office_add_app(struct hail_office *office,
+                                const char *name,
+                                uint32_t rights,
+                                struct hail_buffer **secret,
+                                uint64_t *ticket);
+
+/**
+ * Tells devices to log in elsewhere and refuses new ones, before the office is stopped; or no more, when `on` is 0.
+ */
+hail_status hail_office_drain(struct hail_office *office,
+                              int32_t on);
+
+/**
+ * A counter by name, such as "held", or "link.sessions", "hub.delivered" and "apps.requests" for those of its parts:
+ * docs/counters.md has them all.
+ *
+ * HAIL_ERR_NOT_FOUND: there is none by that name.
+ */
+hail_status hail_office_counter(const struct hail_office *office,
+                                const char *name,
+                                uint64_t *value);
+
+/**
+ * Makes an application on a loop, by the options `app`, `app_secret` or `app_secret_file`, and `office`. It connects from the
+ * next step on and stays there by itself: HAIL_EVENT_LOGGED_IN, _REFUSED and _DOWN tell how that goes. `user` comes back with
+ * each of its events.
+ *
+ * HAIL_ERR_CONFIG: an option cannot be used.
+ */
+hail_status hail_app_new(struct hail_loop *loop,
+                         const struct hail_config *config,
+                         void *user,
+                         struct hail_app **app);
+
+/**
+ * Frees an application: its connection is closed, its events are gone, and so is what hail_app_pending() counts.
+ */
+void hail_app_free(struct hail_app *app);
+
+/**
+ * Sends a message, connected or not; it is said, over lost connections, until the office answers. `id`, unless NULL, has room
+ * for HAIL_ID_SIZE octets and gets its id as text: HAIL_EVENT_ANSWERED with it as HAIL_FIELD_ID tells, with code 200, that
+ * the office has it, or why not. There is no store on this side: what is not answered when the process ends is to be sent
+ * again, with the same id.
+ *
+ * HAIL_ERR_INVALID: the message cannot be. HAIL_ERR_STATE: one by this id is not answered yet. HAIL_ERR_FULL: too many are
+ * not; HAIL_EVENT_WRITABLE says when there is room.
+ */
+hail_status hail_app_send(struct hail_app *app,
+                          const struct hail_message *message,
+                          char *id);
+
+/**
+ * Asks where users are, by their names, up to 1,000 with commas: a HAIL_EVENT_PRESENCE each, and then HAIL_EVENT_ANSWERED. `id`
+ * as in hail_app_send().
+ *
+ * HAIL_ERR_INVALID: the names. HAIL_ERR_FULL: as hail_app_send().
+ */
+hail_status hail_app_query(struct hail_app *app,
+                           const char *users,
+                           char *id);
+
+/**
+ * Withdraws a message: HAIL_EVENT_ANSWERED with its id, after that of the message itself, tells with code 200 that it reached
+ * nobody, with 409 that somebody has it, with 404 that it is gone.
+ *
+ * HAIL_ERR_INVALID: that is no id. HAIL_ERR_STATE: it is being withdrawn. HAIL_ERR_FULL: as hail_app_send().
+ */
+hail_status hail_app_cancel(struct hail_app *app,
+                            const char *id);
+
+/**
+ * A message that HAIL_EVENT_MESSAGE showed is dealt with: it is not shown again once the office has heard of it, which is when
+ * hail_app_pending() no longer counts it.
+ *
+ * HAIL_ERR_NOT_FOUND: no message by that HAIL_FIELD_SEQUENCE waits to be confirmed.
+ */
+hail_status hail_app_confirm(struct hail_app *app,
+                             uint64_t sequence);
+
+/**
+ * Requests and confirmations that the office has not answered, in `count`: at 0 nothing is lost by hail_app_free().
+ */
+hail_status hail_app_pending(const struct hail_app *app,
+                             size_t *count);
+
+/**
+ * A counter by name, such as "logins": docs/counters.md has them all.
+ *
+ * HAIL_ERR_NOT_FOUND: there is none by that name.
+ */
+hail_status hail_app_counter(const struct hail_app *app, const char *name, uint64_t *value);
 
 /**
  * Makes a private key and a self-signed certificate that never expires: PEM text for the option `identity_pem`, or to be

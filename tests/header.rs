@@ -1,6 +1,6 @@
 //! The header, the symbol map and the tables of the documents are made from the source. This test fails when one of
 //! them differs, and with HAILPOST_BLESS=1 writes it anew.
-#![cfg(all(feature = "ffi", feature = "gateway", feature = "backend", feature = "link"))]
+#![cfg(all(feature = "ffi", feature = "gateway", feature = "backend", feature = "post"))]
 
 use std::{
     fmt::Write as _,
@@ -13,13 +13,14 @@ use hailpost::{
     gateway::{BackendCounters, GatewayCounters},
     link::{ClientCounters, ServerCounters},
     net::DriverCounters,
-    node::{EventKind, Field},
+    node::{EventKind, Field, OfficeCounters},
+    post::{app::AppCounters, apps::AppsCounters, device::DeviceCounters, hub::HubCounters},
     recognize,
     status::{Retry, Status},
 };
 
 /// Modules of the C face, in the order in which the header has them.
-const MODULES: [&str; 12] = [
+const MODULES: [&str; 15] = [
     "status",
     "log",
     "codec",
@@ -31,6 +32,9 @@ const MODULES: [&str; 12] = [
     "recognizer",
     "backend",
     "training",
+    "device",
+    "office",
+    "app",
     "identity",
 ];
 
@@ -199,20 +203,26 @@ fn the_tables_of_the_documents_are_those_of_the_source() {
     settle("docs/options.md", &text);
 
     let mut text =
-        "# Counters\n\nWhat `hail_gateway_counter`, `hail_recognizer_counter`, `hail_backend_counter` and \
-         `hail_loop_counter` know by name. A gateway's recognition has the prefix `recognize.`. Those of the \
-         link have no C name yet. Made from the source.\n"
+        "# Counters\n\nWhat `hail_gateway_counter`, `hail_recognizer_counter`, `hail_backend_counter`, \
+         `hail_device_counter`, `hail_office_counter`, `hail_app_counter` and `hail_loop_counter` know by name. A gateway's recognition has \
+         the prefix `recognize.`; the link of a device `link.`; the link, the hub and the applications' connections of \
+         an office `link.`, `hub.` and `apps.`. Made from the source.\n"
             .to_owned();
-    let lists: [(&str, Vec<_>); 6] = [
-        ("gateway", GatewayCounters::default().list().collect()),
-        ("recogniser", recognize::Counters::default().list().collect()),
-        ("back end", BackendCounters::default().list().collect()),
-        ("loop", DriverCounters::default().list().collect()),
-        ("server of the link", ServerCounters::default().list().collect()),
-        ("client of the link", ClientCounters::default().list().collect()),
+    let lists: [(&str, Vec<_>); 11] = [
+        ("a gateway", GatewayCounters::default().list().collect()),
+        ("a recogniser", recognize::Counters::default().list().collect()),
+        ("a back end", BackendCounters::default().list().collect()),
+        ("a loop", DriverCounters::default().list().collect()),
+        ("a device", DeviceCounters::default().list().collect()),
+        ("a device's link", ClientCounters::default().list().collect()),
+        ("a post office", OfficeCounters::default().list().collect()),
+        ("a post office's link", ServerCounters::default().list().collect()),
+        ("a post office's hub", HubCounters::default().list().collect()),
+        ("a post office's connections of applications", AppsCounters::default().list().collect()),
+        ("an application of a post office", AppCounters::default().list().collect()),
     ];
     for (title, list) in lists {
-        write!(text, "\n## Of a {title}\n\n| counter | counts |\n| --- | --- |\n").unwrap();
+        write!(text, "\n## Of {title}\n\n| counter | counts |\n| --- | --- |\n").unwrap();
         for (name, help, _) in list {
             writeln!(text, "| `{name}` | {help} |").unwrap();
         }

@@ -170,6 +170,10 @@ private:
 };
 
 namespace detail {
+inline const std::uint8_t *octets(std::string_view text) {
+    return reinterpret_cast<const std::uint8_t *>(text.data());
+}
+
 /// What every object on a loop has.
 template <class T, void (*Free)(T *), hail_status (*New)(hail_loop *, const hail_config *, void *, T **)> class on_loop {
 public:
@@ -290,13 +294,13 @@ public:
     /// For all groups when `group` is empty.
     std::uint64_t set_rule(const std::string &group, std::uint32_t app, std::string_view pattern) {
         std::uint64_t ticket = 0;
-        check(hail_backend_set_rule(get(), name(group), app, octets(pattern), pattern.size(), &ticket));
+        check(hail_backend_set_rule(get(), name(group), app, detail::octets(pattern), pattern.size(), &ticket));
         return ticket;
     }
     /// Every rule of the application when `pattern` is empty.
     std::uint64_t remove_rule(const std::string &group, std::uint32_t app, std::string_view pattern = {}) {
         std::uint64_t ticket = 0;
-        const std::uint8_t *text = pattern.empty() ? nullptr : octets(pattern);
+        const std::uint8_t *text = pattern.empty() ? nullptr : detail::octets(pattern);
         check(hail_backend_remove_rule(get(), name(group), app, text, pattern.size(), &ticket));
         return ticket;
     }
@@ -361,13 +365,160 @@ public:
 
 private:
     static const char *name(const std::string &group) { return group.empty() ? nullptr : group.c_str(); }
-    static const std::uint8_t *octets(std::string_view text) {
-        return reinterpret_cast<const std::uint8_t *>(text.data());
-    }
     std::uint64_t by_key(hail_status (*call)(hail_backend *, const std::uint8_t *, std::uint64_t *), const key_id &key) {
         std::uint64_t ticket = 0;
         check(call(get(), key.data(), &ticket));
         return ticket;
+    }
+};
+
+/// A device of a post office.
+class device : public detail::on_loop<hail_device, hail_device_free, hail_device_new> {
+public:
+    device(loop &on, const config &options, void *user = nullptr) : on_loop(on, options, user) {}
+    /// The number that the message's events have; `ttl_s` 0 is a week.
+    std::uint64_t put(const std::string &to, std::string_view body, bool keep = true, std::uint32_t ttl_s = 0,
+                      const char *content_type = nullptr) {
+        std::uint64_t number = 0;
+        check(hail_device_put(get(), to.c_str(), keep, ttl_s, content_type, detail::octets(body), body.size(), &number));
+        return number;
+    }
+    /// Blocks until the message is durable here. The second is false when the limit passed first: it is in the outbox all the
+    /// same.
+    std::pair<std::uint64_t, bool> put_wait(const std::string &to, std::string_view body, std::int32_t limit_ms = -1,
+                                            bool keep = true, std::uint32_t ttl_s = 0,
+                                            const char *content_type = nullptr) {
+        std::uint64_t number = 0;
+        hail_status status = hail_device_put_wait(get(), to.c_str(), keep, ttl_s, content_type, detail::octets(body),
+                                                  body.size(), limit_ms, &number);
+        if (status != HAIL_ERR_TIMEOUT)
+            check(status);
+        return {number, status == HAIL_OK};
+    }
+    void confirm(std::uint64_t sequence) { check(hail_device_confirm(get(), sequence)); }
+    std::uint64_t subscribe(const std::string &app, bool on = true) {
+        std::uint64_t request = 0;
+        check(hail_device_subscribe(get(), app.c_str(), on, &request));
+        return request;
+    }
+    std::uint64_t keep(bool kept = true) {
+        std::uint64_t request = 0;
+        check(hail_device_keep(get(), kept, &request));
+        return request;
+    }
+    /// Users by name, with commas between.
+    std::uint64_t query(const std::string &users) {
+        std::uint64_t request = 0;
+        check(hail_device_query(get(), users.c_str(), &request));
+        return request;
+    }
+    void close() { check(hail_device_close(get())); }
+    bool is_up() const noexcept { return hail_device_is_up(get()) == 1; }
+    std::size_t pending() const {
+        std::size_t count = 0;
+        check(hail_device_pending(get(), &count));
+        return count;
+    }
+    std::uint64_t counter(const char *name) const {
+        std::uint64_t value = 0;
+        check(hail_device_counter(get(), name, &value));
+        return value;
+    }
+};
+
+/// A post office.
+class office : public detail::on_loop<hail_office, hail_office_free, hail_office_new> {
+public:
+    /// What a device is handed, and what takes it back.
+    struct enrolled {
+        buffer line;
+        std::array<std::uint8_t, 16> session_id{};
+        std::uint64_t ticket = 0;
+    };
+    office(loop &on, const config &options, void *user = nullptr) : on_loop(on, options, user) {}
+    /// Address and port that it listens on, for devices and then for applications.
+    std::pair<std::string, std::uint16_t> address(std::size_t index = 0) const {
+        const char *text = nullptr;
+        std::uint16_t port = 0;
+        check(hail_office_address(get(), index, &text, &port));
+        return {text, port};
+    }
+    key_id key() const {
+        key_id octets{};
+        check(hail_office_key(get(), octets.data()));
+        return octets;
+    }
+    std::uint64_t add_user(const std::string &name) {
+        std::uint64_t ticket = 0;
+        check(hail_office_add_user(get(), name.c_str(), &ticket));
+        return ticket;
+    }
+    /// `url` is empty where the device finds the office at its first hail:// address; `expires` in Unix seconds, 0 for never.
+    enrolled add_device(const std::string &user, const std::array<std::uint8_t, 16> &device, const std::string &url = {},
+                        std::uint64_t expires = 0) {
+        enrolled made;
+        hail_buffer *line = nullptr;
+        check(hail_office_add_device(get(), user.c_str(), device.data(), expires, url.empty() ? nullptr : url.c_str(),
+                                     made.session_id.data(), &line, &made.ticket));
+        made.line = buffer(line);
+        return made;
+    }
+    std::uint64_t revoke_device(const std::array<std::uint8_t, 16> &session_id) {
+        std::uint64_t ticket = 0;
+        check(hail_office_revoke_device(get(), session_id.data(), &ticket));
+        return ticket;
+    }
+    /// The application's secret, and the ticket.
+    std::pair<buffer, std::uint64_t> add_app(const std::string &name, std::uint32_t rights) {
+        std::uint64_t ticket = 0;
+        hail_buffer *secret = nullptr;
+        check(hail_office_add_app(get(), name.c_str(), rights, &secret, &ticket));
+        return {buffer(secret), ticket};
+    }
+    void drain(bool on = true) { check(hail_office_drain(get(), on)); }
+    std::uint64_t counter(const char *name) const {
+        std::uint64_t value = 0;
+        check(hail_office_counter(get(), name, &value));
+        return value;
+    }
+};
+
+/// An application of a post office.
+class app : public detail::on_loop<hail_app, hail_app_free, hail_app_new> {
+public:
+    app(loop &on, const config &options, void *user = nullptr) : on_loop(on, options, user) {}
+    /// The message's id.
+    std::string send(const hail_message &message) {
+        char id[HAIL_ID_SIZE] = "";
+        check(hail_app_send(get(), &message, id));
+        return id;
+    }
+    std::string send(const std::string &to, std::string_view body, std::uint32_t flags = HAIL_MESSAGE_KEEP) {
+        hail_message message{};
+        message.size = sizeof message;
+        message.flags = flags;
+        message.to = to.c_str();
+        message.body = detail::octets(body);
+        message.body_size = body.size();
+        return send(message);
+    }
+    /// Users by name, with commas between. The request's id.
+    std::string query(const std::string &users) {
+        char id[HAIL_ID_SIZE] = "";
+        check(hail_app_query(get(), users.c_str(), id));
+        return id;
+    }
+    void cancel(const std::string &id) { check(hail_app_cancel(get(), id.c_str())); }
+    void confirm(std::uint64_t sequence) { check(hail_app_confirm(get(), sequence)); }
+    std::size_t pending() const {
+        std::size_t count = 0;
+        check(hail_app_pending(get(), &count));
+        return count;
+    }
+    std::uint64_t counter(const char *name) const {
+        std::uint64_t value = 0;
+        check(hail_app_counter(get(), name, &value));
+        return value;
     }
 };
 

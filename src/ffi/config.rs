@@ -156,7 +156,7 @@ fn role_of(number: i32) -> Result<Role, Fault> {
 ///
 /// # Safety
 /// `config` is NULL or a live configuration.
-#[cfg(any(feature = "gateway", feature = "backend"))]
+#[cfg(any(feature = "gateway", feature = "device"))]
 pub(super) unsafe fn copied(config: *const hail_config) -> Result<Config, Fault> {
     // SAFETY: the caller's promise.
     let config = unsafe { reference(config) }.map_err(|_| invalid("config is NULL"))?;

@@ -13,7 +13,7 @@ use std::{
 
 use mio::Waker;
 
-#[cfg(any(feature = "gateway", feature = "backend"))]
+#[cfg(any(feature = "gateway", feature = "device"))]
 use super::{
     config::{copied, hail_config},
     handle::Handle,
@@ -28,7 +28,7 @@ use super::{
     state::{Inner, NOTHING, Shared},
     status::hail_status,
 };
-#[cfg(any(feature = "gateway", feature = "backend"))]
+#[cfg(any(feature = "gateway", feature = "device"))]
 use crate::{config::Config, net::NodeId};
 use crate::{
     net::Loop,
@@ -250,8 +250,6 @@ pub unsafe extern "C" fn hail_loop_set_log(
     }
 }
 
-/// Makes an object on a loop: `open` puts its node there and says how it is wrapped.
-///
 /// A counter of the loop by name, such as "accepted": docs/counters.md has them all.
 ///
 /// HAIL_ERR_NOT_FOUND: there is none by that name.
@@ -272,9 +270,11 @@ pub unsafe extern "C" fn hail_loop_counter(
     read.err().unwrap_or(Status::Ok).number()
 }
 
+/// Makes an object on a loop: `open` puts its node there and says how it is wrapped.
+///
 /// # Safety
 /// `object` is NULL or a live loop, `config` is NULL or a live configuration, `out` is NULL or room for a pointer.
-#[cfg(any(feature = "gateway", feature = "backend"))]
+#[cfg(any(feature = "gateway", feature = "device"))]
 pub(super) unsafe fn make<T, W: FnOnce(Handle) -> T>(
     object: *const hail_loop,
     config: *const hail_config,
@@ -303,7 +303,10 @@ pub(super) unsafe fn make<T, W: FnOnce(Handle) -> T>(
 }
 
 /// A turn, and a line of the log for each event of it.
-fn turn(inner: &mut Inner, turn: impl FnOnce(&mut Loop) -> Result<(), Fault>) -> Result<(), Fault> {
+pub(super) fn turn(
+    inner: &mut Inner,
+    turn: impl FnOnce(&mut Loop) -> Result<(), Fault>,
+) -> Result<(), Fault> {
     let before = inner.net.events().len();
     let result = turn(&mut inner.net);
     for (id, event) in inner.net.events().skip(before) {

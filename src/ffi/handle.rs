@@ -7,7 +7,7 @@ use crate::{
     net::NodeId,
     status::{Fault, Status},
 };
-#[cfg(any(feature = "gateway", feature = "backend"))]
+#[cfg(any(feature = "gateway", feature = "device"))]
 use crate::{node::Node, time::Time};
 
 /// What every object on a loop is: its loop, and which node it is there.
@@ -83,7 +83,7 @@ pub(super) unsafe fn text<'a>(pointer: *const c_char, name: &str) -> Result<&'a 
 ///
 /// # Safety
 /// As [`text`].
-#[cfg(feature = "backend")]
+#[cfg(any(feature = "backend", feature = "device"))]
 pub(super) unsafe fn optional_text<'a>(pointer: *const c_char, name: &str) -> Result<Option<&'a str>, Fault> {
     if pointer.is_null() {
         return Ok(None);
@@ -109,6 +109,15 @@ pub(super) unsafe fn slice<'a, T>(pointer: *const T, count: usize, name: &str) -
     }
 }
 
+/// A switch: 0 or 1.
+pub(super) fn switch(number: i32, name: &str) -> Result<bool, Fault> {
+    match number {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(invalid(&format!("{name} is 0 or 1"))),
+    }
+}
+
 /// A fixed number of octets.
 ///
 /// # Safety
@@ -123,7 +132,7 @@ pub(super) unsafe fn array<const N: usize>(pointer: *const u8, name: &str) -> Re
 ///
 /// # Safety
 /// `object` is NULL or a live object.
-#[cfg(any(feature = "gateway", feature = "backend"))]
+#[cfg(any(feature = "gateway", feature = "device"))]
 pub(super) unsafe fn on_node<T: Object, N: Node>(
     object: *const T,
     body: impl FnOnce(&mut N, Time) -> Result<(), Fault>,
@@ -140,6 +149,52 @@ pub(super) unsafe fn on_node<T: Object, N: Node>(
 #[cfg(feature = "gateway")]
 pub(super) fn captured(micros: u64) -> Option<Time> {
     (micros != 0).then(|| Time::from_micros(micros))
+}
+
+/// A struct of C's that begins with its size, which may be larger than what this version knows.
+///
+/// # Safety
+/// NULL, or a `#[repr(C)]` struct that begins with a `u32`, of as many octets as that says.
+pub(super) unsafe fn sized<T: Copy>(pointer: *const T, name: &str) -> Result<T, Fault> {
+    // SAFETY: the caller's promise.
+    let size = unsafe { size_of_sized(pointer, name) }?;
+    let known = size_of::<T>();
+    // SAFETY: the caller's promise.
+    let tail = unsafe { std::slice::from_raw_parts(pointer.cast::<u8>().add(known), size - known) };
+    if tail.iter().any(|octet| *octet != 0) {
+        let detail = format!("the {name} has fields that this version does not know");
+        return Err(Fault::new(Status::Unsupported, detail));
+    }
+    // SAFETY: the caller's promise; it is large enough.
+    Ok(unsafe { std::ptr::read(pointer) })
+}
+
+/// The checked size of such a struct.
+///
+/// # Safety
+/// NULL, or a `#[repr(C)]` struct that begins with a `u32`, which is set.
+pub(super) unsafe fn size_of_sized<T>(pointer: *const T, name: &str) -> Result<usize, Fault> {
+    if pointer.is_null() || !pointer.is_aligned() {
+        return Err(invalid(&format!("{name} is NULL")));
+    }
+    // SAFETY: the caller's promise.
+    let size = unsafe { *pointer.cast::<u32>() } as usize;
+    // No version of ours will be so large: it was not set.
+    match (size_of::<T>()..=4096).contains(&size) {
+        true => Ok(size),
+        false => Err(invalid(&format!("{name}: size is not sizeof {name}"))),
+    }
+}
+
+/// What became of a call whose `number`, `ticket` or the like may be asked for or not.
+///
+/// # Safety
+/// NULL, or room for a `T` for as long as the call takes.
+pub(super) unsafe fn write_if_wanted<T>(pointer: *mut T, value: T) {
+    // SAFETY: the caller's promise.
+    if let Ok(out) = unsafe { output(pointer, "output") } {
+        out.write(value);
+    }
 }
 
 /// A counter by name.

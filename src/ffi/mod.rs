@@ -8,12 +8,14 @@
 //! the others need stays until the last one is freed.
 #![allow(non_camel_case_types, clippy::missing_safety_doc)]
 // What a smaller build leaves out, it has no use for; the full one says whether anybody has.
-#![cfg_attr(not(all(feature = "gateway", feature = "backend")), allow(dead_code))]
+#![cfg_attr(not(all(feature = "backend", feature = "post")), allow(dead_code))]
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+mod app;
 mod backend;
 mod codec;
 mod config;
+mod device;
 mod event;
 mod event_loop;
 mod gateway;
@@ -21,6 +23,7 @@ mod guard;
 mod handle;
 mod identity;
 mod log;
+mod office;
 mod recognizer;
 mod record;
 mod state;

@@ -3,11 +3,10 @@
 use std::{
     ffi::c_char,
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    ptr,
 };
 
 use super::{
-    handle::{Out, invalid, output, output_array, text},
+    handle::{self, Out, invalid, output, output_array, text},
     status::hail_status,
 };
 use crate::{
@@ -65,15 +64,7 @@ pub unsafe extern "C" fn hail_address_parse(address: *const c_char, octets: *mut
 /// NULL, or a record of as many octets as its `size` says.
 pub(super) unsafe fn read(record: *const hail_record) -> Result<Record, Fault> {
     // SAFETY: the caller's promise.
-    let size = unsafe { size_of(record) }?;
-    let known = std::mem::size_of::<hail_record>();
-    // SAFETY: the caller's promise.
-    let tail = unsafe { std::slice::from_raw_parts(record.cast::<u8>().add(known), size - known) };
-    if tail.iter().any(|octet| *octet != 0) {
-        return Err(Fault::new(Status::Unsupported, "the record has fields that this version does not know"));
-    }
-    // SAFETY: the caller's promise; it is large enough.
-    let record = unsafe { ptr::read(record) };
+    let record = unsafe { handle::sized(record, "record") }?;
     if !matches!(record.protocol, HAIL_PROTOCOL_TCP | HAIL_PROTOCOL_UDP) {
         return Err(invalid("record: protocol is HAIL_PROTOCOL_TCP or HAIL_PROTOCOL_UDP"));
     }
@@ -94,7 +85,7 @@ pub(super) unsafe fn read(record: *const hail_record) -> Result<Record, Fault> {
 /// NULL, or room for as many octets as its `size`, which is set, says.
 pub(super) unsafe fn sized(record: *mut hail_record) -> Result<Out<hail_record>, Fault> {
     // SAFETY: the caller's promise.
-    unsafe { size_of(record) }?;
+    unsafe { handle::size_of_sized(record, "record") }?;
     // SAFETY: the caller's promise.
     unsafe { output(record, "record") }
 }
@@ -118,22 +109,4 @@ pub(super) fn to_octets(address: IpAddr) -> [u8; 16] {
 
 fn from_octets(octets: [u8; 16]) -> IpAddr {
     IpAddr::V6(Ipv6Addr::from(octets)).to_canonical()
-}
-
-/// The checked size.
-///
-/// # Safety
-/// NULL, or a record whose `size` is set.
-unsafe fn size_of(record: *const hail_record) -> Result<usize, Fault> {
-    if record.is_null() || !record.is_aligned() {
-        return Err(invalid("record is NULL"));
-    }
-    // SAFETY: the caller's promise.
-    let size = unsafe { (*record).size } as usize;
-    match size {
-        _ if size < std::mem::size_of::<hail_record>() => Err(invalid("record: size is not sizeof record")),
-        // No version of ours will be so large: it was not set.
-        _ if size > 4096 => Err(invalid("record: size is not sizeof record")),
-        _ => Ok(size),
-    }
 }

@@ -32,6 +32,8 @@ pub struct OfficeAddresses {
     pub devices: Vec<SocketAddr>,
     /// In the order of the option `listen_apps`.
     pub apps: Vec<SocketAddr>,
+    /// The first of those for devices that is a `hail://` one.
+    pub hail: Option<SocketAddr>,
 }
 
 /// Where devices find an office that listens there and has this key: `hail://host:port?key=KEY`.
@@ -88,6 +90,7 @@ fn open(net: &mut Loop, config: &Config, beside: Option<NodeId>) -> Result<(Node
         ));
     }
     let devices = listens.len();
+    let hail = listens.iter().position(|listen| listen.is_datagram());
     for text in config.list("listen_apps") {
         if !(text.starts_with("tcp://") || text.starts_with("tls://")) {
             return Err(wrong("listen_apps", &format!("{text}: applications come in on tls:// and tcp://")));
@@ -106,7 +109,8 @@ fn open(net: &mut Loop, config: &Config, beside: Option<NodeId>) -> Result<(Node
     match addresses {
         Ok(mut addresses) => {
             let apps = addresses.split_off(devices);
-            Ok((id, OfficeAddresses { devices: addresses, apps }))
+            let hail = hail.map(|at| addresses[at]);
+            Ok((id, OfficeAddresses { devices: addresses, apps, hail }))
         }
         Err(fault) => {
             net.remove(id);

@@ -130,6 +130,15 @@ impl DeviceNode {
         self.device.put(now, to, keep, ttl, content_type, body)
     }
 
+    /// Makes durable at once what was put and confirmed, for who cannot wait for a turn. The events that say so come in the
+    /// next one.
+    pub fn commit(&mut self, now: Time) {
+        while let Some(output) = self.device.poll_output() {
+            self.device_wants(now, output);
+        }
+        self.flush(now);
+    }
+
     /// A message is dealt with: the event `confirmed` says that it is never shown again.
     ///
     /// # Errors
@@ -141,7 +150,8 @@ impl DeviceNode {
     /// Follows an application, or no more. Answers with the number of the event `answer`.
     ///
     /// # Errors
-    /// [`Status::State`] while the device is not logged in, [`Status::Full`] when too much waits to be said.
+    /// [`Status::State`] while the device is not logged in, [`Status::Full`] when too much waits to be said,
+    /// [`Status::Invalid`] for what cannot be a name.
     pub fn subscribe(&mut self, app: &str, on: bool) -> Result<u64, Fault> {
         self.room()?;
         self.device.subscribe(app, on)
@@ -175,6 +185,11 @@ impl DeviceNode {
     /// Messages in the outbox.
     pub fn waiting(&self) -> usize {
         self.device.waiting()
+    }
+
+    /// Whether a message is durable here, or has had its end since.
+    pub fn is_stored(&self, number: u64) -> bool {
+        self.device.is_stored(number)
     }
 
     /// What the link counted.
@@ -345,6 +360,14 @@ impl DeviceNode {
         self.held_octets = 0;
     }
 
+    fn device_wants(&mut self, now: Time, output: DeviceOutput) {
+        match output {
+            DeviceOutput::Store(batch) => self.store.submit(batch),
+            DeviceOutput::Send(frame) => self.send(now, frame.encode()),
+            DeviceOutput::Event(event) => self.posted(event),
+        }
+    }
+
     fn posted(&mut self, event: DeviceEvent) {
         let new = Event::new;
         let numbered = |kind, number| Event::new(kind).with_u64(Field::Number, number);
@@ -421,11 +444,8 @@ impl Node for DeviceNode {
                     None => continue,
                 }
             }
-            match self.device.poll_output()? {
-                DeviceOutput::Store(batch) => self.store.submit(batch),
-                DeviceOutput::Send(frame) => self.send(now, frame.encode()),
-                DeviceOutput::Event(event) => self.posted(event),
-            }
+            let output = self.device.poll_output()?;
+            self.device_wants(now, output);
         }
     }
 

@@ -107,6 +107,29 @@ pub enum To {
     All,
 }
 
+impl str::FromStr for To {
+    type Err = Wrong;
+
+    /// `*`, or addresses with commas between.
+    fn from_str(text: &str) -> Result<To, Wrong> {
+        if text == "*" {
+            return Ok(To::All);
+        }
+        let mut named: Vec<Address> = Vec::new();
+        let mut seen = std::collections::BTreeSet::new();
+        for one in text.split(',') {
+            let address: Address = one.parse()?;
+            if seen.insert(address.clone()) {
+                named.push(address);
+            }
+            if named.len() > MAX_RECEIVERS {
+                return Err(Wrong::Value("To"));
+            }
+        }
+        Ok(To::Named(named))
+    }
+}
+
 /// A message as an application gives it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Message {

@@ -6,8 +6,7 @@ use std::{
 };
 
 use super::{
-    Address, DEFAULT_TTL, Kind, MAX_BODY, MAX_HEADERS, MAX_RECEIVERS, MAX_TTL, Message, To, is_content_type,
-    is_id, is_name,
+    Address, DEFAULT_TTL, Kind, MAX_BODY, MAX_HEADERS, MAX_TTL, Message, To, is_content_type, is_id, is_name,
     lines::{self, Lines, TooLong},
     number,
 };
@@ -317,7 +316,7 @@ impl Head {
         match name.as_str() {
             "id" => set(&mut self.id, "Id", is_id(value).then(|| value.to_owned())),
             "from" => set(&mut self.from, "From", value.parse().ok()),
-            "to" => set(&mut self.to, "To", receivers(value)),
+            "to" => set(&mut self.to, "To", value.parse().ok()),
             "kind" => set(
                 &mut self.kind,
                 "Kind",
@@ -407,28 +406,10 @@ fn period(text: &str) -> Option<(u64, u64)> {
     (start < end).then_some((start, end))
 }
 
-fn receivers(text: &str) -> Option<To> {
-    if text == "*" {
-        return Some(To::All);
-    }
-    let mut named: Vec<Address> = Vec::new();
-    let mut seen = std::collections::BTreeSet::new();
-    for one in text.split(',') {
-        let address: Address = one.parse().ok()?;
-        if seen.insert(address.clone()) {
-            named.push(address);
-        }
-        if named.len() > MAX_RECEIVERS {
-            return None;
-        }
-    }
-    Some(To::Named(named))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::app::{MAX_HEAD, MAX_LINE};
+    use crate::wire::app::{MAX_HEAD, MAX_LINE, MAX_RECEIVERS};
 
     fn read(stream: &[u8]) -> Vec<Request> {
         let mut reader = Reader::default();
