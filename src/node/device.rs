@@ -141,7 +141,8 @@ impl DeviceNode {
     /// Follows an application, or no more. Answers with the number of the event `answer`.
     ///
     /// # Errors
-    /// [`Status::State`] while the device is not logged in, [`Status::Full`] when too much waits to be said.
+    /// [`Status::State`] while the device is not logged in, [`Status::Full`] when too much waits to be said,
+    /// [`Status::Invalid`] for what cannot be a name.
     pub fn subscribe(&mut self, app: &str, on: bool) -> Result<u64, Fault> {
         self.room()?;
         self.device.subscribe(app, on)
@@ -175,6 +176,11 @@ impl DeviceNode {
     /// Messages in the outbox.
     pub fn waiting(&self) -> usize {
         self.device.waiting()
+    }
+
+    /// Whether a message is durable here, or has had its end since.
+    pub fn is_stored(&self, number: u64) -> bool {
+        self.device.is_stored(number)
     }
 
     /// What the link counted.

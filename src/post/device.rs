@@ -16,8 +16,8 @@ use crate::{
     store::{Batch, Op, Store, Table},
     time::Time,
     wire::{
-        app::{Kind, MAX_BODY, MAX_RECEIVERS, MAX_TTL, State, To},
-        post::{Delivery, Frame, Presence, Put, Sequence},
+        app::{Kind, MAX_BODY, MAX_RECEIVERS, MAX_TTL, State, To, is_name},
+        post::{Delivery, Frame, Presence, Put, Sequence, is_content_type},
     },
 };
 
@@ -300,9 +300,9 @@ impl Device {
             To::Named(named) if (2..=MAX_RECEIVERS).contains(&named.len()) => Kind::Directed,
             _ => return Err(Fault::new(Status::Invalid, "a message has 1 to 1000 receivers")),
         };
-        if body.len() > MAX_BODY || !(1..=MAX_TTL).contains(&ttl) || content_type.len() > 128 {
-            let detail =
-                "a body has at most 65536 octets, a time to live 1 s to 30 days, a content type 128 octets";
+        if body.len() > MAX_BODY || !(1..=MAX_TTL).contains(&ttl) || !is_content_type(content_type) {
+            let detail = "a body has at most 65536 octets, a time to live 1 s to 30 days, a content type 128 printable \
+                          ASCII characters";
             return Err(Fault::new(Status::Invalid, detail));
         }
         let number = self.next_number;
@@ -334,6 +334,11 @@ impl Device {
         Ok(number)
     }
 
+    /// Whether a message is durable here, or has had its end since.
+    pub fn is_stored(&self, number: u64) -> bool {
+        self.letters.get(&number).is_none_or(|letter| letter.stored)
+    }
+
     /// The application has dealt with a message: [`DeviceEvent::Confirmed`] says that it is never shown again. Fails with
     /// [`Status::NotFound`] for one that is not shown.
     pub fn confirm(&mut self, sequence: Sequence) -> Result<(), Fault> {
@@ -353,8 +358,10 @@ impl Device {
         Ok(())
     }
 
-    /// Follows an application, or no more. Answers with the number of the [`DeviceEvent::Answer`].
+    /// Follows an application, or no more. Answers with the number of the [`DeviceEvent::Answer`]. Fails with
+    /// [`Status::Invalid`] for what cannot be a name.
     pub fn subscribe(&mut self, app: &str, on: bool) -> Result<u64, Fault> {
+        check_names(&[app])?;
         let request = self.request()?;
         self.say(Frame::Subscribe { request, app: app.to_owned(), on });
         Ok(request)
@@ -367,8 +374,10 @@ impl Device {
         Ok(request)
     }
 
-    /// Asks where users are: [`DeviceEvent::Presence`] answers.
+    /// Asks where users are: [`DeviceEvent::Presence`] answers. Fails with [`Status::Invalid`] for what cannot be names, and
+    /// for none or more than a thousand.
     pub fn query(&mut self, users: Vec<String>) -> Result<u64, Fault> {
+        check_names(&users)?;
         let request = self.request()?;
         self.say(Frame::Query { request, users });
         Ok(request)
@@ -596,6 +605,17 @@ impl Device {
     }
 }
 
+/// What the office would not be able to read is never said to it.
+fn check_names(names: &[impl AsRef<str>]) -> Result<(), Fault> {
+    match (1..=MAX_RECEIVERS).contains(&names.len()) && names.iter().all(|name| is_name(name.as_ref())) {
+        true => Ok(()),
+        false => Err(Fault::new(
+            Status::Invalid,
+            "1 to 1000 names are wanted, each of 1 to 64 visible ASCII characters without a comma, a colon or an asterisk",
+        )),
+    }
+}
+
 fn setting(name: &[u8], number: u64) -> Op {
     Op::Put { table: SETTING, key: name.to_vec(), value: number.to_be_bytes().to_vec() }
 }
@@ -704,5 +724,39 @@ mod tests {
             assert_eq!(settle(&mut device, &mut store, due), [DeviceEvent::Expired { number }]);
         }
         assert_eq!((device.deadline(Time::ZERO), device.waiting()), (None, 0));
+    }
+
+    fn anna() -> To {
+        To::Named(vec![Address::User("anna".into())])
+    }
+
+    #[test]
+    fn what_the_office_could_not_read_is_not_taken() {
+        let mut device = open(&Memory::default());
+        device.up(Time::ZERO);
+        let mut put = |content_type: &str| device.put(Time::ZERO, anna(), true, 60, content_type, Vec::new());
+        let long = "x".repeat(129);
+        for wrong in ["text/plain\r\nId 1", "caf\u{e9}", long.as_str()] {
+            assert_eq!(put(wrong).unwrap_err().status, Status::Invalid, "{wrong:?}");
+        }
+        assert!(put(&long[1..]).is_ok());
+        for wrong in ["", "app:news", "a,b", long.as_str()] {
+            assert_eq!(device.subscribe(wrong, true).unwrap_err().status, Status::Invalid, "{wrong:?}");
+        }
+        assert!(device.subscribe("news", true).is_ok());
+        for wrong in [vec![], vec!["user:anna".to_owned()], vec!["anna".to_owned(); MAX_RECEIVERS + 1]] {
+            assert_eq!(device.query(wrong).unwrap_err().status, Status::Invalid);
+        }
+        assert!(device.query(vec!["anna".to_owned(); MAX_RECEIVERS]).is_ok());
+    }
+
+    #[test]
+    fn a_message_is_stored_when_the_disk_has_it_and_not_before() {
+        let mut store = Memory::default();
+        let mut device = open(&store);
+        let number = device.put(Time::ZERO, anna(), true, 60, "text/plain", Vec::new()).unwrap();
+        assert!(!device.is_stored(number));
+        settle(&mut device, &mut store, Time::ZERO);
+        assert!(device.is_stored(number));
     }
 }

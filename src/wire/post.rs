@@ -322,9 +322,13 @@ fn name(octets: &mut Octets<'_>) -> Option<String> {
     octets.short_text().filter(|name| is_name(name)).map(str::to_owned)
 }
 
+/// What a content type can be: up to 128 printable ASCII characters.
+pub fn is_content_type(text: &str) -> bool {
+    text.len() <= 128 && text.bytes().all(|octet| (0x20..0x7f).contains(&octet))
+}
+
 fn content_type(octets: &mut Octets<'_>) -> Option<String> {
-    let plain = |text: &&str| text.len() <= 128 && text.bytes().all(|octet| (0x20..0x7f).contains(&octet));
-    octets.short_text().filter(plain).map(str::to_owned)
+    octets.short_text().filter(|text| is_content_type(text)).map(str::to_owned)
 }
 
 fn body(octets: &mut Octets<'_>) -> Option<Vec<u8>> {
