@@ -81,6 +81,9 @@ class ClosedError(Error):
 class TimeoutError(Error, builtins.TimeoutError):
     """There was no answer in time."""
 
+    number: int
+    """Of `Device.put_wait`: the message's, which is given all the same."""
+
 class TlsError(Error):
     """The TLS handshake failed."""
 

@@ -11,6 +11,9 @@ class Event:
     kind: ClassVar[str]
     """Its name in JSON."""
 
+BY_KIND: dict[str, type[Event]]
+"""The class of each kind."""
+
 @dataclass(frozen=True)
 class Registered(Event):
     """This gateway registered."""

@@ -4,8 +4,20 @@ from types import TracebackType
 from typing import Any, Final, Generic, TypeVar, final
 from typing_extensions import Self, TypeAlias
 
-from ._events import Event, Flow, Recognised
-from ._types import Address, Enrolment, GatewayInfo, GroupInfo, Model, Record, Rule, Sample
+from ._events import Event, Flow, Message, Recognised
+from ._types import (
+    Address,
+    AppEnrolment,
+    DeviceEnrolment,
+    Enrolment,
+    GatewayInfo,
+    GroupInfo,
+    Model,
+    OfficeAddresses,
+    Record,
+    Rule,
+    Sample,
+)
 
 _StrPath: TypeAlias = str | PathLike[str]
 _T = TypeVar("_T", covariant=True)
@@ -19,10 +31,12 @@ __all__ = [
     "STATUSES",
     "__version__",
     "Backend",
+    "Device",
     "EventIterator",
     "Gateway",
     "Identity",
     "Loop",
+    "Office",
     "Recognizer",
     "decode",
     "encode",
@@ -67,9 +81,9 @@ class Loop:
         """Makes the descriptor readable: whoever waits does a step."""
     def network_changed(self) -> None:
         """The network is another, or back: names are looked up afresh, and gateways try again without waiting."""
-    def next_event(self, timeout: float | None = None) -> tuple[Backend | Gateway, Event] | None:
+    def next_event(self, timeout: float | None = None) -> tuple[Backend | Device | Gateway | Office, Event] | None:
         """The next event of any object on the loop, as (object, event). None when there was none for timeout seconds."""
-    def events(self, timeout: float | None = None) -> EventIterator[tuple[Backend | Gateway, Event]]:
+    def events(self, timeout: float | None = None) -> EventIterator[tuple[Backend | Device | Gateway | Office, Event]]:
         """The events of all objects on the loop, as (object, event), until there was none for timeout seconds."""
     def counters(self) -> dict[str, int]:
         """What the loop counted, by name."""
@@ -319,6 +333,197 @@ class Gateway:
         """Whether it was closed."""
     def close(self) -> None:
         """Closes the link without a word; leave() says one."""
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+@final
+class Office:
+    """A post office: keeps messages for people and devices that are not there, and hands them over when they log in.
+
+    `listen_devices` is where devices log in (hail://, and tls:// where datagrams do not get through), `listen_apps`
+    where applications connect (tls://, and tcp:// on loopback), one URL or several each; port 0 takes a free one.
+    `identity` is an Identity or the path of a file with one; tls:// needs it. `store` is the file that keeps
+    everything; without it all is in memory.
+    """
+
+    def __new__(
+        cls,
+        listen_devices: str | Sequence[str] | None = None,
+        listen_apps: str | Sequence[str] | None = None,
+        *,
+        identity: Identity | _StrPath | None = None,
+        loop: Loop | None = None,
+        identity_file: _StrPath | None = None,
+        identity_pem: bytes | str | None = None,
+        store: _StrPath | None = None,
+        max_connections_per_address: int | None = None,
+        max_sessions: int | None = None,
+        max_apps_connections: int | None = None,
+        max_waiting: int | None = None,
+        max_waiting_octets: int | None = None,
+        announce: bool | None = None,
+    ) -> Self: ...
+    @property
+    def addresses(self) -> OfficeAddresses:
+        """The addresses that it listens on: those for `devices` and those for `apps`, each in the order of its option."""
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """What a device connects to, in the order of `listen_devices`.
+
+        With its port and the office's key, or the pin of its certificate.
+        """
+    def add_user(self, name: str) -> int:
+        """Adds a user.
+
+        Returns a ticket: Durable(ticket) says that it is on the disk, Failed(ticket, error) that it cannot be.
+        """
+    def add_device(
+        self, user: str, *, host: str | None = None, expires: int = 0, device: bytes | None = None
+    ) -> DeviceEnrolment:
+        """Adds a device of a user.
+
+        Returns its enrolment, whose `line` is what the device is given, over a way that nobody else reads; it is good once
+        Durable names its `ticket`.
+
+        `host` is the name or address by which devices reach this machine; without it that is the address that the office
+        listens on. `expires`, in Unix seconds, is when the credential ends; 0 for never. `device` names the device
+        itself, in 16 octets; without it they are drawn.
+        """
+    def revoke_device(self, session: str) -> int:
+        """A credential holds no more, by the `session` of its enrolment: who uses it is sent away.
+
+        Returns a ticket as add_user().
+        """
+    def add_app(self, name: str, rights: str | Sequence[str]) -> AppEnrolment:
+        """Adds an application with rights: any of "send", "broadcast" and "query".
+
+        Returns its enrolment, whose `secret` is what it says after AUTH; it is good once Durable names its `ticket`.
+        """
+    def drain(self, draining: bool = True) -> None:
+        """Tells devices to log in elsewhere, or later, and refuses new ones; with draining=False it is as before."""
+    @property
+    def sessions(self) -> int:
+        """Sessions of devices that there are."""
+    def counters(self) -> dict[str, int]:
+        """What was counted, by name; what is about applications has `apps_` before it, what the link counted `link_`."""
+    def next_event(self, timeout: float | None = None) -> Event | None:
+        """The next event; None when there was none for timeout seconds, or when it was closed."""
+    def events(self, timeout: float | None = None) -> EventIterator[Event]:
+        """The events, until there was none for timeout seconds; without a timeout, until it is closed."""
+    def fileno(self) -> int:
+        """The descriptor of its loop."""
+    @property
+    def loop(self) -> Loop:
+        """The loop that it is on."""
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+    def close(self) -> None:
+        """Closes its connections and its store; what was asked of the store is written before."""
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+@final
+class Device:
+    """A device of a post office: gets the messages of its user, and gives messages.
+
+    Those wait in its outbox while there is no way to the office. `credential`, or the file `credential_file`, is the
+    line of its enrolment; `office` is one URL or several if it is reached in other ways than that line says. `store` is
+    the file that keeps outbox and confirmations; without it all is in memory. It logs in while somebody waits for its
+    events.
+    """
+
+    def __new__(
+        cls,
+        office: str | Sequence[str] | None = None,
+        *,
+        loop: Loop | None = None,
+        ca_file: _StrPath | None = None,
+        store: _StrPath | None = None,
+        credential_file: _StrPath | None = None,
+        credential: bytes | str | None = None,
+        keepalive_s: int | None = None,
+        max_outbox: int | None = None,
+        max_outbox_octets: int | None = None,
+    ) -> Self: ...
+    @property
+    def is_up(self) -> bool:
+        """Whether it is logged in."""
+    def put(
+        self,
+        to: str | Sequence[str],
+        body: bytes | str,
+        *,
+        keep: bool = True,
+        ttl: int = 604800,
+        content_type: str = "text/plain",
+    ) -> int:
+        """Gives a message to `user:NAME`, `app:NAME`, or a sequence of up to 1,000 of them. Returns its number.
+
+        Stored(number) says that it is durable here: then it goes out once, whatever happens. It ends in Accepted,
+        Rejected or Expired. With keep=False it is for those who are there only. `ttl`, in seconds, is how long it is
+        worth anything. FullError when the outbox is full: Writable says when there is room again.
+        """
+    def put_wait(
+        self,
+        to: str | Sequence[str],
+        body: bytes | str,
+        *,
+        keep: bool = True,
+        ttl: int = 604800,
+        content_type: str = "text/plain",
+        timeout: float | None = None,
+    ) -> int:
+        """As put(), and waits until the message is durable here: for `timeout` seconds, or for as long as it takes.
+
+        The message is given once whatever this raises afterwards: the TimeoutError has its `number`, and Stored may
+        still come. Events that come meanwhile wait for next_event(), Stored too.
+        """
+    def confirm(self, message: Message | int) -> None:
+        """A message, or the one of a sequence number, is dealt with: Confirmed says that it is never shown again.
+
+        NotFoundError when no such message was shown and waits for it.
+        """
+    def subscribe(self, app: str) -> int:
+        """Follows an application, by its name. Returns the number of the request, which Answer names.
+
+        StateError while the device is not logged in.
+        """
+    def unsubscribe(self, app: str) -> int:
+        """Follows an application no more. Returns and raises as subscribe()."""
+    def keep(self, keep: bool) -> int:
+        """Has messages kept while none of the user's devices is there, or not. Returns and raises as subscribe()."""
+    def query(self, users: str | Sequence[str]) -> int:
+        """Asks where users are, by their names, up to 1,000: a Presence for each has the number that this returns.
+
+        Raises as subscribe().
+        """
+    @property
+    def waiting(self) -> int:
+        """Messages in the outbox."""
+    def counters(self) -> dict[str, int]:
+        """What was counted, by name; what the link counted has `link_` before it."""
+    def next_event(self, timeout: float | None = None) -> Event | None:
+        """The next event; None when there was none for timeout seconds, or when it was closed."""
+    def events(self, timeout: float | None = None) -> EventIterator[Event]:
+        """The events, until there was none for timeout seconds; without a timeout, until it is closed."""
+    def fileno(self) -> int:
+        """The descriptor of its loop."""
+    @property
+    def loop(self) -> Loop:
+        """The loop that it is on."""
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+    def close(self) -> None:
+        """Says goodbye to the office and closes the store; what was asked of the store is written before.
+
+        What is in the outbox goes out when the device is opened again.
+        """
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -22,11 +22,22 @@ LEVELS = {
     "registered": logging.INFO,
     "deregistered": logging.INFO,
     "trained": logging.INFO,
+    "logged_in": logging.INFO,
+    "draining": logging.INFO,
+    "rejected": logging.WARNING,
+    "expired": logging.WARNING,
+    "device_online": logging.INFO,
+    "device_offline": logging.INFO,
+    "stale": logging.WARNING,
+    "failed": logging.WARNING,
     "store_failing": logging.ERROR,
     "store_recovered": logging.WARNING,
     "warning": logging.WARNING,
 }
 """Levels of events; all others are logged at DEBUG."""
+
+_UNTOLD = {"failed"}
+"""Kinds whose text names people."""
 
 _warned: set[str] = set()
 
@@ -35,6 +46,7 @@ def event(kind: str, text: Optional[str]) -> None:
     """Logs an event that is being handed over."""
     level = LEVELS.get(kind, logging.DEBUG)
     if logger.isEnabledFor(level):
+        text = None if kind in _UNTOLD else text
         logger.log(level, "%s: %s" if text else "%s%s", kind, text or "")
 
 

@@ -5,7 +5,19 @@ from __future__ import annotations
 import typing
 from typing import Optional, Tuple
 
-__all__ = ["Address", "Enrolment", "GatewayInfo", "GroupInfo", "Model", "Record", "Rule", "Sample"]
+__all__ = [
+    "Address",
+    "AppEnrolment",
+    "DeviceEnrolment",
+    "Enrolment",
+    "GatewayInfo",
+    "GroupInfo",
+    "Model",
+    "OfficeAddresses",
+    "Record",
+    "Rule",
+    "Sample",
+]
 
 
 class Address(typing.NamedTuple):
@@ -104,3 +116,40 @@ class Sample(typing.NamedTuple):
     """Those of one AppID add up to 1."""
     features: Tuple[float, ...]
     """The features, in the order of the feature set."""
+
+
+class OfficeAddresses(typing.NamedTuple):
+    """Where an office listens."""
+
+    devices: Tuple[Address, ...]
+    """In the order of `listen_devices`."""
+    apps: Tuple[Address, ...]
+    """In the order of `listen_apps`."""
+
+
+class DeviceEnrolment(typing.NamedTuple):
+    """A device that was added."""
+
+    session: str
+    """The public name of its credential, in hexadecimal digits: what `revoke_device` takes."""
+    line: str
+    """What the device is given: the office's URL, a space, the credential. A secret."""
+    ticket: int
+    """`Durable` names it: from then on the line is good."""
+
+    def __repr__(self) -> str:
+        return f"DeviceEnrolment(session={self.session!r}, ticket={self.ticket})"
+
+
+class AppEnrolment(typing.NamedTuple):
+    """An application that was added."""
+
+    name: str
+    """What it says after AUTH, and first."""
+    secret: str
+    """What it says then. A secret."""
+    ticket: int
+    """`Durable` names it: from then on the secret is good."""
+
+    def __repr__(self) -> str:
+        return f"AppEnrolment(name={self.name!r}, ticket={self.ticket})"

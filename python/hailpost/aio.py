@@ -16,19 +16,21 @@ import time
 import weakref
 from typing import Optional, Union
 
-from . import Backend, Event, Gateway, Loop
+from . import Backend, Device, Event, Gateway, Loop, Office
 
 __all__ = ["attach", "events", "next_event"]
 
+_Node = Union[Backend, Device, Gateway, Office]
+
 
 @contextlib.contextmanager
-def attach(source: Union[Backend, Gateway, Loop]) -> collections.abc.Iterator[None]:
+def attach(source: Union[_Node, Loop]) -> collections.abc.Iterator[None]:
     """Keeps the work of a loop going, also while nobody iterates. Call it where an asyncio event loop runs."""
     with _Pump.of(source if isinstance(source, Loop) else source.loop):
         yield
 
 
-async def events(source: Union[Backend, Gateway], timeout: Optional[float] = None) -> collections.abc.AsyncIterator[Event]:
+async def events(source: _Node, timeout: Optional[float] = None) -> collections.abc.AsyncIterator[Event]:
     """The events of an object, until there was none for `timeout` seconds; without a timeout, until it is closed."""
     pump = _Pump.of(source.loop)
     with pump:
@@ -39,14 +41,14 @@ async def events(source: Union[Backend, Gateway], timeout: Optional[float] = Non
             yield event
 
 
-async def next_event(source: Union[Backend, Gateway], timeout: Optional[float] = None) -> Optional[Event]:
+async def next_event(source: _Node, timeout: Optional[float] = None) -> Optional[Event]:
     """The next event; None when there was none for `timeout` seconds, or when the object was closed."""
     pump = _Pump.of(source.loop)
     with pump:
         return await _next(pump, source, timeout)
 
 
-async def _next(pump: _Pump, source: Union[Backend, Gateway], timeout: Optional[float]) -> Optional[Event]:
+async def _next(pump: _Pump, source: _Node, timeout: Optional[float]) -> Optional[Event]:
     until = None if timeout is None else time.monotonic() + timeout
     while not source.closed:
         stepped = pump.stepped

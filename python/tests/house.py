@@ -1,4 +1,4 @@
-"""A backend and its gateways on one loop, turned until something happened."""
+"""A loop that is turned until something happened, and a backend with its gateways on one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Callable, TypeVar, Union
 import hailpost
 
 E = TypeVar("E", bound=hailpost.Event)
-Node = Union[hailpost.Backend, hailpost.Gateway]
+Node = Union[hailpost.Backend, hailpost.Device, hailpost.Gateway, hailpost.Office]
 
 PATIENCE = 30.0
 """Seconds after which a test gives up; nothing depends on how fast things are."""
@@ -17,38 +17,12 @@ PATIENCE = 30.0
 SSH = ("192.168.1.2", 40000), ("203.0.113.9", 22)
 
 
-class House:
-    """A loop with a backend on it."""
+class Watched:
+    """A loop, and what was told on it."""
 
-    def __init__(self, scheme: str, **options: Any) -> None:
+    def __init__(self) -> None:
         self.loop = hailpost.Loop()
-        self.scheme = scheme
         self.seen: list[tuple[Node, hailpost.Event]] = []
-        self.gateways: list[hailpost.Gateway] = []
-        options = {"agreement": 1, **options}
-        if scheme == "tls":
-            options.setdefault("identity", hailpost.Identity.generate("backend"))
-        else:
-            options.setdefault("open_group", "home")
-        self.backend = hailpost.Backend(f"{scheme}://127.0.0.1:0", loop=self.loop, **options)
-
-    def gateway(self, name: str = "one", enrol: bool = True, **options: Any) -> hailpost.Gateway:
-        """A gateway, enrolled where that is asked for."""
-        options = {"rules": "none", "loop": self.loop, "backoff_ms": 20, "backoff_max_ms": 100, **options}
-        if self.scheme == "tls":
-            identity = options.setdefault("identity", hailpost.Identity.generate(name))
-            if enrol:
-                self.backend.enrol(identity.key_id, name, "home")
-        gateway = hailpost.Gateway(self.backend.urls[0], **options)
-        self.gateways.append(gateway)
-        return gateway
-
-    def registered(self, name: str = "one", **options: Any) -> hailpost.Gateway:
-        """A gateway that has registered and knows all there is."""
-        gateway = self.gateway(name, **options)
-        self.until(gateway, hailpost.Registered)
-        self.until(gateway, hailpost.Synced)
-        return gateway
 
     def until(self, source: Node, kind: type[E], that: Callable[[E], bool] = lambda _: True) -> E:
         """Turns the loop until `source` tells of such an event, which is then forgotten."""
@@ -74,6 +48,39 @@ class House:
 
     def told(self, source: Node) -> list[hailpost.Event]:
         return [event for owner, event in self.seen if owner is source]
+
+
+class House(Watched):
+    """A loop with a backend on it."""
+
+    def __init__(self, scheme: str, **options: Any) -> None:
+        super().__init__()
+        self.scheme = scheme
+        self.gateways: list[hailpost.Gateway] = []
+        options = {"agreement": 1, **options}
+        if scheme == "tls":
+            options.setdefault("identity", hailpost.Identity.generate("backend"))
+        else:
+            options.setdefault("open_group", "home")
+        self.backend = hailpost.Backend(f"{scheme}://127.0.0.1:0", loop=self.loop, **options)
+
+    def gateway(self, name: str = "one", enrol: bool = True, **options: Any) -> hailpost.Gateway:
+        """A gateway, enrolled where that is asked for."""
+        options = {"rules": "none", "loop": self.loop, "backoff_ms": 20, "backoff_max_ms": 100, **options}
+        if self.scheme == "tls":
+            identity = options.setdefault("identity", hailpost.Identity.generate(name))
+            if enrol:
+                self.backend.enrol(identity.key_id, name, "home")
+        gateway = hailpost.Gateway(self.backend.urls[0], **options)
+        self.gateways.append(gateway)
+        return gateway
+
+    def registered(self, name: str = "one", **options: Any) -> hailpost.Gateway:
+        """A gateway that has registered and knows all there is."""
+        gateway = self.gateway(name, **options)
+        self.until(gateway, hailpost.Registered)
+        self.until(gateway, hailpost.Synced)
+        return gateway
 
     def __enter__(self) -> House:
         return self

@@ -84,10 +84,16 @@ def test_options_are_those_of_the_table() -> None:
         "list": "str | Sequence[str]",
     }
     stubbed = classes("_hailpost.pyi")
-    for role, name, own in (("backend", "Backend", {"listen"}), ("gateway", "Gateway", {"backend"})):
+    for role, name, own in (
+        ("backend", "Backend", {"listen"}),
+        ("gateway", "Gateway", {"backend"}),
+        ("office", "Office", {"listen_devices", "listen_apps"}),
+        ("device", "Device", {"office"}),
+    ):
         new = next(node for node in stubbed[name].body if isinstance(node, ast.FunctionDef) and node.name == "__new__")
         given = {argument.arg: ast.unparse(argument.annotation or argument) for argument in new.args.kwonlyargs}
-        assert given.pop("identity") and given.pop("loop")
+        assert given.pop("loop") and ("identity" in given) == (name != "Device")
+        given.pop("identity", None)
         table = {
             option: ("_StrPath" if option == "rules" else types[kind]) + " | None"
             for option, of, kind, _, _ in _hailpost.OPTIONS

@@ -1,7 +1,7 @@
 //! A backend.
 
 use hailpost::{
-    config::Role,
+    config::{Config, Role},
     gateway::Enrolment,
     io::KeyId,
     net::{
@@ -59,14 +59,7 @@ impl Backend {
         let config = options.config;
         let listens =
             config.list("listen").map(str::parse::<Url>).collect::<Result<Vec<_>, _>>().or_raise(py)?;
-        let pin = match (config.secret("identity_pem"), config.non_empty("identity_file")) {
-            (Some(pem), _) => {
-                let pem = String::from_utf8_lossy(pem);
-                Identity::from_pem(&pem, &pem).ok().map(|identity| identity.key_id())
-            }
-            (None, Some(path)) => Identity::load(path.as_ref(), path.as_ref()).ok().map(|own| own.key_id()),
-            (None, None) => None,
-        };
+        let pin = own_pin(&config);
         let (handle, addresses) = Handle::open(py, shared_of(r#loop), |net| open_backend(net, &config))?;
         let url = |(listen, address): (&Url, &std::net::SocketAddr)| {
             let pins = pin.filter(|_| listen.scheme == Scheme::Tls).into_iter().collect();
@@ -323,6 +316,19 @@ impl Backend {
             false => format!("<hailpost.Backend {}>", self.urls.join(" ")),
         }
     }
+}
+
+/// What others pin to know a server with this configuration.
+pub fn own_pin(config: &Config) -> Option<KeyId> {
+    let identity = match (config.secret("identity_pem"), config.non_empty("identity_file")) {
+        (Some(pem), _) => {
+            let pem = String::from_utf8_lossy(pem);
+            Identity::from_pem(&pem, &pem)
+        }
+        (None, Some(path)) => Identity::load(path.as_ref(), path.as_ref()),
+        (None, None) => return None,
+    };
+    identity.ok().map(|own| own.key_id())
 }
 
 /// Says once a process that a transport protects nothing (DESIGN 4).

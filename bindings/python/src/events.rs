@@ -172,7 +172,8 @@ fn status(event: &Event) -> i32 {
     event.u64(Field::Status).map_or(Status::Io.number(), |number| number as u32 as i32)
 }
 
-fn hex(octets: &[u8]) -> String {
+/// Hexadecimal digits.
+pub fn hex(octets: &[u8]) -> String {
     octets.iter().fold(String::with_capacity(2 * octets.len()), |mut text, octet| {
         let _ = write!(text, "{octet:02x}");
         text

@@ -81,6 +81,20 @@ impl Handle {
         }
     }
 
+    /// Waits until something is so of the node, for at most `timeout`. Answers whether it is.
+    pub fn wait_until<N: Node>(
+        &self,
+        py: Python<'_>,
+        timeout: Option<Duration>,
+        is_so: impl Fn(&N) -> bool + Send + Sync,
+    ) -> PyResult<bool> {
+        let found = self.shared.wait_for(py, timeout, |state| {
+            self.check(state)?;
+            Ok(state.net.get(self.id).is_some_and(&is_so).then_some(()))
+        })?;
+        Ok(found.is_some())
+    }
+
     /// Takes the object off its loop. Does nothing the second time.
     pub fn close(&self, py: Python<'_>) -> PyResult<()> {
         if self.is_closed.swap(true, Ordering::AcqRel) {

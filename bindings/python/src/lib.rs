@@ -5,11 +5,13 @@
 
 mod backend;
 mod codec;
+mod device;
 mod errors;
 mod events;
 mod gateway;
 mod handle;
 mod identity;
+mod office;
 mod options;
 mod recognizer;
 mod runtime;
@@ -25,9 +27,11 @@ mod _hailpost {
     use crate::{
         backend::Backend,
         codec::{decode, encode},
+        device::Device,
         gateway::Gateway,
         handle::EventIterator,
         identity::Identity,
+        office::Office,
         recognizer::Recognizer,
         runtime::Loop,
     };

@@ -117,15 +117,27 @@ impl Shared {
 
     /// Waits for an event, for at most `timeout`; `None` for as long as it takes. Raises what a signal handler raises.
     pub fn wait(&self, py: Python<'_>, want: Want, timeout: Option<Duration>) -> PyResult<Brought> {
+        Ok(self.wait_for(py, timeout, |state| state.take(want))?.unwrap_or(Brought::Nothing))
+    }
+
+    /// Waits as [`Shared::wait`], until a look at the loop finds something.
+    pub fn wait_for<T: Send>(
+        &self,
+        py: Python<'_>,
+        timeout: Option<Duration>,
+        mut look: impl FnMut(&mut State) -> Result<Option<T>, Fault> + Send,
+    ) -> PyResult<Option<T>> {
         let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            let brought = py.detach(|| caught(|| self.attend(want, left))).or_raise(py)?;
-            // What was brought is handed over first; the interpreter looks at signals right after.
-            let Brought::Nothing = brought else { return Ok(brought) };
+            let found = py.detach(|| caught(|| self.attend(&mut look, left))).or_raise(py)?;
+            // What was found is handed over first; the interpreter looks at signals right after.
+            if found.is_some() {
+                return Ok(found);
+            }
             py.check_signals()?;
             if left.is_some_and(|left| left.is_zero()) {
-                return Ok(brought);
+                return Ok(None);
             }
         }
     }
@@ -151,22 +163,26 @@ impl Shared {
         stepped
     }
 
-    /// Takes an event that is there, or waits a little for the next.
-    fn attend(&self, want: Want, limit: Option<Duration>) -> Result<Brought, Fault> {
+    /// Finds what is there already, or after a turn, with a little waiting.
+    fn attend<T>(
+        &self,
+        look: &mut impl FnMut(&mut State) -> Result<Option<T>, Fault>,
+        limit: Option<Duration>,
+    ) -> Result<Option<T>, Fault> {
         let limit = limit.map_or(LOOK_FOR_SIGNALS, |limit| limit.min(LOOK_FOR_SIGNALS));
         let mut state = self.lock()?;
-        if let Some(brought) = state.take(want)? {
-            return Ok(brought);
+        if let Some(found) = look(&mut state)? {
+            return Ok(Some(found));
         }
         if state.is_watched {
             let (mut state, _) = self.stepped.wait_timeout(state, limit).map_err(|_| broken())?;
-            return Ok(state.take(want)?.unwrap_or(Brought::Nothing));
+            return look(&mut state);
         }
         state.step()?;
-        if let Some(brought) = state.take(want)? {
+        if let Some(found) = look(&mut state)? {
             drop(state);
             self.stepped.notify_all();
-            return Ok(brought);
+            return Ok(Some(found));
         }
         let limit = state.net.timeout().map_or(limit, |own| own.min(limit));
         state.is_watched = true;
@@ -175,12 +191,12 @@ impl Shared {
         let mut state = self.lock()?;
         state.is_watched = false;
         let stepped = state.step();
-        let taken = state.take(want);
+        let found = look(&mut state);
         drop(state);
         self.stepped.notify_all();
         waited.map_err(|error| Fault::new(Status::Io, format!("waiting for events: {error}")))?;
         stepped?;
-        Ok(taken?.unwrap_or(Brought::Nothing))
+        found
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, State>, Fault> {
