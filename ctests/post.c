@@ -2,6 +2,9 @@
  * process, a full one, presence, broadcasts, and credentials that do not hold or hold no more. */
 #include "post.h"
 
+#include <signal.h>
+#include <sys/resource.h>
+
 static char directory[] = "/tmp/hailpost-XXXXXX";
 
 static const char *in_directory(char *path, size_t size, const char *name)
@@ -222,6 +225,38 @@ static void full_outbox(void)
     put_text(all.loop, anna, "user:bert", "three");
     turn_until(all.loop, &all.by_anna, HAIL_EVENT_ACCEPTED, 3);
     CHECK(strcmp(all.by_anna.state, "stored") == 0);
+    hail_device_free(anna);
+    end(&all);
+}
+
+/* A disk that takes nothing: a put that waits comes back at its limit, with the number of a message that is kept, and told to
+ * be stored when the disk works again. */
+static void full_disk(void)
+{
+    scene all;
+    char store[64];
+    uint64_t number = 0;
+    size_t pending = 0;
+    struct rlimit limit, before;
+    begin(&all);
+    in_directory(store, sizeof store, "full.db");
+    hail_device *anna = login(&all, &all.by_anna, &all.anna, store);
+    signal(SIGXFSZ, SIG_IGN);
+    CHECK_IS(getrlimit(RLIMIT_FSIZE, &before), 0);
+    limit = before;
+    limit.rlim_cur = 0;
+    CHECK_IS(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    CHECK_IS(hail_device_put_wait(anna, "user:bert", 1, 0, NULL, NULL, 0, 50, &number), HAIL_ERR_TIMEOUT);
+    CHECK(number != 0 && strstr(hail_loop_detail(all.loop), "outbox") != NULL);
+    CHECK_OK(all.loop, hail_device_pending(anna, &pending));
+    CHECK_IS(pending, 1);
+    turn_until(all.loop, &all.by_anna, HAIL_EVENT_STORE_FAILING, 1);
+    CHECK(all.by_anna.count[HAIL_EVENT_STORED] == 0 && all.by_anna.count[HAIL_EVENT_ACCEPTED] == 0);
+    CHECK_IS(setrlimit(RLIMIT_FSIZE, &before), 0);
+    turn_until(all.loop, &all.by_anna, HAIL_EVENT_STORE_RECOVERED, 1);
+    turn_until(all.loop, &all.by_anna, HAIL_EVENT_STORED, 1);
+    CHECK_IS(all.by_anna.number, number);
+    turn_until(all.loop, &all.by_anna, HAIL_EVENT_ACCEPTED, 1);
     hail_device_free(anna);
     end(&all);
 }
@@ -503,6 +538,7 @@ int main(void)
     device_away_and_back();
     device_outbox_survives();
     full_outbox();
+    full_disk();
     presence_query();
     refused_credential();
     revoked_device();

@@ -149,14 +149,9 @@ static hail_device *device_of(const char *line, const char *store)
     return device;
 }
 
-int main(void)
+static void office_restart(const char *annas, const char *berts)
 {
-    char directory[] = "/tmp/hailpost-XXXXXX", command[128], annas[64], berts[64];
     static handed all;
-    CHECK(mkdtemp(directory) != NULL);
-    snprintf(file, sizeof file, "%s/office.db", directory);
-    snprintf(annas, sizeof annas, "%s/anna.db", directory);
-    snprintf(berts, sizeof berts, "%s/bert.db", directory);
     pid_t child = start(&all);
     uint16_t port = all.port;
     CHECK_IS(hail_loop_new(&loop), HAIL_OK);
@@ -230,6 +225,16 @@ int main(void)
     }
     hail_office_free(office);
     hail_loop_free(loop);
+}
+
+int main(void)
+{
+    char directory[] = "/tmp/hailpost-XXXXXX", command[128], annas[64], berts[64];
+    CHECK(mkdtemp(directory) != NULL);
+    snprintf(file, sizeof file, "%s/office.db", directory);
+    snprintf(annas, sizeof annas, "%s/anna.db", directory);
+    snprintf(berts, sizeof berts, "%s/bert.db", directory);
+    office_restart(annas, berts);
     snprintf(command, sizeof command, "rm -r %s", directory);
     CHECK_IS(system(command), 0);
     return 0;
