@@ -17,10 +17,11 @@
  * when the outer call returns. A callback must return: it may not throw or longjmp.
  *
  * Failure. Functions answer HAIL_OK (0) or a negative HAIL_ERR_...; those that answer something else say what they give
- * on failure. A call that fails writes none of its outputs and leaves the object as it was; hail_loop_detail() tells
- * what failed, on what, and what to do, without secrets. From -90 down a status is fatal: after it only _free is of
- * use. NULL where an object, text or output is wanted, text that is not UTF-8, a wrong size or a number out of range
- * answers HAIL_ERR_INVALID. What fails later, by itself, is always an event.
+ * on failure. A call that fails writes none of its outputs and leaves the object as it was, but for
+ * hail_device_put_wait() at its limit; hail_loop_detail() tells what failed, on what, and what to do, without secrets.
+ * From -90 down a status is fatal: after it only _free is of use. NULL where an object, text or output is wanted, text
+ * that is not UTF-8, a wrong size or a number out of range answers HAIL_ERR_INVALID. What fails later, by itself, is
+ * always an event.
  *
  * Memory. Free what you were given with the function of its type; NULL may always be freed. What you pass is copied.
  * Objects may be freed in any order, the loop before or after what was made on it. An event, and what it points to,
@@ -28,9 +29,10 @@
  * freed. Text is UTF-8 and ends in NUL; octets are a pointer and a size, and NULL is good for size 0. Addresses are 16
  * octets in network order, IPv4 as ::ffff:a.b.c.d; ports and all other numbers are in the machine's order.
  *
- * Structs that may grow begin with their size: set it to sizeof before the call. Durations end in _ms. The header is the
- * same for every build profile: what a build leaves out answers HAIL_ERR_UNSUPPORTED. Numbers are never used again
- * for another meaning; new statuses, event kinds and fields may appear, so let a switch have a default.
+ * Structs that may grow begin with their size: set it to sizeof before the call. Durations end in _ms, or in _s where
+ * they are seconds. The header is the same for every build profile: what a build leaves out answers
+ * HAIL_ERR_UNSUPPORTED. Numbers are never used again for another meaning; new statuses, event kinds and fields may
+ * appear, so let a switch have a default.
  *
  * A panic is a bug of ours: it is caught at the edge, answers HAIL_ERR_PANIC, and its loop is of no more use.
  *

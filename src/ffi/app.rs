@@ -9,13 +9,13 @@ use super::{
     status::hail_status,
     supported,
 };
-#[cfg(feature = "device")]
+#[cfg(feature = "post")]
 use super::{
     device::{names, receivers},
     event_loop,
     handle::{invalid, optional_text, output, output_array, slice, text},
 };
-#[cfg(feature = "device")]
+#[cfg(feature = "post")]
 use crate::{
     net::open_app,
     node::AppNode,
@@ -80,7 +80,7 @@ impl Object for hail_app {
 ///
 /// HAIL_ERR_CONFIG: an option cannot be used.
 #[unsafe(no_mangle)]
-#[cfg_attr(not(feature = "device"), allow(unused_variables))]
+#[cfg_attr(not(feature = "post"), allow(unused_variables))]
 pub unsafe extern "C" fn hail_app_new(
     r#loop: *mut hail_loop,
     config: *const hail_config,
@@ -88,7 +88,7 @@ pub unsafe extern "C" fn hail_app_new(
     app: *mut *mut hail_app,
 ) -> hail_status {
     supported!(
-        "device",
+        "post",
         // SAFETY: the contract.
         unsafe {
             event_loop::make(r#loop, config, user, app, "app", |net, config| {
@@ -114,14 +114,14 @@ pub unsafe extern "C" fn hail_app_free(app: *mut hail_app) {
 /// HAIL_ERR_INVALID: the message cannot be. HAIL_ERR_STATE: one by this id is not answered yet. HAIL_ERR_FULL: too many are
 /// not; HAIL_EVENT_WRITABLE says when there is room.
 #[unsafe(no_mangle)]
-#[cfg_attr(not(feature = "device"), allow(unused_variables))]
+#[cfg_attr(not(feature = "post"), allow(unused_variables))]
 pub unsafe extern "C" fn hail_app_send(
     app: *mut hail_app,
     message: *const hail_message,
     id: *mut c_char,
 ) -> hail_status {
     supported!(
-        "device",
+        "post",
         // SAFETY: the contract.
         unsafe {
             handle::on_node(app, |node: &mut AppNode, _| {
@@ -138,14 +138,14 @@ pub unsafe extern "C" fn hail_app_send(
 ///
 /// HAIL_ERR_INVALID: the names. HAIL_ERR_FULL: as hail_app_send().
 #[unsafe(no_mangle)]
-#[cfg_attr(not(feature = "device"), allow(unused_variables))]
+#[cfg_attr(not(feature = "post"), allow(unused_variables))]
 pub unsafe extern "C" fn hail_app_query(
     app: *mut hail_app,
     users: *const c_char,
     id: *mut c_char,
 ) -> hail_status {
     supported!(
-        "device",
+        "post",
         // SAFETY: the contract.
         unsafe {
             handle::on_node(app, |node: &mut AppNode, _| {
@@ -162,10 +162,10 @@ pub unsafe extern "C" fn hail_app_query(
 ///
 /// HAIL_ERR_INVALID: that is no id. HAIL_ERR_STATE: it is being withdrawn. HAIL_ERR_FULL: as hail_app_send().
 #[unsafe(no_mangle)]
-#[cfg_attr(not(feature = "device"), allow(unused_variables))]
+#[cfg_attr(not(feature = "post"), allow(unused_variables))]
 pub unsafe extern "C" fn hail_app_cancel(app: *mut hail_app, id: *const c_char) -> hail_status {
     supported!(
-        "device",
+        "post",
         // SAFETY: the contract.
         unsafe { handle::on_node(app, |node: &mut AppNode, _| node.cancel(text(id, "id")?)) }
     )
@@ -176,10 +176,10 @@ pub unsafe extern "C" fn hail_app_cancel(app: *mut hail_app, id: *const c_char) 
 ///
 /// HAIL_ERR_NOT_FOUND: no message by that HAIL_FIELD_SEQUENCE waits to be confirmed.
 #[unsafe(no_mangle)]
-#[cfg_attr(not(feature = "device"), allow(unused_variables))]
+#[cfg_attr(not(feature = "post"), allow(unused_variables))]
 pub unsafe extern "C" fn hail_app_confirm(app: *mut hail_app, sequence: u64) -> hail_status {
     supported!(
-        "device",
+        "post",
         // SAFETY: the contract.
         unsafe { handle::on_node(app, |node: &mut AppNode, _| node.confirm(Sequence(sequence))) }
     )
@@ -187,10 +187,10 @@ pub unsafe extern "C" fn hail_app_confirm(app: *mut hail_app, sequence: u64) -> 
 
 /// Requests and confirmations that the office has not answered, in `count`: at 0 nothing is lost by hail_app_free().
 #[unsafe(no_mangle)]
-#[cfg_attr(not(feature = "device"), allow(unused_variables))]
+#[cfg_attr(not(feature = "post"), allow(unused_variables))]
 pub unsafe extern "C" fn hail_app_pending(app: *const hail_app, count: *mut usize) -> hail_status {
     supported!(
-        "device",
+        "post",
         // SAFETY: the contract.
         unsafe {
             handle::on_node(app, |node: &mut AppNode, _| {
@@ -205,14 +205,14 @@ pub unsafe extern "C" fn hail_app_pending(app: *const hail_app, count: *mut usiz
 ///
 /// HAIL_ERR_NOT_FOUND: there is none by that name.
 #[unsafe(no_mangle)]
-#[cfg_attr(not(feature = "device"), allow(unused_variables))]
+#[cfg_attr(not(feature = "post"), allow(unused_variables))]
 pub unsafe extern "C" fn hail_app_counter(
     app: *const hail_app,
     name: *const c_char,
     value: *mut u64,
 ) -> hail_status {
     supported!(
-        "device",
+        "post",
         // SAFETY: the contract.
         unsafe {
             handle::on_node(app, |node: &mut AppNode, _| {
@@ -228,7 +228,7 @@ pub unsafe extern "C" fn hail_app_counter(
 ///
 /// # Safety
 /// NULL, or a message of as many octets as its `size` says, with texts and a body that are NULL or live.
-#[cfg(feature = "device")]
+#[cfg(feature = "post")]
 unsafe fn read(message: *const hail_message) -> Result<Message, Fault> {
     // SAFETY: the caller's promise.
     let given = unsafe { handle::sized(message, "message") }?;
@@ -272,7 +272,7 @@ unsafe fn read(message: *const hail_message) -> Result<Message, Fault> {
 ///
 /// # Safety
 /// NULL, or room for [`HAIL_ID_SIZE`] octets.
-#[cfg(feature = "device")]
+#[cfg(feature = "post")]
 unsafe fn write_id(room: *mut c_char, id: &str) {
     // SAFETY: the caller's promise.
     if let Ok(out) = unsafe { output_array::<HAIL_ID_SIZE>(room.cast(), "id") } {
