@@ -229,3 +229,21 @@ fn the_tables_of_the_documents_are_those_of_the_source() {
     }
     settle("docs/counters.md", &text);
 }
+
+/// Python's half of that table is held by its own tests.
+#[test]
+fn the_scenarios_that_the_page_names_are_in_the_c_tests() {
+    let page = fs::read_to_string(root("docs/c-api.md")).unwrap();
+    let named = page.lines().filter_map(|line| {
+        let (program, rest) = line.split_once("| `")?.1.split_once(".c` `")?;
+        Some((program, rest.split_once('`')?.0))
+    });
+    let mut count = 0;
+    for (program, function) in named {
+        let source = fs::read_to_string(root(&format!("ctests/{program}.c"))).unwrap();
+        let is_defined = |line: &str| line.contains(&format!(" {function}(")) && !line.starts_with(' ');
+        assert!(source.lines().any(is_defined), "{program}.c has no {function}");
+        count += 1;
+    }
+    assert!(count > 30, "{count}");
+}
