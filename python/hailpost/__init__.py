@@ -20,6 +20,7 @@ from ._events import *  # one class for each kind of event of the library's tabl
 from ._hailpost import (
     FEATURE_COUNT as FEATURE_COUNT,
     FEATURE_SET as FEATURE_SET,
+    App as App,
     Backend as Backend,
     Device as Device,
     Gateway as Gateway,
