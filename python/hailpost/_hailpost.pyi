@@ -408,7 +408,10 @@ class Office:
     def sessions(self) -> int:
         """Sessions of devices that there are."""
     def counters(self) -> dict[str, int]:
-        """What was counted, by name; what is about applications has `apps_` before it, what the link counted `link_`."""
+        """What was counted, by name.
+
+        What the hub, the applications' connections and the link counted has `hub_`, `apps_` or `link_` before it.
+        """
     def next_event(self, timeout: float | None = None) -> Event | None:
         """The next event; None when there was none for timeout seconds, or when it was closed."""
     def events(self, timeout: float | None = None) -> EventIterator[Event]:

@@ -63,6 +63,8 @@ class Load:
         self.started = time.monotonic()
         self.back: list[float] = []
         """Seconds from the office's start to a login."""
+        self.longest = 0.0
+        """Seconds of one turn: how far this machine is to be trusted with the figure before."""
         self.order: dict[tuple[str, str], int] = {}
         """The last that was shown of a sender to a user."""
         for user in USERS:
@@ -84,6 +86,11 @@ class Load:
 
     def turn(self, is_giving: bool) -> None:
         """Gives, receives and confirms for a moment."""
+        began = time.monotonic()
+        self.work(is_giving)
+        self.longest = max(self.longest, time.monotonic() - began)
+
+    def work(self, is_giving: bool) -> None:
         for user in USERS:
             if is_giving and self.has_room(user):
                 self.put(user)
@@ -228,6 +235,7 @@ def test_an_office_that_is_killed_again_and_again(tmp_path: Path) -> None:
             load.devices[user].close()
         office.kill()
         office.start()
+        load.started = time.monotonic()
         before = load.counts["shown"]
         for user in USERS:
             load.open(user)
@@ -239,5 +247,5 @@ def test_an_office_that_is_killed_again_and_again(tmp_path: Path) -> None:
     print("0 lost, 0 shown again after their confirmation was durable")
     logins = [round(1000 * seconds) for seconds in sorted(load.back)]
     print(f"logged in after a start: median {statistics.median(logins):.0f} ms, {logins[-5:]} ms the slowest of {len(logins)}")
-    print(f"{time.monotonic() - began:.0f} s")
+    print(f"longest turn of the clients {1000 * load.longest:.0f} ms; {time.monotonic() - began:.0f} s in all")
     assert load.counts["acknowledged"] > 10 * KILLS

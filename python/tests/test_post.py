@@ -87,7 +87,7 @@ def test_device_away_and_back(tmp_path: Path) -> None:
         for message in shown:
             ben.confirm(message)
             post.until(ben, hailpost.Confirmed)
-        post.turn_until(lambda: post.office.counters()["confirmed"] == 4)
+        post.turn_until(lambda: post.office.counters()["hub_confirmed"] == 4)
         post.close(ben)
         ben = post.open(line, store=store)
         anna.put("user:ben", "6")
