@@ -131,6 +131,15 @@ def test_device_outbox_survives(tmp_path: Path) -> None:
         assert [message.body for message in again] in ([], [b"it may be lost"])
 
 
+def test_what_was_put_is_written_when_it_is_closed(tmp_path: Path) -> None:
+    options = {"credential": "A" * 64, "store": tmp_path / "device.db"}
+    for waiting in range(3):
+        with hailpost.Device("hail://127.0.0.1:1?key=" + "A" * 43, **options) as device:  # type: ignore[arg-type]
+            assert device.waiting == waiting
+            device.put("user:anna", "x")
+    assert (tmp_path / "device.db").stat().st_mode & 0o777 == 0o600
+
+
 def test_office_restart(tmp_path: Path) -> None:
     with OfficeProcess(tmp_path / "office.db", ["anna", "ben"]) as office:
         with hailpost.Device(credential=office.lines["anna"]) as anna:
