@@ -131,7 +131,10 @@ bench: setup-bench sizes
 	@$(PYTHON) scripts/bench.py target/release/hailpost $(BENCH) $(CAPTURES)
 	$(CARGO) bench --bench link
 
-soak: setup
+# An office is killed so often, under load from real clients.
+KILLS ?= 100
+soak: setup package
+	HAILPOST_KILLS=$(KILLS) $(VENV)/bin/python -m pytest -s python/tests/test_kills.py
 	HAILPOST_SEEDS=100000 $(CARGO) test --test simulation -- --nocapture
 	scripts/fuzz.sh $(FUZZ_SECONDS)
 	ASAN=1 scripts/fuzz.sh $(FUZZ_SECONDS)

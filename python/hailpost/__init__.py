@@ -1,4 +1,5 @@
-"""Hailpost keeps a device reachable: gateways and their backend, and the recognition of what flows through them.
+"""Hailpost keeps a device reachable: gateways and their backend, the recognition of what flows through them, and a post
+office that keeps messages for devices and people that are not there.
 
     with hailpost.Backend("tls://127.0.0.1:7700", identity="backend.pem", store="backend.db") as backend:
         backend.set_rule(app_id=7, pattern=rb"^SSH-2\\.0-")
@@ -20,6 +21,7 @@ from ._events import *  # one class for each kind of event of the library's tabl
 from ._hailpost import (
     FEATURE_COUNT as FEATURE_COUNT,
     FEATURE_SET as FEATURE_SET,
+    App as App,
     Backend as Backend,
     Device as Device,
     Gateway as Gateway,

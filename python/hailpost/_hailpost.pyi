@@ -30,6 +30,7 @@ __all__ = [
     "OPTIONS",
     "STATUSES",
     "__version__",
+    "App",
     "Backend",
     "Device",
     "EventIterator",
@@ -81,9 +82,9 @@ class Loop:
         """Makes the descriptor readable: whoever waits does a step."""
     def network_changed(self) -> None:
         """The network is another, or back: names are looked up afresh, and gateways try again without waiting."""
-    def next_event(self, timeout: float | None = None) -> tuple[Backend | Device | Gateway | Office, Event] | None:
+    def next_event(self, timeout: float | None = None) -> tuple[App | Backend | Device | Gateway | Office, Event] | None:
         """The next event of any object on the loop, as (object, event). None when there was none for timeout seconds."""
-    def events(self, timeout: float | None = None) -> EventIterator[tuple[Backend | Device | Gateway | Office, Event]]:
+    def events(self, timeout: float | None = None) -> EventIterator[tuple[App | Backend | Device | Gateway | Office, Event]]:
         """The events of all objects on the loop, as (object, event), until there was none for timeout seconds."""
     def counters(self) -> dict[str, int]:
         """What the loop counted, by name."""
@@ -407,7 +408,10 @@ class Office:
     def sessions(self) -> int:
         """Sessions of devices that there are."""
     def counters(self) -> dict[str, int]:
-        """What was counted, by name; what is about applications has `apps_` before it, what the link counted `link_`."""
+        """What was counted, by name.
+
+        What the hub, the applications' connections and the link counted has `hub_`, `apps_` or `link_` before it.
+        """
     def next_event(self, timeout: float | None = None) -> Event | None:
         """The next event; None when there was none for timeout seconds, or when it was closed."""
     def events(self, timeout: float | None = None) -> EventIterator[Event]:
@@ -524,6 +528,84 @@ class Device:
 
         What is in the outbox goes out when the device is opened again.
         """
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+@final
+class App:
+    """An application of a post office: sends to users, gets what they write to it, asks where they are.
+
+    `office` is one URL or several: tls://, and tcp:// on loopback. `name` and `secret` are those of its enrolment; the
+    secret can be in a file, `app_secret_file`. What it asks is said again after a lost connection, until it is answered.
+    It connects while somebody waits for its events.
+    """
+
+    def __new__(
+        cls,
+        office: str | Sequence[str],
+        name: str,
+        secret: bytes | str | None = None,
+        *,
+        loop: Loop | None = None,
+        ca_file: _StrPath | None = None,
+        app_secret_file: _StrPath | None = None,
+    ) -> Self: ...
+    @property
+    def is_up(self) -> bool:
+        """Whether it is logged in."""
+    def send(
+        self,
+        to: str | Sequence[str],
+        body: bytes | str,
+        *,
+        keep: bool = True,
+        ttl: int = 604800,
+        content_type: str = "text/plain",
+        kind: str | None = None,
+        period: tuple[int, int] | None = None,
+        id: str | None = None,
+    ) -> str:
+        """Sends a message to `user:NAME`, `app:NAME`, a sequence of up to 1,000 of them, or "*". Returns its id.
+
+        Answered with that id says what became of it. "*" with kind="directed" is all who follow this application, with
+        kind="broadcast" everybody. With keep=False it is for those who are there only. `ttl`, in seconds, is how long it
+        is worth anything; a broadcast with a `period`, its first and its last Unix second, is for those who come
+        meanwhile too. An `id` of one's own, up to 64 visible ASCII characters, is taken once, over restarts too.
+        FullError when too much is not answered: Writable says when there is room again.
+        """
+    def query(self, users: str | Sequence[str]) -> str:
+        """Asks where users are, by their names, up to 1,000.
+
+        Returns an id: a Presence for each has it, and then Answered.
+        """
+    def cancel(self, id: str) -> None:
+        """Withdraws a message by its id: a second Answered with that id says whether that was in time."""
+    def confirm(self, message: Message | int) -> None:
+        """A message, or the one of a sequence number, is dealt with.
+
+        NotFoundError when no such message was shown and waits for it.
+        """
+    @property
+    def pending(self) -> int:
+        """Requests and confirmations that are not answered: with none, nothing is lost by close()."""
+    def counters(self) -> dict[str, int]:
+        """What was counted, by name."""
+    def next_event(self, timeout: float | None = None) -> Event | None:
+        """The next event; None when there was none for timeout seconds, or when it was closed."""
+    def events(self, timeout: float | None = None) -> EventIterator[Event]:
+        """The events, until there was none for timeout seconds; without a timeout, until it is closed."""
+    def fileno(self) -> int:
+        """The descriptor of its loop."""
+    @property
+    def loop(self) -> Loop:
+        """The loop that it is on."""
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+    def close(self) -> None:
+        """Ends the connection. What is not answered may be lost: it is nowhere else."""
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -36,7 +36,7 @@ LEVELS = {
 }
 """Levels of events; all others are logged at DEBUG."""
 
-_UNTOLD = {"failed"}
+_UNTOLD = {"answered", "failed"}
 """Kinds whose text names people."""
 
 _warned: set[str] = set()

@@ -16,11 +16,11 @@ import time
 import weakref
 from typing import Optional, Union
 
-from . import Backend, Device, Event, Gateway, Loop, Office
+from . import App, Backend, Device, Event, Gateway, Loop, Office
 
 __all__ = ["attach", "events", "next_event"]
 
-_Node = Union[Backend, Device, Gateway, Office]
+_Node = Union[App, Backend, Device, Gateway, Office]
 
 
 @contextlib.contextmanager

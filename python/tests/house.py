@@ -9,7 +9,7 @@ from typing import Any, Callable, TypeVar, Union
 import hailpost
 
 E = TypeVar("E", bound=hailpost.Event)
-Node = Union[hailpost.Backend, hailpost.Device, hailpost.Gateway, hailpost.Office]
+Node = Union[hailpost.App, hailpost.Backend, hailpost.Device, hailpost.Gateway, hailpost.Office]
 
 PATIENCE = 30.0
 """Seconds after which a test gives up; nothing depends on how fast things are."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import select
 import socket
 import subprocess
@@ -160,6 +162,15 @@ class App:
         self.socket.close()
 
 
+def free_port(kind: socket.SocketKind) -> int:
+    """A port that nobody has and nobody is given by chance."""
+    while True:
+        with socket.socket(socket.AF_INET, kind) as found, contextlib.suppress(OSError):
+            port = random.randrange(10_000, 30_000)
+            found.bind(("127.0.0.1", port))
+            return port
+
+
 OFFICE = """
 import sys, hailpost
 store, devices, apps, *users = sys.argv[1:]
@@ -184,7 +195,8 @@ class OfficeProcess:
 
     def __init__(self, store: Path, users: Sequence[str]) -> None:
         self.store = store
-        self.ports = (0, 0)
+        # Not of those that the system gives to clients: one of them could take it while the office is dead.
+        self.ports = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_STREAM)
         self.start(users)
         assert self.process.stdout is not None
         lines = [self.process.stdout.readline().strip().partition(" ") for _ in range(len(users) + 1)]
@@ -197,8 +209,7 @@ class OfficeProcess:
         command = [sys.executable, "-c", OFFICE, str(self.store), *listens, *users]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
-        devices, apps = self.process.stdout.readline().split()
-        self.ports = int(devices), int(apps)
+        assert self.process.stdout.readline() == f"{self.ports[0]} {self.ports[1]}\n"
 
     def kill(self) -> None:
         self.process.kill()

@@ -89,10 +89,11 @@ def test_options_are_those_of_the_table() -> None:
         ("gateway", "Gateway", {"backend"}),
         ("office", "Office", {"listen_devices", "listen_apps"}),
         ("device", "Device", {"office"}),
+        ("app", "App", {"office", "app", "app_secret"}),
     ):
         new = next(node for node in stubbed[name].body if isinstance(node, ast.FunctionDef) and node.name == "__new__")
         given = {argument.arg: ast.unparse(argument.annotation or argument) for argument in new.args.kwonlyargs}
-        assert given.pop("loop") and ("identity" in given) == (name != "Device")
+        assert given.pop("loop") and ("identity" in given) == (name not in ("App", "Device"))
         given.pop("identity", None)
         table = {
             option: ("_StrPath" if option == "rules" else types[kind]) + " | None"

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
+import logging
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import hailpost
+import hailpost.aio
 import pytest
+from conftest import ROOT
 from house import PATIENCE
-from post import OfficeProcess, Post
+from post import OfficeProcess, Post, free_port
 
 
-def test_a_device_logs_in_and_says_goodbye(tmp_path: Path) -> None:
+def test_device_login(tmp_path: Path) -> None:
     with Post(announce=True) as post:
         enrolment = post.enrol("anna")
         assert enrolment.line.startswith(f"{post.office.urls[0]} ") and len(enrolment.session) == 32
@@ -35,7 +42,7 @@ def test_a_device_logs_in_and_says_goodbye(tmp_path: Path) -> None:
         assert post.office.counters()["link_resumed"] == 1
 
 
-def test_a_device_puts_and_another_gets_and_confirms() -> None:
+def test_device_put_and_confirm() -> None:
     with Post() as post:
         anna, ben, carol = (post.device(user) for user in ("anna", "ben", "carol"))
         number = anna.put("user:ben", "h\u00e9llo", content_type="text/plain;charset=utf-8")
@@ -62,7 +69,7 @@ def test_a_device_puts_and_another_gets_and_confirms() -> None:
         assert ben.counters()["confirmed"] == 2
 
 
-def test_what_comes_while_a_device_is_away_waits_for_it(tmp_path: Path) -> None:
+def test_device_away_and_back(tmp_path: Path) -> None:
     with Post() as post:
         anna, line = post.device("anna"), post.enrol("ben").line
         numbers = [anna.put("user:ben", str(number), keep=number != 3) for number in range(1, 6)]
@@ -80,7 +87,7 @@ def test_what_comes_while_a_device_is_away_waits_for_it(tmp_path: Path) -> None:
         for message in shown:
             ben.confirm(message)
             post.until(ben, hailpost.Confirmed)
-        post.turn_until(lambda: post.office.counters()["confirmed"] == 4)
+        post.turn_until(lambda: post.office.counters()["hub_confirmed"] == 4)
         post.close(ben)
         ben = post.open(line, store=store)
         anna.put("user:ben", "6")
@@ -98,7 +105,7 @@ time.sleep(60)
 """
 
 
-def test_what_was_put_without_a_network_survives_a_kill_and_goes_out_once(tmp_path: Path) -> None:
+def test_device_outbox_survives(tmp_path: Path) -> None:
     office, store = tmp_path / "office.db", tmp_path / "anna.db"
     with Post(store=office) as post:
         anna, ben, urls = post.enrol("anna").line, post.enrol("ben").line, post.office.urls
@@ -124,7 +131,16 @@ def test_what_was_put_without_a_network_survives_a_kill_and_goes_out_once(tmp_pa
         assert [message.body for message in again] in ([], [b"it may be lost"])
 
 
-def test_an_office_that_is_killed_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
+def test_what_was_put_is_written_when_it_is_closed(tmp_path: Path) -> None:
+    options = {"credential": "A" * 64, "store": tmp_path / "device.db"}
+    for waiting in range(3):
+        with hailpost.Device("hail://127.0.0.1:1?key=" + "A" * 43, **options) as device:  # type: ignore[arg-type]
+            assert device.waiting == waiting
+            device.put("user:anna", "x")
+    assert (tmp_path / "device.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_office_restart(tmp_path: Path) -> None:
     with OfficeProcess(tmp_path / "office.db", ["anna", "ben"]) as office:
         with hailpost.Device(credential=office.lines["anna"]) as anna:
             confirmed: set[bytes] = set()
@@ -175,7 +191,7 @@ def test_an_office_that_is_killed_loses_nothing_that_it_acknowledged(tmp_path: P
             assert anna.counters()["link_sessions"] >= 2
 
 
-def test_an_application_sends_and_gets() -> None:
+def test_app_sends() -> None:
     with Post() as post:
         anna = post.device("anna")
         app = post.app("news")
@@ -213,7 +229,78 @@ def test_an_application_sends_and_gets() -> None:
             post.office.add_app("other", "everything")
 
 
-def test_where_users_are_can_be_asked() -> None:
+def test_app_class(tmp_path: Path) -> None:
+    with Post() as post:
+        anna, line = post.device("anna"), post.enrol("ben").line
+        enrolment = post.office.add_app("news", ("send", "broadcast", "query"))
+        assert enrolment.secret not in repr(enrolment)
+        post.durable(enrolment.ticket)
+        (tmp_path / "secret").touch(mode=0o600)
+        (tmp_path / "secret").write_text(enrolment.secret + "\n")
+        host, port = post.office.addresses.apps[0]
+        url = f"tcp://{host}:{port}"
+        with hailpost.App(url, "news", app_secret_file=tmp_path / "secret", loop=post.loop) as app:
+            # Before it is logged in too.
+            id = app.send("user:anna", "hello", content_type="text/markdown")
+            answered = post.until(app, hailpost.Answered)
+            assert (answered.id, answered.code, answered.state) == (id, 200, "queued") and app.is_up
+            message = post.until(anna, hailpost.Message)
+            assert (message.sender, message.content_type, message.body) == ("app:news", "text/markdown", b"hello")
+            anna.confirm(message)
+            # To one who is away: kept, or not; withdrawn.
+            states = {app.send("user:ben", "kept"): "stored", app.send("user:ben", "not", keep=False): "dropped"}
+            for _ in states:
+                answered = post.until(app, hailpost.Answered)
+                assert states[answered.id] == answered.state
+            id = app.send(["user:ben", "user:anna"], b"oh no", id="my-own")
+            assert id == "my-own"
+            post.until(app, hailpost.Answered, lambda event: event.id == id)
+            post.until(anna, hailpost.Message)
+            [kept, *_] = states
+            app.cancel(kept)
+            assert post.until(app, hailpost.Answered, lambda event: event.id == kept).code == 200
+            app.send("user:nobody", "x")
+            refused = post.until(app, hailpost.Answered)
+            assert refused.code == 404 and refused.text
+            # A device writes back.
+            anna.put("app:news", b"to the editor")
+            letter = post.until(app, hailpost.Message)
+            assert (letter.sender, letter.body, letter.redelivered) == ("user:anna", b"to the editor", False)
+            app.confirm(letter)
+            with pytest.raises(hailpost.NotFoundError):
+                app.confirm(letter.sequence)
+            asked = app.query(["anna", "ben"])
+            told = [post.until(app, hailpost.Presence) for _ in range(2)]
+            assert [(one.id, one.user, one.online) for one in told] == [(asked, "anna", True), (asked, "ben", False)]
+            assert told[0].request is None
+            assert post.until(app, hailpost.Answered).id == asked
+            # To who follows it, to everybody, to everybody for a while.
+            anna.subscribe("news")
+            post.until(anna, hailpost.Answer)
+            for body, options in (
+                ("followers", {"kind": "directed"}),
+                ("everybody", {"kind": "broadcast"}),
+                ("for a while", {"kind": "broadcast", "period": (1, 4_000_000_000)}),
+            ):
+                app.send("*", body, **options)
+                assert post.until(anna, hailpost.Message).body == body.encode()
+            ben = post.open(line)
+            bodies = {post.until(ben, hailpost.Message).body for _ in range(2)}
+            assert bodies == {b"oh no", b"for a while"}
+            for to, options in (("*", {}), ("anna", {}), ("user:anna", {"kind": "all"}), ("user:anna", {"id": "a b"})):
+                with pytest.raises(hailpost.InvalidError):
+                    app.send(to, "x", **options)  # type: ignore[arg-type]
+            post.turn_until(lambda: app.pending == 0)
+            assert app.counters()["logins"] == 1
+        with hailpost.App(url, "news", "another", loop=post.loop) as stranger:
+            assert post.until(stranger, hailpost.Refused).reason == 401
+        with pytest.raises(hailpost.ConfigError, match="app_secret"):
+            hailpost.App(url, "news")
+        with pytest.raises(hailpost.ConfigError, match="clear"):
+            hailpost.App("tcp://192.0.2.1:7701", "news", "s3cret")
+
+
+def test_presence_query() -> None:
     with Post() as post:
         anna, ben = post.device("anna"), post.device("ben")
         post.close(ben)
@@ -234,7 +321,7 @@ def test_where_users_are_can_be_asked() -> None:
         assert post.answer(app).code == 403
 
 
-def test_a_broadcast_reaches_who_is_there_and_who_subscribed() -> None:
+def test_broadcast() -> None:
     with Post() as post:
         anna, ben = post.device("anna"), post.device("ben")
         app = post.app("news")
@@ -271,7 +358,7 @@ def test_a_user_can_have_nothing_kept() -> None:
         assert post.until(anna, hailpost.Accepted).state == "dropped"
 
 
-def test_a_wrong_credential_is_refused() -> None:
+def test_refused_credential() -> None:
     with Post() as post:
         line = post.enrol("anna").line
         # Whose session id nobody knows is told so.
@@ -291,7 +378,7 @@ def test_a_wrong_credential_is_refused() -> None:
         hailpost.Device("hail://127.0.0.1:7700?key=" + "A" * 43)
 
 
-def test_a_revoked_device_is_sent_away() -> None:
+def test_revoked_device() -> None:
     with Post() as post:
         enrolment = post.enrol("anna")
         other, device = post.device("anna"), post.open(enrolment)
@@ -329,7 +416,7 @@ def test_an_operator_is_told_what_cannot_be() -> None:
             post.office.add_device("anna")
 
 
-def test_a_full_outbox_then_writable() -> None:
+def test_full_outbox() -> None:
     with Post() as post:
         line = post.enrol("anna").line
         post.enrol("ben")
@@ -378,7 +465,7 @@ def test_what_cannot_be_put_is_refused_at_once() -> None:
         assert (anna.waiting, anna.counters()["put"]) == (0, 0)
 
 
-def test_an_office_that_drains_takes_nobody() -> None:
+def test_draining() -> None:
     with Post() as post:
         anna, line = post.device("anna"), post.enrol("ben").line
         post.office.drain()
@@ -388,6 +475,102 @@ def test_an_office_that_drains_takes_nobody() -> None:
         post.office.drain(draining=False)
         post.loop.network_changed()
         post.until(ben, hailpost.Welcome)
+
+
+def test_asyncio_and_a_loop_for_each() -> None:
+    async def main() -> None:
+        with hailpost.Office("hail://127.0.0.1:0", "tcp://127.0.0.1:0") as office:
+
+            async def durable(ticket: int) -> None:
+                async for event in hailpost.aio.events(office, PATIENCE):
+                    if event == hailpost.Durable(ticket):
+                        return
+
+            await durable(office.add_user("anna"))
+            enrolments = [office.add_device("anna") for _ in range(2)]
+            await durable(enrolments[1].ticket)
+            one, other = (hailpost.Device(credential=enrolment.line) for enrolment in enrolments)
+            with hailpost.aio.attach(office), one, other:
+                one.put("user:anna", "to all of mine")
+                for device in (one, other):
+                    async for event in hailpost.aio.events(device, PATIENCE):
+                        if isinstance(event, hailpost.Message):
+                            assert event.body == b"to all of mine"
+                            break
+
+    asyncio.run(main())
+
+
+def test_logs_name_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "hailpost")
+    with Post(announce=True) as post:
+        enrolment = post.enrol("anna")
+        anna, ben = post.open(enrolment), post.device("ben")
+        app = post.office.add_app("tidings", "send")
+        post.durable(app.ticket)
+        with hailpost.App("tcp://127.0.0.1:%d" % post.office.addresses.apps[0].port, *app[:2], loop=post.loop) as tidings:
+            tidings.send("user:anna", "a-text")
+            post.until(tidings, hailpost.Answered)
+            tidings.send("user:nobody", "a-text")
+            post.until(tidings, hailpost.Answered)
+            tidings.query("anna")
+            post.until(tidings, hailpost.Answered)
+        anna.confirm(post.until(anna, hailpost.Message))
+        ben.put("user:anna", "a-text")
+        post.until(ben, hailpost.Accepted)
+        post.office.add_user("anna")
+        post.until(post.office, hailpost.Failed)
+        post.durable(post.office.revoke_device(enrolment.session))
+        post.until(anna, hailpost.Refused)
+        secrets = [enrolment.line.split()[1], enrolment.session, app.secret, post.office.urls[0][-43:]]
+    logged = "\n".join(record.getMessage() for record in caplog.records)
+    for kind in ("logged_in", "message", "accepted", "answered", "failed", "device_online", "refused"):
+        assert f"{kind}" in logged
+    for secret in (*secrets, "anna", "ben", "nobody", "tidings", "a-text", "127.0.0.1"):
+        assert secret not in logged
+
+
+EXAMPLES = ROOT / "python" / "examples"
+
+
+def test_the_examples(tmp_path: Path) -> None:
+    url = f"hail://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, str(EXAMPLES / arguments[0]), *arguments[1:]]
+        return subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def says(process: subprocess.Popen[str], *expected: str) -> None:
+        assert process.stdout is not None
+        for text in expected:
+            line = process.stdout.readline()
+            assert text in line, line
+
+    with contextlib.ExitStack() as stack:
+        processes = []
+
+        def run(*arguments: str) -> subprocess.Popen[str]:
+            process = stack.enter_context(start(*arguments))
+            stack.callback(process.kill)
+            processes.append(process)
+            return process
+
+        office = run("office.py", "office.db", url, "anna", "ben")
+        end = time.monotonic() + PATIENCE
+        while not (tmp_path / "ben.credential").exists():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        anna = run("device.py", "anna.credential", "anna.db")
+        says(office, "1 there")
+        assert anna.stdin is not None
+        print("user:ben hello ben", "nonsense", file=anna.stdin, sep="\n", flush=True)
+        says(anna, "number", "to: a receiver is", "stored")
+        ben = run("device.py", "ben.credential", "ben.db")
+        says(ben, "user:anna: hello ben")
+        says(office, "2 there")
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE) == 0
 
 
 FULL_DISK = """

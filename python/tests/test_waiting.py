@@ -19,7 +19,13 @@ from house import PATIENCE, SSH, House
 WAITS = """
 import sys, threading, hailpost
 backend = hailpost.Backend("tcp://127.0.0.1:0")
-if sys.argv[1] == "shared":
+if sys.argv[1] == "office":
+    waiter = hailpost.Office("hail://127.0.0.1:0", "tcp://127.0.0.1:0")
+elif sys.argv[1] == "device":
+    waiter = hailpost.Device("hail://127.0.0.1:1?key=" + "A" * 43, credential="A" * 64)
+elif sys.argv[1] == "app":
+    waiter = hailpost.App("tcp://127.0.0.1:1", "news", "s3cret")
+elif sys.argv[1] == "shared":
     other = hailpost.Gateway("tcp://127.0.0.1:1", rules="none", loop=backend.loop, backoff_ms=60_000)
     threading.Thread(target=backend.next_event, daemon=True).start()
     waiter = other.loop
@@ -36,7 +42,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("how", ["private", "shared"])
+@pytest.mark.parametrize("how", ["private", "shared", "office", "device", "app"])
 def test_ctrl_c_ends_a_wait(how: str) -> None:
     process = subprocess.Popen([sys.executable, "-c", WAITS, how], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -115,10 +115,7 @@ impl Device {
     ///
     /// NotFoundError when no such message was shown and waits for it.
     fn confirm(&self, py: Python<'_>, message: &Bound<'_, PyAny>) -> PyResult<()> {
-        let sequence = match message.is_instance_of::<PyInt>() {
-            true => message.extract()?,
-            false => message.getattr("sequence")?.extract()?,
-        };
+        let sequence = sequence_of(message)?;
         self.handle.call(py, |node: &mut DeviceNode, _| node.confirm(sequence))
     }
 
@@ -237,6 +234,14 @@ pub fn octets(body: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
             .extract::<String>()
             .map(String::into_bytes)
             .map_err(|_| PyTypeError::new_err("a body is bytes or str")),
+    }
+}
+
+/// The sequence number of a message, or the one that a caller gives.
+pub fn sequence_of(message: &Bound<'_, PyAny>) -> PyResult<u64> {
+    match message.is_instance_of::<PyInt>() {
+        true => message.extract(),
+        false => message.getattr("sequence")?.extract(),
     }
 }
 

@@ -3,6 +3,7 @@
 //! A loop and all that lives on it is behind one mutex. It is held only with the interpreter released, and never while
 //! Python is called: so a thread that waits stops nobody, and no order of locks can go wrong.
 
+mod app;
 mod backend;
 mod codec;
 mod device;
@@ -25,6 +26,7 @@ use pyo3::prelude::*;
 mod _hailpost {
     #[pymodule_export]
     use crate::{
+        app::App,
         backend::Backend,
         codec::{decode, encode},
         device::Device,

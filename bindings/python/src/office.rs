@@ -179,11 +179,12 @@ impl Office {
         self.handle.look(py, |node: &OfficeNode| node.server().len())
     }
 
-    /// What was counted, by name; what is about applications has `apps_` before it, what the link counted `link_`.
+    /// What was counted, by name; what the hub, the applications' connections and the link counted has `hub_`, `apps_` or
+    /// `link_` before it.
     fn counters(&self, py: Python<'_>) -> PyResult<Counters> {
         self.handle.look(py, |node: &OfficeNode| {
             values::counters("", node.counters().list())
-                .chain(values::counters("", node.hub().counters().list()))
+                .chain(values::counters("hub_", node.hub().counters().list()))
                 .chain(values::counters("apps_", node.apps().counters().list()))
                 .chain(values::counters("link_", node.server().counters().list()))
                 .collect()
