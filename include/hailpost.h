@@ -97,7 +97,7 @@
 #define HAIL_EVENT_GATEWAY_DEREGISTERED 24 /**< A gateway left, or was taken off: by_backend. */
 #define HAIL_EVENT_IDENTIFIED 25 /**< A gateway's identification is durable: gateway and the fields of a record. */
 #define HAIL_EVENT_FEATURES 26 /**< A gateway's features are durable: gateway, app, words. */
-#define HAIL_EVENT_DURABLE 27 /**< What was asked for up to ticket is durable. */
+#define HAIL_EVENT_DURABLE 27 /**< What was asked for with ticket is durable: at a back end up to it, at an office that alone. */
 #define HAIL_EVENT_TRAINED 28 /**< Training ended: group, app, accepted, text. */
 #define HAIL_EVENT_STORE_FAILING 29 /**< The store fails: status, text. Nothing is acknowledged until it works again. */
 #define HAIL_EVENT_STORE_RECOVERED 30 /**< The store works again. */

@@ -170,7 +170,7 @@ class Features(Event):
 
 @dataclass(frozen=True)
 class Durable(Event):
-    """What was asked for up to `ticket` is durable."""
+    """What was asked for with `ticket` is durable: at a back end up to it, at an office that alone."""
 
     ticket: int
 

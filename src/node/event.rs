@@ -93,7 +93,7 @@ numbered! {
         Identified = 25, "identified";
         /// A gateway's features are durable: `gateway`, `app`, `words`.
         Features = 26, "features";
-        /// What was asked for up to `ticket` is durable.
+        /// What was asked for with `ticket` is durable: at a back end up to it, at an office that alone.
         Durable = 27, "durable";
         /// Training ended: `group`, `app`, `accepted`, `text`.
         Trained = 28, "trained";

@@ -3,15 +3,28 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream, UdpSocket},
     os::unix::fs::PermissionsExt,
     path::Path,
+    sync::atomic::{AtomicU16, Ordering},
 };
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::running::{Running, objects, run, stderr, stdout, succeed};
+
+/// A port that is free, and that no client is given meanwhile: an office that was killed needs it again.
+fn port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let number = (std::process::id() % 500) as u16 * 40 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let address = ("127.0.0.1", 10_000 + number % 20_000);
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+            return address.1;
+        }
+    }
+}
 
 struct House {
     dir: tempfile::TempDir,
@@ -23,8 +36,9 @@ struct House {
 impl House {
     fn new() -> House {
         let dir = tempfile::tempdir().unwrap();
-        let (serve, urls) =
-            House::serve(dir.path(), ["tls://127.0.0.1:0", "hail://127.0.0.1:0", "tcp://127.0.0.1:0"]);
+        let [gateways, devices, apps] =
+            ["tls", "hail", "tcp"].map(|scheme| format!("{scheme}://127.0.0.1:{}", port()));
+        let (serve, urls) = House::serve(dir.path(), [&gateways, &devices, &apps]);
         House { dir, serve, urls }
     }
 
