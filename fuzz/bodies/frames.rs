@@ -167,6 +167,7 @@ impl Office {
                     // Told again only where the disk did not get to know that it was told.
                     let known = self.waiting.remove(&number) || self.ended.contains(&number);
                     assert!(known, "an end of what was not put");
+                    self.device.told(number);
                     self.ended.insert(number);
                 }
                 DeviceEvent::Stored { number } => {

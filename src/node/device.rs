@@ -449,6 +449,14 @@ impl Node for DeviceNode {
         }
     }
 
+    fn taken(&mut self, event: &Event) {
+        if matches!(event.kind(), EventKind::Accepted | EventKind::Rejected | EventKind::Expired)
+            && let Some(number) = event.u64(Field::Number)
+        {
+            self.device.told(number);
+        }
+    }
+
     fn flush(&mut self, now: Time) -> bool {
         match self.store.commit(now, &mut self.events) {
             Committed::Nothing => return false,

@@ -62,6 +62,9 @@ pub trait Node: Any + Send {
     /// The next output, until there is none. Never [`Output::Store`]: a node has its store inside.
     fn poll_output(&mut self, now: Time) -> Option<Output<Event>>;
 
+    /// Who an event is for has it. Until then it may be lost with the process, and what must not be lost is told again.
+    fn taken(&mut self, _event: &Event) {}
+
     /// Makes durable what waits for it. Answers whether there may be outputs because of that.
     fn flush(&mut self, now: Time) -> bool;
 

@@ -448,18 +448,13 @@ impl Device {
 
     /// The next thing to do, until there is none.
     pub fn poll_output(&mut self) -> Option<DeviceOutput> {
-        let output = self.outputs.pop_front()?;
-        // Told: a later life need not tell it again.
-        if let DeviceOutput::Event(
-            DeviceEvent::Accepted { number, .. }
-            | DeviceEvent::Refused { number, .. }
-            | DeviceEvent::Expired { number },
-        ) = &output
-        {
-            let op = Op::Delete { table: OUTCOME, key: number.to_be_bytes().to_vec() };
-            self.submit(vec![op]);
-        }
-        Some(output)
+        self.outputs.pop_front()
+    }
+
+    /// The application was told of a message's end: no later life tells it again, once that is durable.
+    pub fn told(&mut self, number: u64) {
+        let op = Op::Delete { table: OUTCOME, key: number.to_be_bytes().to_vec() };
+        self.submit(vec![op]);
     }
 
     /// When [`Device::handle_deadline`] is wanted.
@@ -672,7 +667,15 @@ mod tests {
         loop {
             match device.poll_output() {
                 Some(DeviceOutput::Store(batch)) => store.submit(batch),
-                Some(DeviceOutput::Event(event)) => events.push(event),
+                Some(DeviceOutput::Event(event)) => {
+                    if let DeviceEvent::Accepted { number, .. }
+                    | DeviceEvent::Refused { number, .. }
+                    | DeviceEvent::Expired { number } = event
+                    {
+                        device.told(number);
+                    }
+                    events.push(event);
+                }
                 Some(DeviceOutput::Send(_)) => {}
                 None if store.is_dirty() => {
                     let through = store.commit().unwrap();

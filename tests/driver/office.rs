@@ -138,6 +138,37 @@ fn what_one_device_writes_another_reads_also_after_it_was_away() {
     assert_eq!(house.until(bens, EventKind::Message).bytes(Field::Body), Some(&b"and you"[..]));
 }
 
+/// DECISIONS 4: what waited in the queue of events goes with the device, its durable outcomes come again.
+#[test]
+fn an_outcome_that_nobody_pulled_comes_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = dir.path().join("anna.db");
+    let stored = [("store", outbox.to_str().unwrap())];
+    let mut house = House::new(&[]);
+    house.office(|office| office.add_user("anna")).unwrap();
+    house.until(house.office, EventKind::Durable);
+    let line = house.enrol("anna");
+    let anna = house.device(&line, &stored);
+    let number = house.put(anna, "anna", "hello");
+    let is_told = |net: &Loop| net.events().any(|(_, event)| event.kind() == EventKind::Accepted);
+    let begun = Instant::now();
+    while !is_told(&house.net) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it was never accepted");
+        house.net.wait(Some(Duration::from_millis(10))).unwrap();
+    }
+    // Time enough to write down what was told, if it were.
+    (0..5).for_each(|_| house.net.step().unwrap());
+    house.net.remove(anna);
+    let anna = house.device(&line, &stored);
+    assert_eq!(house.until(anna, EventKind::Accepted).u64(Field::Number), Some(number));
+    house.net.step().unwrap();
+    house.net.remove(anna);
+    let anna = house.device(&line, &stored);
+    (0..5).for_each(|_| house.net.wait(Some(Duration::from_millis(20))).unwrap());
+    assert!(!is_told(&house.net), "it was told");
+    assert!(house.net.get::<DeviceNode>(anna).unwrap().is_up());
+}
+
 #[test]
 fn an_application_that_a_person_types_reaches_a_device() {
     let mut house = House::new(&[]);

@@ -484,7 +484,10 @@ impl World {
                     let (letter, inboxes) = phone.names[&number].clone();
                     self.judge.acknowledged(letter, &inboxes);
                 }
-                DeviceEvent::Accepted { number, .. } => self.judge.ended(inbox, number)?,
+                DeviceEvent::Accepted { number, .. } => {
+                    phone.node.told(number);
+                    self.judge.ended(inbox, number)?;
+                }
                 DeviceEvent::Refused { number, code } => {
                     return Err(format!("put {number} was refused with {code}"));
                 }

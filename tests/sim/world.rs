@@ -566,6 +566,9 @@ impl World {
             Output::Event(event) => {
                 self.trace.note(now, || format!("{name} ! {:?} {:?}", event.kind(), event.fields()));
                 let at = &mut self.hosts[host.0];
+                if let Some(node) = &mut at.node {
+                    node.taken(&event);
+                }
                 at.events.push((at.life, event));
             }
             Output::Store(_) => self.problem = Some(format!("{name}: a node has its store inside")),

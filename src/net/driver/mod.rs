@@ -221,7 +221,14 @@ impl Loop {
 
     /// The next event, and the node that it came from.
     pub fn next_event(&mut self) -> Option<(NodeId, Event)> {
-        self.events.pop_front()
+        let (id, event) = self.events.pop_front()?;
+        if let Some(&at) = self.by_id.get(&id)
+            && let Some(slot) = &mut self.slots[at]
+        {
+            slot.node.taken(&event);
+            self.touch(at);
+        }
+        Some((id, event))
     }
 
     /// The network is another, or back: names are looked up afresh, and nodes try again without waiting.
