@@ -112,17 +112,10 @@ impl Hub {
     }
 
     /// Asks for a user's row, unless it is known or asked for.
-    fn look_up(&mut self, name: &str) {
-        if self.users.get(name).is_none() {
+    pub(super) fn look_up(&mut self, name: &str) {
+        if self.users.get(name).is_none() && !self.looked_up.contains(name) {
+            self.looked_up.insert(name.to_owned());
             self.ask_row(Question::User(name.to_owned()), rows::USER, name.as_bytes().to_vec());
-        }
-    }
-
-    /// Asks for a user's row that was forgotten while others were looked up, unless it is asked for.
-    pub(super) fn look_up_again(&mut self, name: &str) {
-        let is_it = |question: &Question| matches!(question, Question::User(one) if one == name);
-        if !self.questions.values().any(is_it) {
-            self.look_up(name);
         }
     }
 
@@ -162,6 +155,7 @@ impl Hub {
     }
 
     pub(super) fn user_found(&mut self, now: Time, name: &str, found: Result<Vec<Row>, Fault>) {
+        self.looked_up.remove(name);
         match found {
             Ok(found) if self.users.get(name).is_none() => {
                 let user = found.first().and_then(|row| rows::read_user(&row.value));
@@ -197,7 +191,7 @@ impl Hub {
                 intake.found.push(user);
             }
             if let Some(name) = intake.users.get(intake.found.len()).cloned() {
-                return self.look_up_again(&name);
+                return self.look_up(&name);
             }
             if let Some(intake) = self.drop_intake() {
                 self.log(now, intake);

@@ -298,6 +298,8 @@ pub struct Hub {
     questions: HashMap<u64, Question>,
 
     users: Users,
+    /// Users whose rows are asked for.
+    looked_up: HashSet<String>,
     apps: HashMap<String, App>,
     /// The user of an inbox.
     owners: Lately<Inbox, Arc<str>>,

@@ -102,11 +102,7 @@ impl Hub {
         if self.queries.len() >= self.config.max_pending {
             return self.answer_query(query, 507);
         }
-        for name in &query.users {
-            if self.users.get(name).is_none() {
-                self.ask_row(Question::User(name.clone()), rows::USER, name.as_bytes().to_vec());
-            }
-        }
+        query.users.iter().for_each(|name| self.look_up(name));
         self.queries.push_back(query);
         self.settle_queries();
     }
@@ -119,7 +115,7 @@ impl Hub {
                 query.found.push(self.presence.of(name, user.as_deref()));
             }
             if let Some(name) = query.users.get(query.found.len()).cloned() {
-                return self.look_up_again(&name);
+                return self.look_up(&name);
             }
             let Some(Query { asker, found, .. }) = self.queries.pop_front() else { return };
             match asker {

@@ -32,6 +32,7 @@ impl Hub {
             held: HashMap::new(),
             held_count: 0,
             users: Users::new(config.max_cached),
+            looked_up: HashSet::new(),
             intakes: VecDeque::new(),
             first_intake: 0,
             waiting: HashMap::new(),
