@@ -55,7 +55,7 @@ impl House {
 
     /// kill -9, and again on the same ports.
     fn restart(&mut self) {
-        self.serve.signal(Signal::KILL);
+        self.serve.kill();
         let bare: Vec<String> =
             self.urls.iter().map(|url| url.split('?').next().unwrap().to_owned()).collect();
         let (serve, urls) = House::serve(self.dir.path(), [&bare[0], &bare[1], &bare[2]]);

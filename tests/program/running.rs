@@ -134,6 +134,12 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Kills it as a power cut would, and waits until it is dead: only then is what it held free.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Waits for its end; how it ended, and what it still printed.
     pub fn end(mut self) -> (ExitStatus, String) {
         let mut rest = Vec::new();
