@@ -449,12 +449,10 @@ impl Node for DeviceNode {
         }
     }
 
-    fn taken(&mut self, event: &Event) {
-        if matches!(event.kind(), EventKind::Accepted | EventKind::Rejected | EventKind::Expired)
-            && let Some(number) = event.u64(Field::Number)
-        {
-            self.device.told(number);
-        }
+    fn taken(&mut self, event: &Event) -> bool {
+        let is_end = matches!(event.kind(), EventKind::Accepted | EventKind::Rejected | EventKind::Expired);
+        let number = event.u64(Field::Number).filter(|_| is_end);
+        number.map(|number| self.device.told(number)).is_some()
     }
 
     fn flush(&mut self, now: Time) -> bool {

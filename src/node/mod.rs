@@ -63,7 +63,10 @@ pub trait Node: Any + Send {
     fn poll_output(&mut self, now: Time) -> Option<Output<Event>>;
 
     /// Who an event is for has it. Until then it may be lost with the process, and what must not be lost is told again.
-    fn taken(&mut self, _event: &Event) {}
+    /// Answers whether there may be outputs because of that.
+    fn taken(&mut self, _event: &Event) -> bool {
+        false
+    }
 
     /// Makes durable what waits for it. Answers whether there may be outputs because of that.
     fn flush(&mut self, now: Time) -> bool;

@@ -224,8 +224,8 @@ impl Loop {
         let (id, event) = self.events.pop_front()?;
         if let Some(&at) = self.by_id.get(&id)
             && let Some(slot) = &mut self.slots[at]
+            && slot.node.taken(&event)
         {
-            slot.node.taken(&event);
             self.touch(at);
         }
         Some((id, event))
