@@ -17,11 +17,11 @@ use crate::{
 pub const GATEWAYS: [&str; 3] = ["kitchen", "hall", "attic"];
 const GROUP: &str = "home";
 /// A drift that taught nothing, because chance held too few flows back to judge by, is followed by another.
-const ROUNDS: u16 = 4;
+const ROUNDS: u16 = 8;
 /// From one training to the next here, so that nobody has to wait a minute for it.
 pub const PAUSE: Duration = Duration::from_secs(2);
 /// How long a round may take on a busy machine before the next is tried.
-const ROUND_PATIENCE: Duration = Duration::from_secs(15);
+const ROUND_PATIENCE: Duration = Duration::from_secs(8);
 /// Conversations of the camera as delivered: enough for a history that does not follow a change at once.
 const ORDINARY: u16 = 60;
 /// Conversations of the camera in one round of drift.
