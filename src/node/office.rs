@@ -189,11 +189,6 @@ impl OfficeNode {
         self.server.drain(draining);
     }
 
-    /// The wall clock was set.
-    pub fn set_unix(&mut self, now: Time, unix: u64) {
-        self.server.set_unix(now, unix);
-    }
-
     fn accepted(&mut self, now: Time, conn: Conn, peer: &Peer) {
         match (peer.transport, peer.service) {
             (Transport::Datagram, _) => self.sockets[usize::from(peer.local.is_ipv6())] = Some(conn),
