@@ -180,3 +180,11 @@ fn an_application_is_typed_and_a_wrong_word_is_told() {
     assert_eq!(wrong.status.code(), Some(2));
     assert!(stderr(&wrong).contains("chmod 600"), "{}", stderr(&wrong));
 }
+
+#[test]
+fn many_devices_are_held_in_session_and_what_that_costs_is_told() {
+    let said = objects(&succeed(&["bench", "sessions", "--count", "300", "--seconds", "0", "--json"]));
+    let figure =
+        |what: &str| said.iter().find(|line| line["what"] == what).unwrap()["value"].as_f64().unwrap();
+    assert_eq!((figure("sessions"), figure("sessions lost")), (300.0, 0.0));
+}
