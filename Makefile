@@ -129,7 +129,7 @@ CAPTURES ?= ../shared/captures/pcap
 bench: setup-bench sizes
 	$(CARGO) build --release --bin hailpost
 	@$(PYTHON) scripts/bench.py target/release/hailpost $(BENCH) $(CAPTURES)
-	$(CARGO) bench --bench link --bench datagrams --bench post --bench restart
+	$(CARGO) bench --bench datagrams --bench restart
 
 # An office is killed so often, under load from real clients.
 KILLS ?= 100

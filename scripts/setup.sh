@@ -19,6 +19,7 @@ fi
 if [ "$purpose" = bench ]; then
     command -v ndpiReader >/dev/null || want libndpi-bin
     want libmosquitto-dev
+    want mosquitto
 fi
 python3 -c 'import ensurepip, venv' 2>/dev/null || want python3-venv
 
@@ -30,6 +31,13 @@ if [ ${#need[@]} -gt 0 ]; then
     fi
     echo "setup: $line"
     export DEBIAN_FRONTEND=noninteractive
+    # What a package would serve is not to be started in a container, where nobody asked for it.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -d /run/systemd/system ] && [ ! -e $policy ]; then
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod 755 $policy
+        trap 'rm -f $policy' EXIT
+    fi
     apt-get -o DPkg::Lock::Timeout=500 update -qq
     apt-get -o DPkg::Lock::Timeout=500 install -y -qq --no-install-recommends "${need[@]}" >/dev/null
 fi

@@ -46,6 +46,21 @@ fn a_silent_device_is_given_up_after_three_intervals_and_a_silent_server_after_s
 }
 
 #[test]
+fn a_server_that_says_nothing_is_asked_by_ticket_and_only_seldom_by_a_handshake() {
+    let mut pair = Pair::new(14, 1);
+    pair.up();
+    pair.cut = true;
+    let hellos = |pair: &Pair| pair.devices[0].client.counters().handshakes - 1;
+    // Three rounds of four resumes, and the pauses between them.
+    pair.run(80_000);
+    assert_eq!(hellos(&pair), 0);
+    assert!(pair.devices[0].client.counters().asked > 8);
+    // A ticket that is never answered is suspected in the end.
+    pair.run(60_000);
+    assert_eq!(hellos(&pair), 1);
+}
+
+#[test]
 fn a_forged_reset_is_nothing() {
     let mut pair = Pair::new(3, 1);
     pair.up();

@@ -13,6 +13,8 @@ use crate::{
 /// Sends of a hello, and of a resume.
 const HELLOS: u32 = 5;
 const RESUMES: u32 = 4;
+/// Of so many resumes in a row that nobody answered, the last is followed by a hello.
+const SUSPECT: u32 = 4;
 /// What a refusal leaves for a real answer to come: it could be anybody's.
 const DOUBT: Duration = Duration::from_secs(1);
 
@@ -97,7 +99,10 @@ impl Client {
         }
         match (&asking.how, asking.refused) {
             // Whatever is wrong with the ticket, the secret is still good.
-            (How::Resume { .. }, None | Some(Refusal::Ticket)) => self.ask(now, false),
+            (How::Resume { .. }, Some(Refusal::Ticket)) => self.ask(now, false),
+            // Silence says nothing of the ticket: a server that is slow because all come back at once would be slower still
+            // for handshakes. Only when that goes on is the ticket suspected.
+            (How::Resume { .. }, None) if self.failures % SUSPECT == SUSPECT - 1 => self.ask(now, false),
             (How::Hello { key, .. }, Some(Refusal::OtherKey)) if *key == self.config.server_key => {
                 match self.config.next_key {
                     Some(next) => self.ask_with(now, None, next),

@@ -18,6 +18,11 @@ use std::net::SocketAddr;
 
 /// Devices that log in at the same time.
 const AT_ONCE: usize = 512;
+/// Of these, those that begin in one tick.
+const A_TICK: usize = 8;
+/// Who is this late has enough to do without more logins: heartbeats that are answered too late are asked again, and sessions
+/// lost.
+const LATE: Duration = Duration::from_millis(20);
 /// How often the fleet looks at its clocks: heartbeats leave in groups of those that are due.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -109,9 +114,11 @@ impl Fleet {
     }
 
     fn log_in(&mut self, now: Time) {
-        while self.asking < AT_ONCE && self.next < self.ships.len() {
-            let at = self.next;
-            self.next += 1;
+        for at in self.next..self.ships.len().min(self.next + A_TICK) {
+            if self.asking == AT_ONCE {
+                return;
+            }
+            self.next = at + 1;
             self.asking += 1;
             self.ships[at].client.open(now);
             self.settle(now, at);
@@ -192,6 +199,7 @@ impl Node for Fleet {
             Input::Accepted { conn, .. } => self.sockets.push(conn),
             Input::Received { octets, .. } => self.received(now, octets),
             Input::Deadline => {
+                let is_late = now > self.tick + LATE;
                 self.tick = now + TICK;
                 while let Some(&Reverse((due, at))) = self.timers.peek()
                     && due <= now
@@ -204,7 +212,9 @@ impl Node for Fleet {
                         self.settle(now, at as usize);
                     }
                 }
-                self.log_in(now);
+                if !is_late {
+                    self.log_in(now);
+                }
             }
             _ => {}
         }

@@ -3,7 +3,9 @@
 mod fleet;
 mod frames;
 mod gateways;
+mod handshake;
 mod load;
+mod mail;
 mod process;
 mod recognition;
 mod records;
@@ -75,6 +77,15 @@ enum What {
     /// about five minutes and 2 GB of memory, nearly all of it in this process.
     #[command(after_help = "Example:\n  hailpost bench sessions --count 1000000")]
     Sessions(sessions::Args),
+    /// The server's end of the link: handshakes, resumes, heartbeats, messages
+    #[command(after_help = "Example:\n  hailpost bench handshake --count 20000")]
+    Handshake(handshake::Args),
+    /// Messages for devices that are away made durable, beside SQLite alone; disk and memory
+    #[command(after_help = "Example:\n  hailpost bench store --count 100000")]
+    Store(mail::Args),
+    /// Messages that wait read, handed over, confirmed and deleted
+    #[command(after_help = "Example:\n  hailpost bench replay --count 100000")]
+    Replay(mail::Args),
     /// The other side of `gateways`
     #[command(hide = true, after_help = "Example:\n  none: `bench gateways` runs it")]
     Load(load::Args),
@@ -92,6 +103,9 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
         Some(What::Sync { results, gateways }) => sync::run(*results, *gateways, &mut report)?,
         Some(What::Gateways(args)) => gateways::run(args, &mut report)?,
         Some(What::Sessions(args)) => sessions::run(args, &mut report)?,
+        Some(What::Handshake(args)) => handshake::run(args, &mut report)?,
+        Some(What::Store(args)) => mail::store(args, &mut report)?,
+        Some(What::Replay(args)) => mail::replay(args, &mut report)?,
     }
     report.print(out)
 }
@@ -152,6 +166,9 @@ fn list(out: &mut Out) -> Done {
         ("recognize", "recognition: nanoseconds a packet, octets a flow"),
         ("sync", "a sync of 60,000 results to 1,000 gateways, processor time a record"),
         ("gateways", "10,000 connected gateways with heartbeats every 3 s, processor and memory"),
+        ("handshake", "the server's end of the link: handshakes, resumes, heartbeats, messages, on one core"),
+        ("store", "100,000 messages for devices that are away, made durable; beside SQLite alone"),
+        ("replay", "the same messages read, handed over, confirmed and deleted"),
         ("sessions", "100,000 devices in session with heartbeats every 30 s, processor, memory and loss"),
     ];
     for (name, what) in benches {

@@ -54,10 +54,7 @@ impl Process {
 
     /// Octets of memory that it has.
     pub fn memory(&self) -> Result<u64, Failure> {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap_or_default();
-        Ok(kib * 1024)
+        memory(&self.child.id().to_string())
     }
 }
 
@@ -71,4 +68,16 @@ impl Drop for Process {
 /// This program, to be run again.
 pub fn program() -> Result<Command, Failure> {
     Ok(Command::new(env::current_exe()?))
+}
+
+/// Octets of memory that this process has.
+pub fn resident() -> Result<u64, Failure> {
+    memory("self")
+}
+
+fn memory(process: &str) -> Result<u64, Failure> {
+    let text = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap_or_default();
+    Ok(kib * 1024)
 }

@@ -1,14 +1,7 @@
-//! What the server's end of the link costs: heartbeats answered, handshakes, resumes, data sealed and opened, on one core.
-//!
-//! ```text
-//! cargo bench --bench link
-//! ```
+//! What the server's end of the link costs: handshakes, resumes, heartbeats, data sealed and opened. Both ends in this thread,
+//! without sockets; only the server's time counts.
 
-use std::{
-    fs,
-    hint::black_box,
-    time::{Duration, Instant},
-};
+use std::{hint::black_box, time::Duration};
 
 use hailpost::{
     link::{
@@ -19,45 +12,63 @@ use hailpost::{
     time::Time,
 };
 
-const UNIX: u64 = 1_700_000_000;
+use super::{Report, cpu};
+use crate::{failure::Failure, terminal::Progress};
 
-fn main() {
-    let sessions = 20_000;
+const UNIX: u64 = 1_700_000_000;
+/// Heartbeats of each session, and messages to each.
+const ROUNDS: u32 = 5;
+
+#[derive(clap::Args)]
+#[group(skip)]
+pub struct Args {
+    /// Sessions
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    count: u32,
+}
+
+pub fn run(args: &Args, report: &mut Report) -> Result<(), Failure> {
+    report.about("handshake");
+    let sessions = args.count as usize;
+    let mut progress = Progress::new("sessions", Some(3 + 2 * u64::from(ROUNDS)));
     let mut world = World::new(sessions);
     let hellos = world.requests();
+    progress.at(1);
     let took = world.answer(&hellos);
-    report("handshakes", sessions, took, Some(3_500));
+    report.row("handshakes", rate(sessions, took), "a second of a core");
     world.confirm();
-    assert_eq!(world.server.counters().sessions as usize, sessions);
+    expect("sessions", world.server.counters().sessions, sessions)?;
+    progress.at(2);
 
     world.restart();
     world.networks_changed();
     let resumes = world.requests();
     let took = world.answer(&resumes);
-    report("resumes", sessions, took, Some(40_000));
+    report.row("resumes", rate(sessions, took), "a second of a core");
     world.confirm();
-    assert_eq!((world.server.counters().resumed as usize, world.server.counters().handshakes), (sessions, 0));
+    expect("resumed sessions", world.server.counters().resumed, sessions)?;
+    expect("handshakes after a restart", world.server.counters().handshakes, 0)?;
+    progress.at(3);
 
-    let mut took = Duration::ZERO;
-    let mut beats = 0;
-    for _ in 0..5 {
+    let (mut took, mut beats) = (Duration::ZERO, 0);
+    for round in 0..ROUNDS {
         world.now += Duration::from_secs(31);
         let asked = world.requests();
         beats += asked.len();
         took += world.answer(&asked);
         world.confirm();
+        progress.at(u64::from(4 + round));
     }
-    assert_eq!(world.server.counters().heartbeats as usize, beats + sessions);
-    report("heartbeats answered", beats, took, None);
-    println!("  33,333 a second are {:.1} % of a core", took.as_secs_f64() / beats as f64 * 33_333.0 * 100.0);
+    expect("heartbeats", world.server.counters().heartbeats, beats + sessions)?;
+    report.row("a heartbeat, opened and answered", nanos(beats, took), "ns");
 
     let (mut sealing, mut opening, mut count) = (Duration::ZERO, Duration::ZERO, 0);
-    for _ in 0..5 {
-        let before = cpu_time();
+    for round in 0..ROUNDS {
+        let before = cpu();
         for session in &world.sessions {
-            world.server.send(world.now, *session, vec![7; 200]).expect("there is room");
+            world.server.send(world.now, *session, vec![7; 200])?;
         }
-        sealing += cpu_time() - before;
+        sealing += cpu() - before;
         count += sessions;
         while let Some(output) = world.server.poll_output(world.now) {
             if let ServerOutput::Send { to: Path::Stream(at), octets } = output {
@@ -70,16 +81,27 @@ fn main() {
         world.confirm();
         world.now += Duration::from_secs(3);
         world.server.handle(world.now, ServerInput::Deadline);
+        progress.at(u64::from(4 + ROUNDS + round));
     }
-    assert_eq!(world.server.counters().acked as usize, count);
-    report("messages of 200 octets queued and sealed, each in an idle session", count, sealing, None);
-    report("acknowledgements opened and believed", count, opening, None);
+    expect("acknowledged messages", world.server.counters().acked, count)?;
+    report.row("a message of 200 octets to an idle session, sealed", nanos(count, sealing), "ns");
+    report.row("its acknowledgement, opened", nanos(count, opening), "ns");
+    Ok(())
 }
 
-fn report(what: &str, count: usize, took: Duration, bar: Option<u64>) {
-    let rate = count as f64 / took.as_secs_f64();
-    let bar = bar.map_or(String::new(), |bar| format!(" (bar {bar})"));
-    println!("{what}: {rate:.0} a second of a core, {:.0} ns each{bar}", 1e9 / rate);
+fn rate(count: usize, took: Duration) -> f64 {
+    count as f64 / took.as_secs_f64()
+}
+
+fn nanos(count: usize, took: Duration) -> f64 {
+    1e9 / rate(count, took)
+}
+
+fn expect(what: &str, counted: u64, expected: usize) -> Result<(), Failure> {
+    match counted == expected as u64 {
+        true => Ok(()),
+        false => Err(Failure::new(format!("{counted} {what}, not {expected}: the figures mean nothing"))),
+    }
 }
 
 struct World {
@@ -168,7 +190,7 @@ impl World {
     /// The server takes it all; the clients get what it says. Only the server's time counts.
     fn answer(&mut self, requests: &[(u64, Vec<u8>)]) -> Duration {
         let mut outputs = Vec::with_capacity(requests.len() * 2);
-        let before = cpu_time();
+        let before = cpu();
         for (at, octets) in requests {
             self.server.handle(self.now, ServerInput::Datagram { from: Path::Stream(*at), octets });
             while let Some(output) = self.server.poll_output(self.now) {
@@ -183,7 +205,7 @@ impl World {
                 }
             }
         }
-        let took = cpu_time() - before;
+        let took = cpu() - before;
         for output in black_box(outputs) {
             match output {
                 ServerOutput::Send { to: Path::Stream(at), octets } => {
@@ -208,13 +230,4 @@ impl World {
             self.answer(&more);
         }
     }
-}
-
-/// What this process has used of a processor, so that others on the machine do not count; a clock where the system
-/// does not say.
-fn cpu_time() -> Duration {
-    static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
-    let used = fs::read_to_string("/proc/self/schedstat").ok();
-    let nanos = used.and_then(|used| used.split(' ').next()?.parse().ok());
-    nanos.map_or_else(|| START.elapsed(), Duration::from_nanos)
 }

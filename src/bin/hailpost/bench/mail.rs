@@ -1,0 +1,285 @@
+//! Messages for devices that are away: made durable, and handed over at login. The hub on SQLite in this thread, on the disk
+//! of the temporary directory.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use hailpost::{
+    post::{
+        Inbox, Seat,
+        hub::{Hub, HubConfig, HubOutput, Open, Rights, Sender},
+    },
+    rng::Seeded,
+    status::{Fault, Status},
+    store::{Memory, Sqlite, Store},
+    time::Time,
+    wire::{
+        app::{Address, Kind, Message, To},
+        post::{Frame, Sequence},
+    },
+};
+use rusqlite::Connection;
+
+use super::{Report, process::resident};
+use crate::{failure::Failure, terminal::Progress};
+
+/// Devices that the messages are for, in turn.
+const DEVICES: u64 = 1000;
+/// Senders that each wait for their answer, and rows in a commit of what is measured beside.
+const SENDERS: u64 = 100;
+const BODY: usize = 200;
+/// How long SQLite alone is measured.
+const ANCHOR: Duration = Duration::from_secs(3);
+const UNIX: u64 = 1_700_000_000;
+
+#[derive(clap::Args)]
+#[group(skip)]
+pub struct Args {
+    /// Messages, rounded up to hundreds
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    count: u32,
+}
+
+/// Durable messages a second, beside SQLite with nothing around it.
+pub fn store(args: &Args, report: &mut Report) -> Result<(), Failure> {
+    report.about("store");
+    let dir = Dir::new()?;
+    let anchor = sqlite(&dir.file("anchor.db")).map_err(|error| Failure::new(error.to_string()))?;
+    let mut office = Office::open(&dir.file("office.db"))?;
+    let (took, commits, count) = office.fill(args.count)?;
+    let rate = count as f64 / took.as_secs_f64();
+    report.row("messages acknowledged, 100 senders", rate, "a second");
+    report.row("SQLite alone, 100 rows a commit", anchor, "a second");
+    report.row("of SQLite alone", rate / anchor, "");
+    report.row("messages a commit", count as f64 / commits as f64, "");
+    drop(office);
+    let octets: u64 = ["office.db", "office.db-wal"]
+        .iter()
+        .map(|name| fs::metadata(dir.file(name)).map_or(0, |file| file.len()))
+        .sum();
+    report.row("on the disk, everything", octets as f64 / count as f64, "octets a message");
+    let begun = Instant::now();
+    Office::open(&dir.file("office.db"))?;
+    report.row("opening on all of them", begun.elapsed().as_secs_f64() * 1e3, "ms");
+    for (devices, what) in
+        [(10_000, "memory, where 100 wait for a device"), (1_000_000, "memory, where one waits for a device")]
+    {
+        report.row(what, memory(devices)?, "octets a message");
+    }
+    Ok(())
+}
+
+/// What waits is read, handed over, confirmed and deleted.
+pub fn replay(args: &Args, report: &mut Report) -> Result<(), Failure> {
+    report.about("replay");
+    let dir = Dir::new()?;
+    let mut office = Office::open(&dir.file("office.db"))?;
+    let (_, _, count) = office.fill(args.count)?;
+    drop(office);
+    let mut office = Office::open(&dir.file("office.db"))?;
+    let mut progress = Progress::new("handing over", Some(count));
+    let begun = Instant::now();
+    let inboxes: Vec<Inbox> = (0..DEVICES).map(|device| Inbox((SENDERS + device) as u32 + 1)).collect();
+    for some in inboxes.chunks(SENDERS as usize) {
+        for inbox in some {
+            office.hub.online(Time::ZERO, *inbox, Seat(inbox.0));
+        }
+        office.settle()?;
+        while !office.handed.is_empty() {
+            let mut handed = std::mem::take(&mut office.handed);
+            handed.sort_unstable();
+            for of_one in handed.chunk_by(|one, next| one.0 == next.0) {
+                let sequences: Vec<Sequence> = of_one.iter().map(|(_, sequence)| *sequence).collect();
+                office.hub.confirm(Time::ZERO, of_one[0].0, &sequences);
+            }
+            office.settle()?;
+        }
+        progress.at(office.hub.counters().confirmed);
+    }
+    let (took, confirmed) = (begun.elapsed(), office.hub.counters().confirmed);
+    if confirmed != count {
+        return Err(Failure::new(format!("{confirmed} messages of {count} were handed over")));
+    }
+    report.row("read, handed over, confirmed, deleted", count as f64 / took.as_secs_f64(), "a second");
+    Ok(())
+}
+
+/// Octets of memory for each message that waits: resident memory before and after a million, on a store that keeps nothing.
+fn memory(devices: u64) -> Result<f64, Failure> {
+    const COUNT: u64 = 1_000_000;
+    let config = HubConfig { max_known: 1, max_messages: u32::MAX, max_cached: 64, ..HubConfig::default() };
+    let mut office = Office::on(Memory::default(), config)?;
+    let rights = Rights { send: true, ..Rights::default() };
+    office.hub.add_app("app", rights)?;
+    for number in 0..devices {
+        office.hub.add_user(&format!("user{number}"))?;
+        office.hub.add_device(&format!("user{number}"), [1; 16], 0)?;
+        if number % 1000 == 999 {
+            office.settle()?;
+        }
+    }
+    office.forgets = true;
+    let sender = Sender::App { name: "app".into(), rights, seat: Seat(1) };
+    let before = resident()?;
+    let mut progress = Progress::new("memory", Some(COUNT));
+    for id in 0..COUNT {
+        office.hub.take(Time::ZERO, &sender, message(id, id % devices));
+        office.settle()?;
+        progress.at(id);
+    }
+    Ok((resident()? - before) as f64 / COUNT as f64)
+}
+
+/// What SQLite does with nothing around it.
+fn sqlite(path: &Path) -> rusqlite::Result<f64> {
+    let connection = Connection::open(path)?;
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA locking_mode = EXCLUSIVE;
+         CREATE TABLE row (id INTEGER PRIMARY KEY, body BLOB NOT NULL)",
+    )?;
+    let (body, mut written) = (vec![0x55u8; BODY], 0);
+    let mut progress = Progress::new("SQLite alone", Some(ANCHOR.as_millis() as u64));
+    let begun = Instant::now();
+    while begun.elapsed() < ANCHOR {
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        for _ in 0..SENDERS {
+            connection.prepare_cached("INSERT INTO row (body) VALUES (?1)")?.execute([&body])?;
+        }
+        connection.execute_batch("COMMIT")?;
+        written += SENDERS;
+        progress.at(begun.elapsed().as_millis() as u64);
+    }
+    Ok(written as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// A hub and its store.
+struct Office<S> {
+    hub: Hub,
+    store: S,
+    /// What is to be stored is said to be, and is not.
+    forgets: bool,
+    acknowledged: u64,
+    commits: u64,
+    handed: Vec<(Inbox, Sequence)>,
+}
+
+impl Office<Sqlite> {
+    fn open(path: &Path) -> Result<Self, Fault> {
+        Office::on(Sqlite::open(path)?, HubConfig::default())
+    }
+}
+
+impl<S: Store> Office<S> {
+    fn on(store: S, config: HubConfig) -> Result<Self, Fault> {
+        let open = Open { now: Time::ZERO, unix: UNIX, rng: Box::new(Seeded::new(1)) };
+        let hub = Hub::open(config, open, &store)?;
+        Ok(Office { hub, store, forgets: false, acknowledged: 0, commits: 0, handed: Vec::new() })
+    }
+
+    /// Takes so many messages; how long that took, the commits of it, and how many they were.
+    fn fill(&mut self, count: u32) -> Result<(Duration, u64, u64), Failure> {
+        let rounds = u64::from(count).div_ceil(SENDERS);
+        let senders = self.enrol()?;
+        let mut progress = Progress::new("storing", Some(rounds * SENDERS));
+        let (begun, commits) = (Instant::now(), self.commits);
+        for round in 0..rounds {
+            for (number, sender) in senders.iter().enumerate() {
+                let device = (round * SENDERS + number as u64) % DEVICES;
+                self.hub.take(Time::ZERO, sender, message(round, device));
+            }
+            self.settle()?;
+            progress.at(self.acknowledged);
+        }
+        let took = begun.elapsed();
+        match self.acknowledged == rounds * SENDERS {
+            true => Ok((took, self.commits - commits, self.acknowledged)),
+            false => Err(Failure::new(format!("only {} messages were acknowledged", self.acknowledged))),
+        }
+    }
+
+    /// Applications first, then users with a device each: inboxes are given in that order.
+    fn enrol(&mut self) -> Result<Vec<Sender>, Fault> {
+        let rights = Rights { send: true, ..Rights::default() };
+        for number in 0..SENDERS {
+            self.hub.add_app(&format!("app{number}"), rights)?;
+        }
+        for number in 0..DEVICES {
+            self.hub.add_user(&format!("user{number}"))?;
+            self.hub.add_device(&format!("user{number}"), [1; 16], 0)?;
+        }
+        self.settle()?;
+        let app = |number| Sender::App { name: format!("app{number}"), rights, seat: Seat(1) };
+        Ok((0..SENDERS).map(app).collect())
+    }
+
+    /// Does what the hub wants, until it wants nothing more: a commit for all that waits.
+    fn settle(&mut self) -> Result<(), Fault> {
+        loop {
+            let mut forgotten = None;
+            while let Some(output) = self.hub.poll_output(Time::ZERO) {
+                match output {
+                    HubOutput::Store(batch) if self.forgets => forgotten = Some(batch.ticket),
+                    HubOutput::Store(batch) => self.store.submit(batch),
+                    HubOutput::Fetch(fetch) => self.store.ask(fetch),
+                    HubOutput::Answered { answer, .. } if answer.code == 200 => self.acknowledged += 1,
+                    HubOutput::Answered { answer, .. } => {
+                        return Err(Fault::new(Status::Refused, format!("the answer was {}", answer.code)));
+                    }
+                    HubOutput::Send { inbox, frame: Frame::Deliver(one), .. } => {
+                        self.handed.push((inbox, one.sequence));
+                    }
+                    _ => {}
+                }
+                while let Some(fetched) = self.store.answer() {
+                    self.hub.fetched(Time::ZERO, fetched);
+                }
+            }
+            let through = match forgotten {
+                None if self.store.is_dirty() => self.store.commit()?,
+                None => return Ok(()),
+                Some(ticket) => ticket,
+            };
+            self.commits += 1;
+            self.hub.stored(Time::ZERO, through);
+        }
+    }
+}
+
+fn message(id: u64, device: u64) -> Message {
+    Message {
+        id: id.to_string(),
+        from: None,
+        to: To::Named(vec![Address::User(format!("user{device}"))]),
+        kind: Kind::One,
+        store: true,
+        ttl: 86_400,
+        period: None,
+        content_type: "text/plain".into(),
+        body: vec![0x55; BODY],
+    }
+}
+
+/// A directory of its own, gone when it is no longer needed.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Result<Dir, Failure> {
+        let path = env::temp_dir().join(format!("hailpost-bench-{}", std::process::id()));
+        fs::create_dir(&path)?;
+        Ok(Dir(path))
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        // What cannot be removed is only temporary files.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
