@@ -67,7 +67,7 @@ pub(super) struct Users {
 
 impl Users {
     pub(super) fn new(capacity: usize) -> Users {
-        Users { read: Lately::new(capacity), changed: HashMap::new(), tickets: VecDeque::new() }
+        Users { read: Lately::new(capacity), changed: HashMap::default(), tickets: VecDeque::new() }
     }
 
     /// `None` when it was not read; `Some(None)` when there is no such user.

@@ -60,7 +60,7 @@ impl Hub {
     }
 
     fn tell(&mut self, sequence: Sequence, kept: Arc<Kept>, lives: bool, before: u32) {
-        self.tellings.push_back(Telling { sequence, kept, lives, next: 0, before, came: HashSet::new() });
+        self.tellings.push_back(Telling { sequence, kept, lives, next: 0, before, came: HashSet::default() });
     }
 
     /// Goes on telling, a portion.

@@ -103,12 +103,16 @@ impl Hub {
         if reading && let Address::App(name) = &from {
             self.read_followers(number, name, &[]);
         }
-        for name in &users {
-            self.look_up(name);
-        }
-        let (found, failed) = (Vec::new(), false);
+        let (found, failed) = (Vec::with_capacity(users.len()), false);
         self.intakes.push_back(Intake { hash, content, from, message, users, found, apps, reading, failed });
         self.settle_intakes(now);
+        // Who is not known is asked for at once, not one after the other.
+        if let Some(intake) =
+            number.checked_sub(self.first_intake).and_then(|at| self.intakes.get(at as usize))
+        {
+            let missing: Vec<String> = intake.users[intake.found.len()..].to_vec();
+            missing.iter().for_each(|name| self.look_up(name));
+        }
     }
 
     /// Asks for a user's row, unless it is known or asked for.

@@ -1,7 +1,8 @@
 //! Ids that were taken: of messages that wait, whose rows have them, and of those that are gone, in rows of their own.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use super::HashMap;
 use crate::{
     post::rows::{self, Known},
     store::Op,
@@ -40,7 +41,7 @@ impl Ids {
             capacity,
             entries: VecDeque::new(),
             first: 0,
-            places: HashMap::new(),
+            places: HashMap::default(),
             rows: VecDeque::new(),
             in_rows: 0,
             next_row: 1,

@@ -1,6 +1,8 @@
 //! What was looked up lately.
 
-use std::{borrow::Borrow, collections::HashMap, hash::Hash};
+use std::{borrow::Borrow, hash::Hash};
+
+use super::HashMap;
 
 /// Two generations, of which the older is forgotten whole when the younger is full: at most `capacity` entries, and
 /// nothing to keep in order.
@@ -12,7 +14,7 @@ pub(super) struct Lately<K, V> {
 
 impl<K: Eq + Hash, V> Lately<K, V> {
     pub(super) fn new(capacity: usize) -> Lately<K, V> {
-        Lately { young: HashMap::new(), old: HashMap::new(), half: (capacity / 2).max(1) }
+        Lately { young: HashMap::default(), old: HashMap::default(), half: (capacity / 2).max(1) }
     }
 
     /// What is used stays.

@@ -22,7 +22,7 @@ mod sweep;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{self, BTreeMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -52,6 +52,10 @@ use mailbox::Mailbox;
 use presence::Presence;
 use queue::Queues;
 use sweep::Sweep;
+
+// Names come from strangers, so hashes are seeded; they are made several times for each message, so they are quick.
+type HashMap<K, V> = collections::HashMap<K, V, foldhash::fast::RandomState>;
+type HashSet<K> = collections::HashSet<K, foldhash::fast::RandomState>;
 
 /// How a hub behaves.
 #[derive(Clone, Copy, Debug)]

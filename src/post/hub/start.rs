@@ -26,26 +26,26 @@ impl Hub {
             next_ticket: 0,
             next_question: 0,
             effects: VecDeque::new(),
-            questions: HashMap::new(),
-            apps: HashMap::new(),
+            questions: HashMap::default(),
+            apps: HashMap::default(),
             owners: Lately::new(config.max_cached),
-            held: HashMap::new(),
+            held: HashMap::default(),
             held_count: 0,
             users: Users::new(config.max_cached),
-            looked_up: HashSet::new(),
+            looked_up: HashSet::default(),
             intakes: VecDeque::new(),
             first_intake: 0,
-            waiting: HashMap::new(),
+            waiting: HashMap::default(),
             known: Ids::new(config.max_known),
             queries: VecDeque::new(),
             presence: Presence::default(),
             queues: Queues::default(),
-            mailboxes: HashMap::new(),
-            leaving: HashSet::new(),
+            mailboxes: HashMap::default(),
+            leaving: HashSet::default(),
             settled: Sequence(0),
-            shares: HashMap::new(),
-            revoked: HashMap::new(),
-            stale: HashMap::new(),
+            shares: HashMap::default(),
+            revoked: HashMap::default(),
+            stale: HashMap::default(),
             broadcasts: BTreeMap::new(),
             tellings: VecDeque::new(),
             sweep: Sweep::new(open.now + config.sweep, open.unix),
@@ -105,7 +105,7 @@ impl Hub {
     /// Queues, from the log: each message goes to whom its row names, or to those of its rows in `share` who have not taken
     /// it. All three are in order of the log. Answers with the ids.
     fn read_log(&mut self, store: &dyn Store) -> Result<Vec<Known>, Fault> {
-        let mut taken: HashSet<(Sequence, Inbox)> = HashSet::new();
+        let mut taken: HashSet<(Sequence, Inbox)> = HashSet::default();
         store.load(rows::TAKEN, &mut |key, _| taken.extend(rows::read_pair(key)))?;
         let mut shares: VecDeque<(Sequence, Inbox)> = VecDeque::new();
         store.load(rows::SHARE, &mut |key, value| {
