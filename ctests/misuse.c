@@ -213,6 +213,11 @@ static void null_for_each(void)
     CHECK_IS(hail_office_add_app(NULL, "news", 0, &buffer, &number), HAIL_ERR_INVALID);
     CHECK_IS(hail_office_add_app(office, NULL, 0, &buffer, &number), HAIL_ERR_INVALID);
     CHECK_IS(hail_office_add_app(office, "news", 0, NULL, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_admit(NULL, 1, "anna", key, key, 0), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_admit(office, 1, NULL, key, key, 0), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_admit(office, 1, "anna", NULL, key, 0), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_admit(office, 1, "anna", key, NULL, 0), HAIL_ERR_INVALID);
+    CHECK_IS(hail_office_refuse(NULL, 1), HAIL_ERR_INVALID);
     CHECK_IS(hail_office_drain(NULL, 1), HAIL_ERR_INVALID);
     CHECK_IS(hail_office_counter(NULL, "held", &number), HAIL_ERR_INVALID);
     CHECK_IS(hail_office_counter(office, NULL, &number), HAIL_ERR_INVALID);

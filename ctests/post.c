@@ -315,6 +315,46 @@ static void refused_credential(void)
     end(&all);
 }
 
+/* The office asks about a session id that its store does not know: a no, and a yes that gets what was sent meanwhile. */
+static void credentials_of_others(void)
+{
+    static const uint8_t zeros[32];
+    char line[256];
+    told by_office = {0}, by_stranger = {0}, by_guest = {0};
+    hail_loop *loop = NULL;
+    hail_office *office = NULL;
+    hail_device *stranger = NULL, *guest = NULL;
+    CHECK_IS(hail_loop_new(&loop), HAIL_OK);
+    hail_config *config = check_config((const char *[]){"listen_devices", "hail://127.0.0.1:0", "listen_apps", "",
+                                                         "ask_authentication", "true", NULL});
+    CHECK_OK(loop, hail_office_new(loop, config, &by_office, &office));
+    hail_config_free(config);
+    credential anna = enrol(loop, office, &by_office, "anna", 1);
+    snprintf(line, sizeof line, "%s", (const char *)hail_buffer_data(anna.line));
+    /* Session id and secret are zeros. */
+    memset(strchr(line, ' ') + 1, 'A', 64);
+    config = check_config((const char *[]){"credential", line, NULL});
+    CHECK_OK(loop, hail_device_new(loop, config, &by_stranger, &stranger));
+    turn_until(loop, &by_office, HAIL_EVENT_AUTHENTICATE, 1);
+    CHECK_OK(loop, hail_office_refuse(office, by_office.ticket));
+    turn_until(loop, &by_stranger, HAIL_EVENT_REFUSED, 1);
+    hail_device_free(stranger);
+
+    CHECK_OK(loop, hail_device_new(loop, config, &by_guest, &guest));
+    turn_until(loop, &by_office, HAIL_EVENT_AUTHENTICATE, 2);
+    CHECK_IS(hail_office_admit(office, by_office.ticket, "no spaces", zeros, zeros, 0), HAIL_ERR_INVALID);
+    CHECK_OK(loop, hail_office_admit(office, by_office.ticket, "guest", zeros, zeros, 0));
+    turn_until(loop, &by_guest, HAIL_EVENT_WELCOME, 1);
+    hail_device *sender = device_on(loop, &by_stranger, anna.line, NULL);
+    put_text(loop, sender, "user:guest", "welcome");
+    turn_until(loop, &by_guest, HAIL_EVENT_MESSAGE, 1);
+    CHECK(strcmp(by_guest.body, "welcome") == 0);
+    hail_config_free(config);
+    hail_office_free(office);
+    hail_loop_free(loop);
+    hail_buffer_free(anna.line);
+}
+
 static void revoked_device(void)
 {
     scene all;
@@ -541,6 +581,7 @@ int main(void)
     full_disk();
     presence_query();
     refused_credential();
+    credentials_of_others();
     revoked_device();
     app_sends();
     broadcast();

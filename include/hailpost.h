@@ -117,6 +117,7 @@
 #define HAIL_EVENT_DEVICE_OFFLINE 61 /**< A device is no longer there: inbox, text. */
 #define HAIL_EVENT_STALE 62 /**< So much waited for a device that all of it is gone: inbox, missed. */
 #define HAIL_EVENT_FAILED 63 /**< What was asked for cannot be done: ticket, status, text. */
+#define HAIL_EVENT_AUTHENTICATE 64 /**< Somebody logs in by a session that the store does not know: the application admits or refuses it by this ticket. */
 #define HAIL_EVENT_WARNING 90 /**< Something to know that is no failure: text. */
 
 #define HAIL_FIELD_STATUS 1 /**< A Status as a number (two's complement). */
@@ -159,6 +160,7 @@
 #define HAIL_FIELD_INBOX 38 /**< Names a device at its office. */
 #define HAIL_FIELD_RESUMED 39 /**< 1 when a ticket of an earlier session saved the handshake. */
 #define HAIL_FIELD_ID 40 /**< Names an application's request; of a message it is the message's. */
+#define HAIL_FIELD_SESSION 41 /**< The public name of a credential: 16 octets. */
 
 /**
  * The same call fails again, always.
@@ -1253,6 +1255,26 @@ hail_status hail_office_add_device(struct hail_office *office,
 hail_status hail_office_revoke_device(struct hail_office *office,
                                       const uint8_t *session_id,
                                       uint64_t *ticket);
+
+/**
+ * Answers HAIL_EVENT_AUTHENTICATE, by its ticket: the credential holds, it is of this user, whom the office need not know yet,
+ * and of this device, which 16 octets name that no other of the user has. `secret` is the credential's, 32 octets, `expires`
+ * in Unix seconds, 0 for never: until then, at most seven days, a session that was lost is resumed without another question.
+ * An answer that comes after ten seconds is too late, and the device asks again.
+ *
+ * HAIL_ERR_INVALID: the name.
+ */
+hail_status hail_office_admit(struct hail_office *office,
+                              uint64_t ticket,
+                              const char *user,
+                              const uint8_t *device,
+                              const uint8_t *secret,
+                              uint64_t expires);
+
+/**
+ * Answers HAIL_EVENT_AUTHENTICATE, by its ticket: the credential does not hold.
+ */
+hail_status hail_office_refuse(struct hail_office *office, uint64_t ticket);
 
 /**
  * Adds an application, by a name as of a user. `rights` are those of HAIL_RIGHT_... that it has, added up. `secret` gets the

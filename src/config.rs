@@ -140,6 +140,7 @@ pub const OPTIONS: &[OptionInfo] = options! {
     Office  max_apps_connections: Number(1, 65_536), "1024", "connections of applications at the most";
     Office  max_waiting: Number(1, 1_000_000), "1000", "messages that wait for one device; past it the device has missed them all";
     Office  max_waiting_octets: Number(1, 1 << 31), "16777216", "octets that wait for one device; past it the device has missed them all";
+    Office  ask_authentication: Switch, "false", "ask the application about session ids that the store does not know, by the event authenticate";
     Office  announce: Switch, "false", "tell the application of each device that comes and goes";
     Device|App office: Urls, "", "where the office is, the better way first; for a device such as hail://office.example:7700?key=KEY,tls://office.example:7700?pin=HEX, for an application tls://office.example:7701?pin=HEX, or tcp:// on loopback";
     Device  credential_file: Path, "", "file, mode 0600, with the line that `hailpost device add` printed: the office and the credential";

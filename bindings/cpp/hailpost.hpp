@@ -468,6 +468,12 @@ public:
         check(hail_office_revoke_device(get(), session_id.data(), &ticket));
         return ticket;
     }
+    /// Answers HAIL_EVENT_AUTHENTICATE.
+    void admit(std::uint64_t ticket, const std::string &user, const std::array<std::uint8_t, 16> &device,
+               const std::array<std::uint8_t, 32> &secret, std::uint64_t expires = 0) {
+        check(hail_office_admit(get(), ticket, user.c_str(), device.data(), secret.data(), expires));
+    }
+    void refuse(std::uint64_t ticket) { check(hail_office_refuse(get(), ticket)); }
     /// The application's secret, and the ticket.
     std::pair<buffer, std::uint64_t> add_app(const std::string &name, std::uint32_t rights) {
         std::uint64_t ticket = 0;

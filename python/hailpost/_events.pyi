@@ -308,6 +308,13 @@ class Failed(Event):
     error: Error
 
 @dataclass(frozen=True)
+class Authenticate(Event):
+    """Somebody logs in by a `session` that the store does not know: the application admits or refuses it by this `ticket`."""
+
+    ticket: int
+    session: bytes
+
+@dataclass(frozen=True)
 class Warning(Event):
     """Something to know that is no failure: `text`."""
 
@@ -358,5 +365,6 @@ __all__ = [
     "DeviceOffline",
     "Stale",
     "Failed",
+    "Authenticate",
     "Warning",
 ]

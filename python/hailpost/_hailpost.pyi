@@ -364,6 +364,7 @@ class Office:
         max_apps_connections: int | None = None,
         max_waiting: int | None = None,
         max_waiting_octets: int | None = None,
+        ask_authentication: bool | None = None,
         announce: bool | None = None,
     ) -> Self: ...
     @property
@@ -397,6 +398,15 @@ class Office:
 
         Returns a ticket as add_user().
         """
+    def admit(self, ticket: int, user: str, *, device: bytes, secret: bytes, expires: int = 0) -> None:
+        """Answers Authenticate, by its ticket: the credential holds, it is of this user, whom the office need not know yet.
+
+        And of this device, which 16 octets name that no other of the user has. `secret` is the credential's, in 32
+        octets; until `expires`, in Unix seconds, at most seven days, a session that was lost is resumed without another
+        question.
+        """
+    def refuse(self, ticket: int) -> None:
+        """Answers Authenticate, by its ticket: the credential does not hold."""
     def add_app(self, name: str, rights: str | Sequence[str]) -> AppEnrolment:
         """Adds an application with rights: any of "send", "broadcast" and "query".
 

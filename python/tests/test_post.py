@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import dataclasses
 import logging
@@ -40,6 +41,41 @@ def test_device_login(tmp_path: Path) -> None:
             assert post.until(post.office, hailpost.DeviceOffline).text == "it said goodbye"
             assert post.office.sessions == 0
         assert post.office.counters()["link_resumed"] == 1
+
+
+def test_credentials_of_others() -> None:
+    """The application knows the credentials, and the office whom it was told that they stand for."""
+    with Post(ask_authentication=True) as post:
+        key = post.office.urls[0]
+        names = {bytes([at]) * 16: (f"user{at}", bytes([at, 1]) * 16) for at in (1, 2)}
+
+        def knock(session: bytes, secret: bytes) -> hailpost.Device:
+            credential = base64.urlsafe_b64encode(session + secret).decode().rstrip("=")
+            device = hailpost.Device(credential=f"{key} {credential}", loop=post.loop)
+            post.devices.append(device)
+            return device
+
+        def answer() -> None:
+            asked = post.until(post.office, hailpost.Authenticate)
+            if asked.session not in names:
+                return post.office.refuse(asked.ticket)
+            user, secret = names[asked.session]
+            post.office.admit(asked.ticket, user, device=asked.session, secret=secret)
+
+        stranger = knock(bytes(16), bytes(32))
+        answer()
+        assert "not known" in post.until(stranger, hailpost.Refused).text
+        assert post.office.sessions == 0
+        for session, (_, secret) in names.items():
+            device = knock(session, secret)
+            answer()
+            post.until(device, hailpost.Welcome)
+        first, second = post.devices[1:]
+        first.put("user:user2", "from somebody else's user")
+        message = post.until(second, hailpost.Message)
+        assert message.sender == "user:user1"
+        with pytest.raises(hailpost.InvalidError):
+            post.office.admit(1, "no spaces", device=bytes(16), secret=bytes(32))
 
 
 def test_device_put_and_confirm() -> None:

@@ -23,7 +23,10 @@ use crate::{
         url::{Host, LinkKey, Scheme, Url},
     },
     node::OfficeNode,
-    post::{SessionId, hub::Rights},
+    post::{
+        SessionId,
+        hub::{Rights, Vouched},
+    },
     status::Fault,
 };
 
@@ -212,6 +215,51 @@ pub unsafe extern "C" fn hail_office_revoke_device(
             handle::on_node(office, |node: &mut OfficeNode, _| {
                 let asked = node.revoke_device(SessionId(array(session_id, "session_id")?));
                 write_if_wanted(ticket, asked);
+                Ok(())
+            })
+        }
+    )
+}
+
+/// Answers HAIL_EVENT_AUTHENTICATE, by its ticket: the credential holds, it is of this user, whom the office need not know yet,
+/// and of this device, which 16 octets name that no other of the user has. `secret` is the credential's, 32 octets, `expires`
+/// in Unix seconds, 0 for never: until then, at most seven days, a session that was lost is resumed without another question.
+/// An answer that comes after ten seconds is too late, and the device asks again.
+///
+/// HAIL_ERR_INVALID: the name.
+#[unsafe(no_mangle)]
+#[cfg_attr(not(feature = "post"), allow(unused_variables))]
+pub unsafe extern "C" fn hail_office_admit(
+    office: *mut hail_office,
+    ticket: u64,
+    user: *const c_char,
+    device: *const u8,
+    secret: *const u8,
+    expires: u64,
+) -> hail_status {
+    supported!(
+        "post",
+        // SAFETY: the contract.
+        unsafe {
+            handle::on_node(office, |node: &mut OfficeNode, _| {
+                let user = text(user, "user")?.to_owned();
+                let (device, secret) = (array(device, "device")?, array(secret, "secret")?);
+                node.admit(ticket, Vouched { user, device, secret, expires })
+            })
+        }
+    )
+}
+
+/// Answers HAIL_EVENT_AUTHENTICATE, by its ticket: the credential does not hold.
+#[unsafe(no_mangle)]
+#[cfg_attr(not(feature = "post"), allow(unused_variables))]
+pub unsafe extern "C" fn hail_office_refuse(office: *mut hail_office, ticket: u64) -> hail_status {
+    supported!(
+        "post",
+        // SAFETY: the contract.
+        unsafe {
+            handle::on_node(office, |node: &mut OfficeNode, _| {
+                node.turn_away(ticket);
                 Ok(())
             })
         }

@@ -11,6 +11,8 @@ mod endpoint;
 pub mod happy_eyeballs;
 #[cfg(feature = "post")]
 mod open_app;
+#[cfg(all(feature = "post", feature = "health", feature = "json"))]
+mod open_authority;
 #[cfg(feature = "backend")]
 mod open_backend;
 #[cfg(feature = "device")]
@@ -32,6 +34,8 @@ pub use driver::{Loop, NodeId};
 pub use endpoint::{ClientSecurity, DriverCounters, Limits, Listen, ListenTransport, Remote, ServerSecurity};
 #[cfg(feature = "post")]
 pub use open_app::open_app;
+#[cfg(all(feature = "post", feature = "health", feature = "json"))]
+pub use open_authority::open_authority;
 #[cfg(feature = "backend")]
 pub use open_backend::{RELOADED, open_backend, reload_backend};
 #[cfg(feature = "device")]

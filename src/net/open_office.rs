@@ -146,6 +146,7 @@ fn office_config(config: &Config) -> OfficeConfig {
     let hub = HubConfig {
         max_messages: config.number("max_waiting") as u32,
         max_octets: config.number("max_waiting_octets") as u32,
+        asks: config.switch("ask_authentication"),
         ..HubConfig::default()
     };
     let apps = AppsConfig { max_connections: config.count("max_apps_connections"), ..AppsConfig::default() };

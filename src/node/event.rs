@@ -139,6 +139,8 @@ numbered! {
         Stale = 62, "stale";
         /// What was asked for cannot be done: `ticket`, `status`, `text`.
         Failed = 63, "failed";
+        /// Somebody logs in by a `session` that the store does not know: the application admits or refuses it by this `ticket`.
+        Authenticate = 64, "authenticate";
 
         /// Something to know that is no failure: `text`.
         Warning = 90, "warning";
@@ -228,6 +230,8 @@ numbered! {
         Resumed = 39, "resumed";
         /// Names an application's request; of a message it is the message's.
         Id = 40, "id";
+        /// The public name of a credential: 16 octets.
+        Session = 41, "session";
     }
 }
 
@@ -312,6 +316,7 @@ impl EventKind {
             EventKind::DeviceOffline => carried!(Inbox Text),
             EventKind::Stale => carried!(Inbox Missed),
             EventKind::Failed => carried!(Ticket Status Text),
+            EventKind::Authenticate => carried!(Ticket Session),
             EventKind::Warning => carried!(Text),
         }
     }

@@ -168,7 +168,7 @@ mod tests {
             local: address,
             remote: address,
             key: None,
-            service: Service::Health,
+            service: Service::Http,
         };
         node.handle(Time::ZERO, Input::Accepted { conn: Conn(number), peer });
         Conn(number)

@@ -4,6 +4,8 @@
 
 #[cfg(feature = "device")]
 mod app;
+#[cfg(all(feature = "post", feature = "health", feature = "json"))]
+mod authority;
 #[cfg(feature = "backend")]
 mod backend;
 #[cfg(feature = "gateway")]
@@ -28,6 +30,8 @@ use std::any::Any;
 
 #[cfg(feature = "device")]
 pub use app::AppNode;
+#[cfg(all(feature = "post", feature = "health", feature = "json"))]
+pub use authority::{AuthorityCounters, AuthorityNode, Verdict};
 #[cfg(feature = "backend")]
 pub use backend::{BackendNode, ModelInfo};
 #[cfg(feature = "gateway")]

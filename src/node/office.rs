@@ -19,7 +19,7 @@ use crate::{
     post::{
         Inbox, Seat, SessionId,
         apps::{Apps, AppsConfig, AppsOutput},
-        hub::{self, Enrolled, Hub, HubConfig, HubEvent, HubOutput, Rights},
+        hub::{self, Enrolled, Hub, HubConfig, HubEvent, HubOutput, Rights, Vouched},
     },
     rng::Entropy,
     status::{Fault, Status},
@@ -179,6 +179,19 @@ impl OfficeNode {
         self.hub.revoke_device(session)
     }
 
+    /// Answers the event `authenticate`: this credential holds, and this is whose it is.
+    ///
+    /// # Errors
+    /// [`Status::Invalid`] when the user's name is none.
+    pub fn admit(&mut self, ticket: u64, vouched: Vouched) -> Result<(), Fault> {
+        self.hub.vouch(ticket, vouched)
+    }
+
+    /// Answers the event `authenticate`: this credential holds not.
+    pub fn turn_away(&mut self, ticket: u64) {
+        self.hub.turn_away(ticket);
+    }
+
     /// A new application; its secret counts once the ticket is durable.
     pub fn add_app(&mut self, name: &str, rights: Rights) -> Result<(String, u64), Fault> {
         self.hub.add_app(name, rights)
@@ -319,6 +332,9 @@ impl OfficeNode {
                 HubEvent::Done { ticket, result: Err(fault) } => {
                     Event::new(EventKind::Failed).with_u64(Field::Ticket, ticket).with_fault(fault)
                 }
+                HubEvent::Authenticate { ticket, session } => Event::new(EventKind::Authenticate)
+                    .with_u64(Field::Ticket, ticket)
+                    .with_bytes(Field::Session, session.0.to_vec()),
                 HubEvent::Stale { inbox, missed } => Event::new(EventKind::Stale)
                     .with_u64(Field::Inbox, inbox.0.into())
                     .with_u64(Field::Missed, missed.into()),

@@ -12,6 +12,7 @@
 //! | `user` | name | flags (1: keep), inboxes (4 each) |
 //! | `device` | session id (16) | inbox (4), device id (16), secret (32), epoch (4), expires (8), user's name |
 //! | `inbox` | inbox (4) | session id (16), user's name |
+//! | `vouched` | name of a user, its length first, device id (16) | inbox (4) |
 //! | `app` | name | inbox (4), rights, hash of the secret (32) |
 //! | `follow` | name of an application, its length first, name of a user | |
 //! | `revoked` | inbox (4) | Unix seconds (8): what was given out before is void |
@@ -41,6 +42,7 @@ pub const STALE: Table = Table::rows("stale");
 pub const USER: Table = Table::rows("user");
 pub const DEVICE: Table = Table::rows("device");
 pub const INBOX: Table = Table::rows("inbox");
+pub const VOUCHED: Table = Table::rows("vouched");
 pub const REVOKED: Table = Table::rows("revoked");
 pub const APP: Table = Table::rows("app");
 pub const FOLLOW: Table = Table::rows("follow");
@@ -298,6 +300,19 @@ pub fn read_app(value: &[u8]) -> Option<App> {
     let inbox = Inbox(value.u32()?);
     let bits = value.u8()?;
     Some(App { inbox, rights: [0, 1, 2].map(|bit| bits >> bit & 1 != 0), secret_hash: value.array()? })
+}
+
+/// Whose an inbox is, and the session id that it was given for; zeros when the application vouched.
+pub fn put_owner(inbox: Inbox, session: SessionId, user: &str) -> Op {
+    let (key, value) = (inbox.0.to_be_bytes().to_vec(), [&session.0[..], user.as_bytes()].concat());
+    Op::Put { table: INBOX, key, value }
+}
+
+pub fn vouched_key(user: &str, device: &[u8; 16]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(user.len() + 17);
+    push_short(&mut key, user.as_bytes());
+    key.extend_from_slice(device);
+    key
 }
 
 /// The user's name, from a row of [`INBOX`].

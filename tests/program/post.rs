@@ -6,7 +6,11 @@ use std::{
     net::{TcpListener, TcpStream, UdpSocket},
     os::unix::fs::PermissionsExt,
     path::Path,
-    sync::atomic::{AtomicU16, Ordering},
+    sync::{
+        atomic::{AtomicU16, Ordering},
+        mpsc,
+    },
+    thread,
 };
 
 use rustix::process::Signal;
@@ -187,4 +191,65 @@ fn many_devices_are_held_in_session_and_what_that_costs_is_told() {
     let figure =
         |what: &str| said.iter().find(|line| line["what"] == what).unwrap()["value"].as_f64().unwrap();
     assert_eq!((figure("sessions"), figure("sessions lost")), (300.0, 0.0));
+}
+
+/// Answers each question with this, over HTTP, on connections that it keeps; what was asked comes back.
+fn authentication_server(status: &str, body: &str) -> (String, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/check", listener.local_addr().unwrap());
+    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let (told, asked) = mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, answer, told) = (stream.unwrap(), answer.clone(), told.clone());
+            thread::spawn(move || {
+                let mut octets = [0; 4096];
+                while let Ok(length @ 1..) = stream.read(&mut octets) {
+                    let _ = told.send(String::from_utf8_lossy(&octets[..length]).into_owned());
+                    stream.write_all(answer.as_bytes()).unwrap();
+                }
+            });
+        }
+    });
+    (url, asked)
+}
+
+#[test]
+fn an_authentication_server_is_asked_about_devices_that_were_not_enrolled_here() {
+    let dir = tempfile::tempdir().unwrap();
+    // Session id and secret are zeros, and so is the device.
+    let (device, secret) = ("A".repeat(22), "A".repeat(43));
+    let yes = format!(r#"{{"user":"anna","device":"{device}","secret":"{secret}"}}"#);
+    let token = dir.path().join("token");
+    fs::write(&token, "0pen\n").unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
+    for (status, body, is_in) in [("200 OK", yes.as_str(), true), ("404 Not Found", "", false)] {
+        let (auth, asked) = authentication_server(status, body);
+        let data = dir.path().join(if is_in { "in" } else { "out" });
+        fs::create_dir(&data).unwrap();
+        let (mut serve, _) = Running::serve(
+            &data,
+            "tls://127.0.0.1:0",
+            &[
+                "--devices",
+                "hail://127.0.0.1:0",
+                "--apps",
+                "tcp://127.0.0.1:0",
+                "--auth",
+                &auth,
+                "--auth-token",
+                token.to_str().unwrap(),
+            ],
+        );
+        let office = serve.until(|event| event["for"] == "devices");
+        let line = data.join("line");
+        fs::write(&line, format!("{} {}", office["url"].as_str().unwrap(), "A".repeat(64))).unwrap();
+        fs::set_permissions(&line, fs::Permissions::from_mode(0o600)).unwrap();
+        let mut listen = Running::start(&data, &["listen", "--credential", line.to_str().unwrap()]);
+        listen.event(if is_in { "logged_in" } else { "refused" });
+        let question = asked.recv().unwrap();
+        assert!(question.starts_with("POST /check HTTP/1.1\r\n"), "{question}");
+        assert!(question.contains("Authorization: Bearer 0pen\r\n"), "{question}");
+        assert!(question.ends_with(&format!("{{\"session\":\"{device}\"}}")), "{question}");
+    }
 }

@@ -79,7 +79,7 @@ impl Group {
                 let plain = match field {
                     field if field.is_flag() => "bool",
                     Field::Words => "tuple[int, ...]",
-                    Field::Body => "bytes",
+                    Field::Body | Field::Session => "bytes",
                     Field::Text
                     | Field::Name
                     | Field::Group
@@ -157,7 +157,7 @@ fn single<'py>(py: Python<'py>, field: Field, value: Option<&Value<'_>>) -> PyRe
         Some(Value::Text(text)) => Ok(text.as_ref().into_pyobject(py)?.into_any()),
         Some(Value::Bytes(octets)) => match field {
             Field::Key => Ok(hex(octets).into_pyobject(py)?.into_any()),
-            Field::Body => Ok(PyBytes::new(py, octets).into_any()),
+            Field::Body | Field::Session => Ok(PyBytes::new(py, octets).into_any()),
             _ => {
                 let (words, _) = octets.as_chunks::<4>();
                 Ok(PyTuple::new(py, words.iter().map(|word| u32::from_be_bytes(*word)))?.into_any())

@@ -9,7 +9,10 @@ use hailpost::{
         url::{Host, Scheme, Url},
     },
     node::OfficeNode,
-    post::{SessionId, hub::Rights},
+    post::{
+        SessionId,
+        hub::{Rights, Vouched},
+    },
     status::{Fault, Status},
 };
 use pyo3::{
@@ -137,6 +140,31 @@ impl Office {
             )
         })?;
         self.handle.call(py, |node: &mut OfficeNode, _| Ok(node.revoke_device(SessionId(session))))
+    }
+
+    /// Answers Authenticate, by its ticket: the credential holds, it is of this user, whom the office need not know yet. And
+    /// of this device, which 16 octets name that no other of the user has. `secret` is the credential's, in 32 octets;
+    /// until `expires`, in Unix seconds, at most seven days, a session that was lost is resumed without another question.
+    #[pyo3(signature = (ticket, user, *, device, secret, expires = 0))]
+    fn admit(
+        &self,
+        py: Python<'_>,
+        ticket: u64,
+        user: &str,
+        device: [u8; 16],
+        secret: [u8; 32],
+        expires: u64,
+    ) -> PyResult<()> {
+        let vouched = Vouched { user: user.to_owned(), device, secret, expires };
+        self.handle.call(py, |node: &mut OfficeNode, _| node.admit(ticket, vouched))
+    }
+
+    /// Answers Authenticate, by its ticket: the credential does not hold.
+    fn refuse(&self, py: Python<'_>, ticket: u64) -> PyResult<()> {
+        self.handle.call(py, |node: &mut OfficeNode, _| {
+            node.turn_away(ticket);
+            Ok(())
+        })
     }
 
     /// Adds an application with rights: any of "send", "broadcast" and "query". Returns its enrolment, whose `secret` is

@@ -214,6 +214,8 @@ impl Printer {
             EventKind::DeviceOffline => {
                 format!("{} device {}: {}", plain("offline"), number(Field::Inbox), text(Field::Text))
             }
+            // Who serves asks an authentication server, or nobody.
+            EventKind::Authenticate => return None,
             EventKind::Stale => format!(
                 "{} so much waited for device {} that it was given up: {} messages are gone",
                 bad("stale"),

@@ -20,6 +20,7 @@ mod start;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod vouch;
 
 use std::{
     collections::{self, BTreeMap, VecDeque},
@@ -52,6 +53,8 @@ use mailbox::Mailbox;
 use presence::Presence;
 use queue::Queues;
 use sweep::Sweep;
+pub use vouch::Vouched;
+use vouch::Vouching;
 
 // Names come from strangers, so hashes are seeded; they are made several times for each message, so they are quick.
 type HashMap<K, V> = collections::HashMap<K, V, foldhash::fast::RandomState>;
@@ -83,6 +86,8 @@ pub struct HubConfig {
     pub max_cached: usize,
     /// The pause between two looks for what has expired.
     pub sweep: Duration,
+    /// Whether the application is asked about session ids that the store does not know.
+    pub asks: bool,
 }
 
 impl Default for HubConfig {
@@ -99,6 +104,7 @@ impl Default for HubConfig {
             max_devices: 16,
             max_cached: 16_384,
             sweep: Duration::from_secs(60),
+            asks: false,
         }
     }
 }
@@ -208,6 +214,13 @@ pub enum HubEvent {
         /// Why it was refused.
         result: Result<(), Fault>,
     },
+    /// Does this session id hold? [`Hub::vouch`] or [`Hub::turn_away`] answers.
+    Authenticate {
+        /// The question's.
+        ticket: u64,
+        /// What it is about.
+        session: SessionId,
+    },
     /// A queue went over its quota: it is emptied, and its owner will be told how much it missed.
     Stale {
         /// Whose.
@@ -254,6 +267,8 @@ enum Effect {
     Cancelled { seat: Seat, id: String, code: u16 },
     /// These broadcasts were confirmed.
     Seen { inbox: Inbox, seen: Vec<Sequence> },
+    /// A device that the application vouched for has an inbox.
+    Vouched { key: Vec<u8>, inbox: Inbox },
     /// A broadcast is kept: from now on everybody gets it.
     Broadcast { hash: [u8; 16], sequence: Sequence },
 }
@@ -269,7 +284,11 @@ enum Question {
     /// Who follows an application; with the intake's number.
     Follow(u64),
     /// A credential.
-    Authenticate { ticket: u64 },
+    Authenticate { ticket: u64, session: SessionId },
+    /// The inbox of a device that the application vouches for.
+    Vouched(Vec<u8>),
+    /// Its user.
+    VouchedUser(Vec<u8>),
     /// A message to be withdrawn.
     Cancel { seat: Seat, id: String, sequence: Sequence },
     /// Whom a message is for that is to be withdrawn.
@@ -316,6 +335,7 @@ pub struct Hub {
     waiting: HashMap<[u8; 16], intake::Waiting>,
     known: Ids,
     queries: VecDeque<presence::Query>,
+    vouching: Vouching,
 
     presence: Presence,
     queues: Queues,
@@ -391,6 +411,7 @@ impl Hub {
                     self.answer_all(hash, Answer { code: 200, state: Some(State::Stored) });
                     self.begin_broadcast(now, sequence);
                 }
+                Effect::Vouched { key, inbox } => self.vouched_at(now, &key, Some(inbox)),
                 Effect::Reserved(reserved) => self.durable = reserved,
                 Effect::Done { ticket } => self.event(HubEvent::Done { ticket, result: Ok(()) }),
                 Effect::Asked { seat, inbox, request } => {
@@ -408,7 +429,11 @@ impl Hub {
             Question::Messages { inbox, seat } => self.messages_found(now, inbox, seat, fetched.rows),
             Question::Owner(inbox) => self.owner_found(now, inbox, fetched.rows),
             Question::Follow(intake) => self.followers_found(now, intake, fetched.rows),
-            Question::Authenticate { ticket } => self.credential_found(now, ticket, fetched.rows),
+            Question::Authenticate { ticket, session } => {
+                self.credential_found(now, ticket, session, fetched.rows);
+            }
+            Question::Vouched(key) => self.vouched_found(now, key, fetched.rows),
+            Question::VouchedUser(key) => self.vouched_user_found(now, key, fetched.rows),
             Question::Cancel { seat, id, sequence } => self.cancel_found(seat, id, sequence, fetched.rows),
             Question::Shares { seat, id, sequence } => self.shares_found(seat, id, sequence, fetched.rows),
             Question::Seen { inbox, broadcast } => self.seen_found(now, inbox, broadcast, fetched.rows),

@@ -38,6 +38,7 @@ impl Hub {
             waiting: HashMap::default(),
             known: Ids::new(config.max_known),
             queries: VecDeque::new(),
+            vouching: HashMap::default(),
             presence: Presence::default(),
             queues: Queues::default(),
             mailboxes: HashMap::default(),

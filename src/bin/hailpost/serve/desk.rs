@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
+    path::Path,
     sync::mpsc::{Sender, channel},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -12,7 +13,8 @@ use hailpost::{
     gateway::{Backend, Enrolment, Grant, Token},
     io::{KeyId, Service},
     net::{
-        Listen, ListenTransport, Loop, NodeId, RELOADED, ServerSecurity, open_backend, reload_backend,
+        Listen, ListenTransport, Loop, NodeId, RELOADED, ServerSecurity, open_authority, open_backend,
+        reload_backend,
         url::{Scheme, Url},
     },
     node::{BackendNode, Event, EventKind, Field, HealthNode},
@@ -89,6 +91,25 @@ impl Desk {
         Ok(Desk { serving: false, ..desk })
     }
 
+    /// Has an authentication server asked about devices that the office does not know.
+    pub fn ask(&mut self, url: &str, token: Option<&str>, authorities: Option<&Path>) -> Result<(), Failure> {
+        let Some(post) = &mut self.post else {
+            return Err(Failure::usage("--auth is for a post office, which --only backend leaves out"));
+        };
+        let mut config = Config::new();
+        if let Some(path) = authorities {
+            config.set("ca_file", &path.display().to_string())?;
+        }
+        post.ask(open_authority(&mut self.net, url, token, &config)?);
+        Ok(())
+    }
+
+    /// Hands on what others said to whom it is for.
+    pub fn pass_on(&mut self) -> Result<(), Failure> {
+        self.answer_metrics()?;
+        self.post.as_ref().map_or(Ok(()), |post| post.pass_verdicts(&mut self.net))
+    }
+
     /// The next event. What waits for it is answered.
     pub fn next_event(&mut self) -> Option<Event> {
         loop {
@@ -100,7 +121,7 @@ impl Desk {
             }
             if let Some(post) = self.post.as_mut().filter(|post| post.is(node)) {
                 // Who asked is told, and nobody else wants to know.
-                match post.settle(&event) {
+                match post.settle(&mut self.net, &event) {
                     true => continue,
                     false => return Some(event),
                 }
@@ -163,7 +184,7 @@ impl Desk {
         let transport = ListenTransport::Stream(ServerSecurity::Plain);
         let bound = self
             .net
-            .listen(health, Listen { address, transport, networks: None, services: vec![Service::Health] })?;
+            .listen(health, Listen { address, transport, networks: None, services: vec![Service::Http] })?;
         self.health = Some(health);
         Ok(bound)
     }
@@ -177,7 +198,7 @@ impl Desk {
     }
 
     /// Answers who asked for metrics.
-    pub fn answer_metrics(&mut self) -> Result<(), Failure> {
+    fn answer_metrics(&mut self) -> Result<(), Failure> {
         let Some(health) = self.health else { return Ok(()) };
         if self.net.get(health).is_some_and(HealthNode::wants_metrics) {
             let text = super::metrics::text(self);

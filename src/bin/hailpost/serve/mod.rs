@@ -14,7 +14,7 @@ use std::{
 };
 
 use hailpost::{
-    config::{Config, Role},
+    config::{Config, Role, read_secret},
     net::{
         tls::Identity,
         url::{Scheme, Url},
@@ -84,6 +84,15 @@ pub struct Args {
     /// Answer /healthz, /readyz and /metrics here, on loopback only; 127.0.0.1:7703 by custom
     #[arg(long, value_name = "ADDRESS:PORT")]
     health: Option<SocketAddr>,
+    /// Ask this authentication server about devices that were not enrolled here: https://, or http:// on loopback
+    #[arg(long, value_name = "URL")]
+    auth: Option<String>,
+    /// A file of mode 0600 with the token that the authentication server is shown
+    #[arg(long, value_name = "FILE", requires = "auth")]
+    auth_token: Option<PathBuf>,
+    /// Authorities that may vouch for an authentication server at https://, in PEM
+    #[arg(long, value_name = "F.pem", requires = "auth")]
+    auth_ca: Option<PathBuf>,
     /// Print the addresses of gateways and of what flows through them, instead of eight digits that stand for each until the end
     #[arg(long)]
     log_peers: bool,
@@ -136,6 +145,10 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
     if let Some(rules) = &rules {
         desk.share_rules(rules)?;
     }
+    if let Some(url) = &args.auth {
+        let token = args.auth_token.as_deref().map(read_secret).transpose()?;
+        desk.ask(url, token.as_deref().map(str::trim), args.auth_ca.as_deref())?;
+    }
     let inbox = Inbox::open(&desk.net)?;
     control::listen(&dir.socket(), &inbox.speaker(&desk.net))?;
     announce(&desk, &listens, &config, out)?;
@@ -177,7 +190,7 @@ fn turn(
         let limit = stopping.map(|_| Duration::from_millis(50));
         desk.net.wait(limit.into_iter().chain(notify.limit()).min())?;
         notify.live();
-        desk.answer_metrics()?;
+        desk.pass_on()?;
         let mut printed = Ok(());
         while let Some(event) = desk.next_event() {
             let event = if args.log_peers { event } else { pseudonyms.hide(event) };
@@ -237,6 +250,9 @@ fn configuration(args: &Args, dir: &DataDir) -> Result<(Config, Option<Config>, 
     }
     if office.non_empty("identity_file").is_none() {
         office.set("identity_file", config.text("identity_file"))?;
+    }
+    if args.auth.is_some() {
+        office.set("ask_authentication", "true")?;
     }
     Ok((config, Some(office).filter(|_| args.only.is_none()), made))
 }

@@ -14,7 +14,7 @@ use hailpost::{
         Loop, NodeId, enrolment_line, open_office_beside,
         url::{LinkKey, Scheme, Url},
     },
-    node::{Event, EventKind, Field, OfficeNode},
+    node::{AuthorityNode, Event, EventKind, Field, OfficeNode},
     post::{SessionId, hub::Rights},
     time::Time,
 };
@@ -26,6 +26,8 @@ use crate::{control, failure::Failure};
 /// The post office.
 pub struct Post {
     node: NodeId,
+    /// Who is asked about credentials that it does not know.
+    authority: Option<NodeId>,
     /// Where devices log in, as they write it.
     pub devices: Vec<String>,
     /// Where applications connect.
@@ -51,7 +53,12 @@ impl Post {
         };
         let devices = reachable("listen_devices", addresses.devices)?;
         let apps = reachable("listen_apps", addresses.apps)?;
-        Ok(Post { node, devices, apps, waiting: BTreeMap::new() })
+        Ok(Post { node, authority: None, devices, apps, waiting: BTreeMap::new() })
+    }
+
+    /// From now on this one is asked about credentials that the office does not know.
+    pub fn ask(&mut self, authority: NodeId) {
+        self.authority = Some(authority);
     }
 
     /// Whether an event is the office's.
@@ -59,9 +66,18 @@ impl Post {
         node == self.node
     }
 
-    /// Answers who waits for this event. Says whether somebody did.
-    pub fn settle(&mut self, event: &Event) -> bool {
+    /// Answers who waits for this event, asks who knows. Says whether that was all.
+    pub fn settle(&mut self, net: &mut Loop, event: &Event) -> bool {
         let ticket = event.u64(Field::Ticket).unwrap_or_default();
+        if let (EventKind::Authenticate, Some(authority), Some(session)) = (
+            event.kind(),
+            self.authority,
+            event.bytes(Field::Session).and_then(|octets| octets.try_into().ok()),
+        ) {
+            let asked = net
+                .with(authority, |node: &mut AuthorityNode, now| node.ask(now, ticket, SessionId(session)));
+            return asked.is_ok();
+        }
         let Entry::Occupied(waiting) = self.waiting.entry(ticket) else { return false };
         let (answer, reply) = match event.kind() {
             EventKind::Durable => waiting.remove(),
@@ -75,6 +91,30 @@ impl Post {
         // Who asked may have gone.
         let _ = reply.send(answer);
         true
+    }
+
+    /// Tells the office what the authentication server said.
+    pub fn pass_verdicts(&self, net: &mut Loop) -> Result<(), Failure> {
+        let Some(authority) = self.authority else { return Ok(()) };
+        while net.get::<AuthorityNode>(authority).is_some_and(AuthorityNode::has_verdict) {
+            let Some(verdict) = net.with(authority, |node: &mut AuthorityNode, _| node.next_verdict())?
+            else {
+                break;
+            };
+            self.with(net, |office, _| {
+                match verdict.vouched {
+                    // A user's name that is none is as good as a no.
+                    Some(vouched) => {
+                        if office.admit(verdict.ticket, vouched).is_err() {
+                            office.turn_away(verdict.ticket);
+                        }
+                    }
+                    None => office.turn_away(verdict.ticket),
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     /// Answers that wait for the disk.
@@ -170,9 +210,14 @@ impl Post {
             ("apps", members(office.apps().counters().list())),
             ("office", members(office.counters().list())),
         ]
-        .map(|(part, counters)| (part.to_owned(), Value::Object(counters)))
         .into_iter()
+        .chain(self.authority(net).map(|authority| ("authority", members(authority.counters().list()))))
+        .map(|(part, counters)| (part.to_owned(), Value::Object(counters)))
         .collect()
+    }
+
+    fn authority<'a>(&self, net: &'a Loop) -> Option<&'a AuthorityNode> {
+        net.get(self.authority?)
     }
 
     /// The node.

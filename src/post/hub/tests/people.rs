@@ -135,3 +135,60 @@ fn a_message_may_have_more_receivers_than_users_are_remembered() {
     let counts: Vec<usize> = desk.whereabouts.iter().map(Vec::len).collect();
     assert_eq!(counts, [9, 1]);
 }
+
+/// OM-14, with an authentication of the application's own.
+#[test]
+fn a_device_that_the_application_vouches_for_gets_an_inbox_and_keeps_it() {
+    let mut desk = Desk::new(HubConfig { asks: true, max_devices: 2, ..HubConfig::default() });
+    let anna = desk.user("anna", 1);
+    assert_eq!(desk.events.iter().filter(|event| is_question(event)).count(), 0, "its own are known");
+    let vouched = |user: &str, device: u8, expires: u64| Vouched {
+        user: user.into(),
+        device: [device; 16],
+        secret: [7; 32],
+        expires,
+    };
+    // Two at once, of one that was never seen.
+    for ticket in [11, 12] {
+        desk.hub.authenticate(ticket, SessionId([9; 16]));
+    }
+    desk.settle();
+    let session = SessionId([9; 16]);
+    let asked = |ticket| HubEvent::Authenticate { ticket, session };
+    assert!(desk.events.contains(&asked(11)) && desk.events.contains(&asked(12)));
+    assert_eq!(desk.credentials, [], "until it is answered");
+    desk.stuck = true;
+    desk.hub.vouch(11, vouched("ben", 1, 0)).unwrap();
+    desk.hub.vouch(12, vouched("ben", 1, 0)).unwrap();
+    desk.settle();
+    assert_eq!(desk.credentials, [], "an inbox that is not durable could be given to another");
+    desk.stuck = false;
+    desk.settle();
+    let [Some(one), Some(two)] = &desk.credentials.split_off(0)[..] else { panic!() };
+    assert!(one == two && one.user == "ben" && one.secret == [7; 32] && one.inbox != anna[0]);
+    let ben = one.inbox;
+    // What is sent to the user waits for the device, over a restart too.
+    let app = desk.app("news");
+    assert_eq!(desk.send(&app, message("1", to(&["ben"]), "kept")), (200, Some(State::Stored)));
+    desk.crash();
+    desk.hub.vouch(13, vouched("ben", 1, 0)).unwrap();
+    desk.settle();
+    assert_eq!(desk.credentials.pop().unwrap().unwrap().inbox, ben);
+    desk.online(ben);
+    assert_eq!(desk.bodies(ben), ["kept"]);
+    // A second device of hers, beside the one that the store knows; a third is one too many.
+    for (ticket, device, expected) in [(14, 1, true), (15, 2, false)] {
+        desk.hub.vouch(ticket, vouched("anna", device, 0)).unwrap();
+        desk.settle();
+        assert_eq!(desk.credentials.pop().unwrap().is_some(), expected);
+    }
+    desk.hub.vouch(16, vouched("ben", 1, UNIX)).unwrap();
+    desk.hub.turn_away(17);
+    desk.settle();
+    assert_eq!(desk.credentials.split_off(0), [None, None], "over, and turned away");
+    assert!(desk.hub.vouch(18, vouched("no spaces", 1, 0)).is_err());
+}
+
+fn is_question(event: &HubEvent) -> bool {
+    matches!(event, HubEvent::Authenticate { .. })
+}
