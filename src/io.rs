@@ -38,6 +38,8 @@ pub enum Service {
     Link,
     /// The text form that applications of the post office speak.
     App,
+    /// The binary links between the roles of a post office.
+    Inner,
     /// Health and metrics, for monitors.
     Health,
 }
@@ -49,13 +51,14 @@ impl Service {
             Service::Gateway => "hail-gw/1",
             Service::Link => "hail-link/1",
             Service::App => "hail-app/1",
+            Service::Inner => "hail-in/1",
             Service::Health => "http/1.1",
         }
     }
 
     /// What a name in TLS stands for, if it is one of ours.
     pub fn from_alpn(name: &str) -> Option<Service> {
-        [Service::Gateway, Service::Link, Service::App, Service::Health]
+        [Service::Gateway, Service::Link, Service::App, Service::Inner, Service::Health]
             .into_iter()
             .find(|service| service.alpn() == name)
     }
@@ -200,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_service_is_known_by_its_name_in_tls() {
-        for service in [Service::Gateway, Service::Link, Service::App, Service::Health] {
+        for service in [Service::Gateway, Service::Link, Service::App, Service::Inner, Service::Health] {
             assert_eq!(Service::from_alpn(service.alpn()), Some(service));
         }
         assert_eq!(Service::from_alpn("h2"), None);

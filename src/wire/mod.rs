@@ -5,6 +5,7 @@ pub mod app;
 pub mod capture;
 pub mod dns;
 pub mod gateway;
+pub mod inner;
 #[cfg(feature = "link")]
 pub mod link;
 pub mod octets;
