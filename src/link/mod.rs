@@ -83,7 +83,7 @@ pub enum Closing {
 }
 
 impl Closing {
-    const fn number(self) -> u16 {
+    pub(crate) const fn number(self) -> u16 {
         match self {
             Closing::Done => 0,
             Closing::Revoked => 1,
@@ -94,7 +94,7 @@ impl Closing {
         }
     }
 
-    const fn of(number: u16) -> Closing {
+    pub(crate) const fn of(number: u16) -> Closing {
         match number {
             0 => Closing::Done,
             1 => Closing::Revoked,

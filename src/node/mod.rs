@@ -6,6 +6,8 @@
 mod app;
 #[cfg(feature = "backend")]
 mod backend;
+#[cfg(feature = "post")]
+mod broker;
 #[cfg(feature = "gateway")]
 mod capture_clock;
 #[cfg(feature = "device")]
@@ -17,6 +19,8 @@ mod event;
 mod gateway;
 #[cfg(feature = "health")]
 mod health;
+#[cfg(feature = "post")]
+mod links;
 #[cfg(feature = "post")]
 mod office;
 #[cfg(feature = "gateway")]
@@ -30,6 +34,8 @@ use std::any::Any;
 pub use app::AppNode;
 #[cfg(feature = "backend")]
 pub use backend::{BackendNode, ModelInfo};
+#[cfg(feature = "post")]
+pub use broker::{BrokerNode, BrokerNodeConfig};
 #[cfg(feature = "gateway")]
 pub use capture_clock::CaptureClock;
 #[cfg(feature = "device")]
@@ -40,7 +46,9 @@ pub use gateway::{GatewayNode, flow_event};
 #[cfg(feature = "health")]
 pub use health::HealthNode;
 #[cfg(feature = "post")]
-pub use office::{OfficeConfig, OfficeCounters, OfficeNode};
+pub use links::OfficeCounters;
+#[cfg(feature = "post")]
+pub use office::{OfficeConfig, OfficeNode};
 #[cfg(feature = "gateway")]
 pub use recognition::Recognition;
 #[cfg(feature = "gateway")]

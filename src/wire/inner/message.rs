@@ -523,7 +523,8 @@ fn root(day: u64, key: &[u8; 32]) -> Vec<u8> {
 
 /// As much of a text as fits.
 fn short(text: &str) -> &[u8] {
-    &text.as_bytes()[..text.floor_char_boundary(MAX_TEXT)]
+    let cut = (0..=text.len().min(MAX_TEXT)).rev().find(|at| text.is_char_boundary(*at));
+    &text.as_bytes()[..cut.unwrap_or(0)]
 }
 
 #[cfg(test)]
