@@ -1184,7 +1184,9 @@ hail_status hail_device_counter(const struct hail_device *device,
                                 uint64_t *value);
 
 /**
- * Makes a post office on a loop: opens its store and listens. `user` comes back with each of its events.
+ * Makes a post office on a loop: opens its store and listens. `user` comes back with each of its events. With the option
+ * `roles` as `broker` it holds sessions for the hub that `hub` names: it has no store and no accounts, and what adds or takes
+ * back something answers HAIL_ERR_INVALID.
  *
  * HAIL_ERR_CONFIG: an option cannot be used. HAIL_ERR_LISTEN: an address is taken. HAIL_ERR_STORE, _CORRUPT, _VERSION,
  * _LOCKED: the store's file.
@@ -1200,8 +1202,8 @@ hail_status hail_office_new(struct hail_loop *loop,
 void hail_office_free(struct hail_office *office);
 
 /**
- * Where it listens: address and port, in the order of the option `listen_devices` and then of `listen_apps`, from 0. The text
- * lives as long as the office.
+ * Where it listens: address and port, in the order of the options `listen_devices`, `listen_apps` and `listen_inner`, one after
+ * the other, from 0. The text lives as long as the office.
  *
  * HAIL_ERR_NOT_FOUND: it listens on fewer.
  */
@@ -1212,6 +1214,8 @@ hail_status hail_office_address(const struct hail_office *office,
 
 /**
  * The 32 octets that devices know the office by, the ?key= of its hail:// URL. They are kept in the store.
+ *
+ * HAIL_ERR_STATE: a broker that its hub has not told them yet.
  */
 hail_status hail_office_key(const struct hail_office *office, uint8_t *key);
 
@@ -1273,8 +1277,8 @@ hail_status hail_office_drain(struct hail_office *office,
                               int32_t on);
 
 /**
- * A counter by name, such as "held", or "link.sessions", "hub.delivered" and "apps.requests" for those of its parts:
- * docs/counters.md has them all.
+ * A counter by name, such as "held", or "link.sessions", "hub.delivered", "apps.requests" and "brokers.registered" for those of
+ * its parts; of a broker "link.sessions" and "broker.lost": docs/counters.md has them all.
  *
  * HAIL_ERR_NOT_FOUND: there is none by that name.
  */

@@ -136,6 +136,11 @@ pub const OPTIONS: &[OptionInfo] = options! {
     Backend train_pause_ms: Millis, "60000", "from one training of an application to the next";
     Office  listen_devices: Urls, "hail://127.0.0.1:7700", "where devices log in: hail://, tls://";
     Office  listen_apps: Urls, "tcp://127.0.0.1:7701", "where applications connect: tls://, and tcp:// on loopback";
+    Office  roles: Text, "centre", "what of an office this process is: centre, all of it; hub, for brokers apart; broker, which holds sessions for a hub";
+    Office  listen_inner: Urls, "", "where brokers apart from a hub connect: tls://; of a hub tls://127.0.0.1:7702 unless set";
+    Office  brokers: Text, "", "keys of the brokers that may connect, as `hailpost keygen` printed them, separated by commas";
+    Office  hub: Urls, "", "of a broker: where its hub is, such as tls://hub.example:7702?pin=HEX";
+    Office  broker_name: Text, "broker", "of a broker: what people call it";
     Office  max_sessions: Number(1, 16_777_215), "1000000", "sessions of devices at the most";
     Office  max_apps_connections: Number(1, 65_536), "1024", "connections of applications at the most";
     Office  max_waiting: Number(1, 1_000_000), "1000", "messages that wait for one device; past it the device has missed them all";
@@ -233,6 +238,11 @@ impl Config {
             };
         }
         text
+    }
+
+    /// Whether an option was set, be it to its default.
+    pub fn is_set(&self, name: &'static str) -> bool {
+        self.values.contains_key(name)
     }
 
     /// The text of an option, or its default.
