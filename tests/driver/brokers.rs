@@ -227,13 +227,13 @@ fn what_a_broker_cannot_be_opened_with_is_told() {
         let mut config = config(&good);
         config.set("listen_devices", "hail://127.0.0.1:0").unwrap();
         config.set(option, wrong).unwrap();
-        let fault = open_office(&mut Loop::new().unwrap(), &config).err().expect("it is wrong");
+        let fault = open_office(&mut Loop::new().unwrap(), &config).expect_err("it is wrong");
         assert_eq!(fault.status, Status::Config, "{option} = {wrong}");
         assert!(fault.detail.starts_with(option), "{option} = {wrong}: {fault}");
     }
     for (option, wrong) in [("brokers", "00"), ("listen_inner", "tcp://127.0.0.1:0")] {
         let config = config(&[("roles", "hub"), ("identity_file", good[2].1), (option, wrong)]);
-        let fault = open_office(&mut Loop::new().unwrap(), &config).err().expect("it is wrong");
+        let fault = open_office(&mut Loop::new().unwrap(), &config).expect_err("it is wrong");
         assert!(fault.detail.starts_with(option), "{fault}");
     }
 }
