@@ -230,8 +230,11 @@ impl OfficeNode {
             }
             BrokersOutput::Close(conn) => self.outputs.push_back(Output::Close { conn }),
             BrokersOutput::EvictHere(inbox, seat) => {
-                self.links.close(now, Session(seat.place), Closing::Replaced);
-                self.went(inbox, reason(Why::Replaced));
+                // A broker's word may be wrong: an application's seat is no session.
+                if self.links.server.principal(Session(seat.place)) == Some(inbox.0.into()) {
+                    self.links.close(now, Session(seat.place), Closing::Replaced);
+                    self.went(inbox, reason(Why::Replaced));
+                }
             }
             BrokersOutput::Online(inbox, resumed) => self.came(inbox, resumed),
             BrokersOutput::Offline(inbox, why) => self.went(inbox, reason_of(why)),

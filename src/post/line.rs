@@ -143,11 +143,6 @@ impl Line {
         if self.heard + SILENCE <= now { Err(Cut::Silent) } else { Ok(()) }
     }
 
-    /// Octets that wait to be sent.
-    pub const fn queued(&self) -> usize {
-        self.queued
-    }
-
     /// Frames of types that this version does not know.
     pub const fn unknown(&self) -> u64 {
         self.unknown
@@ -198,7 +193,7 @@ mod tests {
             read(&mut one, at(1), &drain(&mut two, at(1)));
             octets = drain(&mut one, at(1));
         }
-        assert_eq!((came, one.queued()), (100, 0));
+        assert_eq!((came, one.queued), (100, 0));
     }
 
     #[test]
@@ -230,9 +225,9 @@ mod tests {
         while one.has_room() {
             one.send(&down(100_000), 0);
         }
-        assert!((ROOM..ROOM + 200_000).contains(&one.queued()));
+        assert!((ROOM..ROOM + 200_000).contains(&one.queued));
         assert_eq!(one.handle_deadline(at(0)), Ok(()));
-        while one.queued() <= LIMIT {
+        while one.queued <= LIMIT {
             one.send(&down(100_000), 0);
         }
         assert_eq!(one.handle_deadline(at(0)), Err(Cut::Full));

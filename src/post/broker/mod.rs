@@ -171,16 +171,6 @@ impl Broker {
         matches!(self.uplink, Uplink::Registered(..))
     }
 
-    /// Sessions that the hub is told of.
-    pub const fn len(&self) -> usize {
-        self.sitters.len()
-    }
-
-    /// Whether there are none.
-    pub const fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The connection that was asked for is there.
     pub fn connected(&mut self, now: Time, conn: Conn) {
         if !matches!(self.uplink, Uplink::Connecting(asked) if asked == conn) {

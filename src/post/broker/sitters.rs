@@ -19,14 +19,9 @@ struct Sitter {
 #[derive(Default)]
 pub(super) struct Sitters {
     table: Vec<Sitter>,
-    len: usize,
 }
 
 impl Sitters {
-    pub const fn len(&self) -> usize {
-        self.len
-    }
-
     /// A session is up. Whoever had its place is not there any more.
     pub fn enter(&mut self, session: Session, inbox: Inbox, since: u32) -> Sitting {
         let at = (session.0 & PLACE) as usize;
@@ -35,7 +30,6 @@ impl Sitters {
             self.table.reserve_exact((at + 1 - self.table.len()).max(4096));
             self.table.resize(at + 1, Sitter::default());
         }
-        self.len += usize::from(self.table[at].seat == 0);
         self.table[at] = Sitter { seat: session.0, inbox: inbox.0, since, unanswered: 0 };
         Sitting { inbox: inbox.0, seat: session.0, since }
     }
@@ -44,7 +38,6 @@ impl Sitters {
     pub fn leave(&mut self, session: Session, inbox: Inbox) -> bool {
         let Some(sitter) = self.find(session, inbox) else { return false };
         *sitter = Sitter::default();
-        self.len -= 1;
         true
     }
 
@@ -73,7 +66,6 @@ impl Sitters {
             taken.push((Session(sitter.seat), Inbox(sitter.inbox)));
             *sitter = Sitter::default();
         }
-        self.len -= taken.len();
         taken
     }
 

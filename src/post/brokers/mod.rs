@@ -172,7 +172,7 @@ impl Brokers {
 
     /// Those that were ever there, looking at everybody who is online.
     pub fn list(&self, hub: &Hub) -> Vec<BrokerInfo> {
-        let sitting = hub.sitting_counts();
+        let sitting = if self.brokers.is_empty() { BTreeMap::new() } else { hub.sitting_counts() };
         let info = |(at, broker): (usize, &Broker)| BrokerInfo {
             name: broker.name.clone(),
             key: broker.key,
@@ -181,11 +181,6 @@ impl Brokers {
             most: broker.most,
         };
         self.brokers.iter().enumerate().map(info).collect()
-    }
-
-    /// Which keys may come is another list; who is there stays.
-    pub fn set_keys(&mut self, keys: Vec<KeyId>) {
-        self.config.keys = keys;
     }
 
     /// A connection came, of who has proven this key.
