@@ -6,6 +6,8 @@
 //! with their length before them.
 #![forbid(unsafe_code)]
 
+mod backoff;
+mod balance;
 mod client;
 mod cookie;
 mod framing;
@@ -16,6 +18,9 @@ mod server;
 mod ticket;
 mod window;
 
+pub use balance::{
+    Answerer, AnswererConfig, AnswererCounters, Asker, AskerCounters, AskerEvent, AskerOutput,
+};
 pub use client::{
     Client, ClientConfig, ClientCounters, Event as ClientEvent, Output as ClientOutput, Resumption,
 };

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+#[cfg(feature = "link")]
+pub mod balance;
 pub mod capture;
 pub mod dns;
 pub mod gateway;

@@ -169,7 +169,7 @@ impl Client {
     }
 
     fn come_up(&mut self, now: Time, welcome: Welcome, keys: Keys, key: Option<[u8; 32]>) {
-        self.failures = 0;
+        self.failures.reset();
         self.counters.sessions += 1;
         self.counters.resumed += u64::from(key.is_none());
         let up = Up::new(now, &welcome, keys, &self.config);
