@@ -8,6 +8,8 @@ pub mod app;
 #[cfg(feature = "post")]
 pub mod apps;
 #[cfg(feature = "post")]
+pub mod balancer;
+#[cfg(feature = "post")]
 pub mod broker;
 #[cfg(feature = "post")]
 pub mod brokers;
