@@ -16,7 +16,7 @@ use crate::{status::Fault, store::Batch};
 pub struct Conn(pub u32);
 
 impl Conn {
-    /// Set in the names that a part gives (for [`Output::Connect`]); clear in those that the driver gives.
+    /// Set in the names that a part gives (for [`Output::Connect`], [`Output::Reach`]); clear in those that the driver gives.
     pub const OURS: u32 = 1 << 31;
 }
 
@@ -132,7 +132,7 @@ pub enum Input<'a> {
         /// For a datagram listener `remote` is unspecified.
         peer: Peer,
     },
-    /// What [`Output::Connect`] asked for is there.
+    /// What [`Output::Connect`] or [`Output::Reach`] asked for is there.
     Connected {
         /// As the part named it.
         conn: Conn,
@@ -176,6 +176,14 @@ pub enum Output<E> {
         /// Which of the node's remotes, from 0: a device has `hail://` and then `tls://`. One that is not there is
         /// answered by [`Input::Closed`].
         way: usize,
+    },
+    /// Open a connection to an address that the part was given by a peer whom it trusts, for datagrams of the link, under this
+    /// name.
+    Reach {
+        /// Has [`Conn::OURS`] set.
+        conn: Conn,
+        /// Where.
+        to: SocketAddr,
     },
     /// Send octets: the next of a stream, or one datagram.
     Send {

@@ -66,7 +66,7 @@ pub fn open_device(net: &mut Loop, config: &Config) -> Result<NodeId, Fault> {
         Some(path) => Box::new(Sqlite::open(Path::new(path))?),
         None => Box::new(Memory::default()),
     };
-    let config = DeviceNodeConfig { link, post, ways: remotes.len() };
+    let config = DeviceNodeConfig { link, post, ways: remotes.len(), balancer: None };
     let node = DeviceNode::open(config, (net.now(), unix_seconds()), SystemEntropy, store)?;
     Ok(net.add(Box::new(node), remotes))
 }

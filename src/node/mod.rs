@@ -39,7 +39,7 @@ pub use broker::{BrokerNode, BrokerNodeConfig};
 #[cfg(feature = "gateway")]
 pub use capture_clock::CaptureClock;
 #[cfg(feature = "device")]
-pub use device::{DeviceNode, DeviceNodeConfig};
+pub use device::{BalancerKey, DeviceNode, DeviceNodeConfig};
 pub use event::{Event, EventKind, Field, Value};
 #[cfg(feature = "gateway")]
 pub use gateway::{GatewayNode, flow_event};

@@ -169,7 +169,7 @@ impl Run {
                     None => Box::new(memory.clone()),
                 };
                 let post = DeviceConfig { window: 3, ..DeviceConfig::default() };
-                let config = DeviceNodeConfig { link: link.clone(), post, ways: 1 };
+                let config = DeviceNodeConfig { link: link.clone(), post, ways: 1, balancer: None };
                 let node = DeviceNode::open(config, (boot.now, boot.unix), boot.rng, store);
                 Box::new(node.expect("memory never fails"))
             });
