@@ -117,6 +117,8 @@
 #define HAIL_EVENT_DEVICE_OFFLINE 61 /**< A device is no longer there: inbox, text. */
 #define HAIL_EVENT_STALE 62 /**< So much waited for a device that all of it is gone: inbox, missed. */
 #define HAIL_EVENT_FAILED 63 /**< What was asked for cannot be done: ticket, status, text. */
+#define HAIL_EVENT_BROKER_UP 64 /**< A broker can be used: a balancer gives it to devices: name. */
+#define HAIL_EVENT_BROKER_DOWN 65 /**< A broker cannot be used any more: name, text. */
 #define HAIL_EVENT_WARNING 90 /**< Something to know that is no failure: text. */
 
 #define HAIL_FIELD_STATUS 1 /**< A Status as a number (two's complement). */

@@ -308,6 +308,19 @@ class Failed(Event):
     error: Error
 
 @dataclass(frozen=True)
+class BrokerUp(Event):
+    """A broker can be used: a balancer gives it to devices: `name`."""
+
+    name: str
+
+@dataclass(frozen=True)
+class BrokerDown(Event):
+    """A broker cannot be used any more: `name`, `text`."""
+
+    name: str
+    text: str
+
+@dataclass(frozen=True)
 class Warning(Event):
     """Something to know that is no failure: `text`."""
 
@@ -358,5 +371,7 @@ __all__ = [
     "DeviceOffline",
     "Stale",
     "Failed",
+    "BrokerUp",
+    "BrokerDown",
     "Warning",
 ]

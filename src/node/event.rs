@@ -139,6 +139,10 @@ numbered! {
         Stale = 62, "stale";
         /// What was asked for cannot be done: `ticket`, `status`, `text`.
         Failed = 63, "failed";
+        /// A broker can be used: a balancer gives it to devices: `name`.
+        BrokerUp = 64, "broker_up";
+        /// A broker cannot be used any more: `name`, `text`.
+        BrokerDown = 65, "broker_down";
 
         /// Something to know that is no failure: `text`.
         Warning = 90, "warning";
@@ -312,6 +316,8 @@ impl EventKind {
             EventKind::DeviceOffline => carried!(Inbox Text),
             EventKind::Stale => carried!(Inbox Missed),
             EventKind::Failed => carried!(Ticket Status Text),
+            EventKind::BrokerUp => carried!(Name),
+            EventKind::BrokerDown => carried!(Name Text),
             EventKind::Warning => carried!(Text),
         }
     }

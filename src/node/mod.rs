@@ -7,6 +7,8 @@ mod app;
 #[cfg(feature = "backend")]
 mod backend;
 #[cfg(feature = "post")]
+mod balancer;
+#[cfg(feature = "post")]
 mod broker;
 #[cfg(feature = "gateway")]
 mod capture_clock;
@@ -34,6 +36,8 @@ use std::any::Any;
 pub use app::AppNode;
 #[cfg(feature = "backend")]
 pub use backend::{BackendNode, ModelInfo};
+#[cfg(feature = "post")]
+pub use balancer::{BalancerNode, BalancerNodeConfig, BalancerNodeCounters};
 #[cfg(feature = "post")]
 pub use broker::{BrokerNode, BrokerNodeConfig};
 #[cfg(feature = "gateway")]

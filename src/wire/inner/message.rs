@@ -20,7 +20,7 @@ pub enum Message {
     },
     /// Type 2, from a hub or a balancer: it does not go on with this broker, and closes.
     Refused {
-        /// 401 the key is not listed, 409 a newer connection of the same broker is there, 507 no room.
+        /// 400 its address cannot be used, 401 the key is not listed, 409 a newer connection of the same broker is there, 507 no room.
         code: u16,
         /// For the log.
         text: String,
