@@ -3,11 +3,13 @@
 //! It keeps what brokers say and nothing of devices, and nothing durable but its key, which its node has.
 
 mod roster;
+mod uplink;
 
 use std::net::SocketAddr;
 
 use roster::Roster;
 pub use roster::{Full, Listing, Load, Out, RosterConfig};
+pub use uplink::{Uplink, UplinkConfig, UplinkCounters, UplinkOutput};
 
 use crate::{
     counters::counters,
