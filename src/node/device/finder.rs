@@ -1,7 +1,7 @@
 //! How a device that has a balancer finds its broker: it asks once, goes back there directly, and asks again when that one does
 //! not answer, refuses or drains.
 
-use std::{collections::VecDeque, net::SocketAddr};
+use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 use super::{BROKER, DeviceNode, Target, row_key};
 use crate::{
@@ -18,6 +18,8 @@ use crate::{
     },
 };
 
+/// How long a device stays at a broker that drains before it asks again for another, half of it by chance.
+const AGAIN: Duration = Duration::from_secs(60);
 /// Octets of a broker as it is kept.
 pub(super) const KEPT: usize = 18 + 32;
 
@@ -318,6 +320,11 @@ impl DeviceNode {
                     self.device.also_store(vec![Op::Put { table: super::LINK, key, value: broker.keep() }]);
                 }
                 if is_up && is_same {
+                    // The balancer has no better yet, or has not heard that this one drains.
+                    let half = AGAIN.as_micros() as u32 / 2;
+                    let pause = u64::from(half) + u64::from(finder.rng.below(half + 1));
+                    let question = finder.question();
+                    finder.asker.ask_later(now + Duration::from_micros(pause), question);
                     return;
                 }
                 if is_up {
