@@ -228,6 +228,11 @@
 #define HAIL_ROLE_APP 5
 
 /**
+ * The options of a balancer.
+ */
+#define HAIL_ROLE_BALANCER 6
+
+/**
  * TCP, in a record.
  */
 #define HAIL_PROTOCOL_TCP 1

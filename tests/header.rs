@@ -11,12 +11,17 @@ use std::{
 use hailpost::{
     config::{OPTIONS, OptionKind, Role},
     gateway::{BackendCounters, GatewayCounters},
-    link::{ClientCounters, ServerCounters},
+    link::{AnswererCounters, AskerCounters, ClientCounters, ServerCounters},
     net::DriverCounters,
-    node::{EventKind, Field, OfficeCounters},
+    node::{BalancerNodeCounters, EventKind, Field, OfficeCounters},
     post::{
-        app::AppCounters, apps::AppsCounters, broker::BrokerCounters, brokers::BrokersCounters,
-        device::DeviceCounters, hub::HubCounters,
+        app::AppCounters,
+        apps::AppsCounters,
+        balancer::{BalancerCounters, UplinkCounters},
+        broker::BrokerCounters,
+        brokers::BrokersCounters,
+        device::DeviceCounters,
+        hub::HubCounters,
     },
     recognize,
     status::{Retry, Status},
@@ -185,6 +190,7 @@ fn the_tables_of_the_documents_are_those_of_the_source() {
         (Role::Office, "Of a post office"),
         (Role::Device, "Of a device"),
         (Role::App, "Of an application"),
+        (Role::Balancer, "Of a balancer"),
     ] {
         write!(text, "\n## {title}\n\n| option | takes | default | |\n| --- | --- | --- | --- |\n").unwrap();
         for option in OPTIONS.iter().filter(|option| option.is_for(role)) {
@@ -208,17 +214,22 @@ fn the_tables_of_the_documents_are_those_of_the_source() {
     let mut text =
         "# Counters\n\nWhat `hail_gateway_counter`, `hail_recognizer_counter`, `hail_backend_counter`, \
          `hail_device_counter`, `hail_office_counter`, `hail_app_counter` and `hail_loop_counter` know by name. A gateway's recognition has \
-         the prefix `recognize.`; the link of a device `link.`; the link, the hub, the applications' connections and \
-         the brokers of an office `link.`, `hub.`, `apps.` and `brokers.`; what a broker counted of its hub `broker.`. Made from the \
-         source.\n"
+         the prefix `recognize.`; the link of a device `link.`, its asking of a balancer `balancer.`; the link, the hub, the \
+         applications' connections and the brokers of an office `link.`, `hub.`, `apps.` and `brokers.`; what a broker counted \
+         of its hub `broker.`, of its balancer `balancer.`. Made from the source.\n"
             .to_owned();
-    let lists: [(&str, Vec<_>); 13] = [
+    let lists: [(&str, Vec<_>); 18] = [
         ("a gateway", GatewayCounters::default().list().collect()),
         ("a recogniser", recognize::Counters::default().list().collect()),
         ("a back end", BackendCounters::default().list().collect()),
         ("a loop", DriverCounters::default().list().collect()),
         ("a device", DeviceCounters::default().list().collect()),
         ("a device's link", ClientCounters::default().list().collect()),
+        ("a device that asks a balancer", AskerCounters::default().list().collect()),
+        ("a balancer", BalancerCounters::default().list().collect()),
+        ("a balancer that devices ask", AnswererCounters::default().list().collect()),
+        ("a balancer's connections of brokers", BalancerNodeCounters::default().list().collect()),
+        ("a broker that reports to a balancer", UplinkCounters::default().list().collect()),
         ("a post office", OfficeCounters::default().list().collect()),
         ("a post office's link", ServerCounters::default().list().collect()),
         ("a post office's hub", HubCounters::default().list().collect()),

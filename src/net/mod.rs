@@ -14,6 +14,8 @@ mod open_app;
 #[cfg(feature = "backend")]
 mod open_backend;
 #[cfg(feature = "post")]
+mod open_balancer;
+#[cfg(feature = "post")]
 mod open_broker;
 #[cfg(feature = "device")]
 mod open_device;
@@ -36,6 +38,8 @@ pub use endpoint::{ClientSecurity, DriverCounters, Limits, Listen, ListenTranspo
 pub use open_app::open_app;
 #[cfg(feature = "backend")]
 pub use open_backend::{RELOADED, open_backend, reload_backend};
+#[cfg(feature = "post")]
+pub use open_balancer::{BalancerAddresses, open_balancer, reload_balancer};
 #[cfg(feature = "post")]
 pub use open_broker::open_broker;
 #[cfg(feature = "device")]

@@ -1,5 +1,6 @@
 //! The driver over real sockets on loopback.
 
+mod balancer;
 mod brokers;
 mod datagrams;
 mod gateways;

@@ -108,9 +108,9 @@ impl Finder {
 }
 
 impl DeviceNode {
-    /// What was counted of asking a balancer, where there is one.
-    pub fn balancer_counters(&self) -> Option<&AskerCounters> {
-        self.finder.as_ref().map(Finder::counters)
+    /// What was counted of asking a balancer; nothing where there is none.
+    pub fn balancer_counters(&self) -> AskerCounters {
+        self.finder.as_ref().map(|finder| *finder.counters()).unwrap_or_default()
     }
 
     /// The broker that the device logs in at, where a balancer gave one.

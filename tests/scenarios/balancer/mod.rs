@@ -182,7 +182,7 @@ impl House {
     fn asks(&self) -> u64 {
         let asked = |host: &HostId| {
             let device: &DeviceNode = self.world.node_as(*host)?;
-            Some(device.balancer_counters()?.asked)
+            Some(device.balancer_counters().asked)
         };
         self.devices.iter().filter_map(asked).sum()
     }
