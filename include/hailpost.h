@@ -228,11 +228,6 @@
 #define HAIL_ROLE_APP 5
 
 /**
- * The options of a balancer.
- */
-#define HAIL_ROLE_BALANCER 6
-
-/**
  * TCP, in a record.
  */
 #define HAIL_PROTOCOL_TCP 1
@@ -1193,7 +1188,8 @@ hail_status hail_device_counter(const struct hail_device *device,
 /**
  * Makes a post office on a loop: opens its store and listens. `user` comes back with each of its events. With the option
  * `roles` as `broker` it holds sessions for the hub that `hub` names: it has no store and no accounts, and what adds or takes
- * back something answers HAIL_ERR_INVALID.
+ * back something answers HAIL_ERR_INVALID. As `balancer` it tells devices at which broker to log in: it listens for those who
+ * ask at hail+ask:// in the place of devices, and has no accounts either.
  *
  * HAIL_ERR_CONFIG: an option cannot be used. HAIL_ERR_LISTEN: an address is taken. HAIL_ERR_STORE, _CORRUPT, _VERSION,
  * _LOCKED: the store's file.
@@ -1220,11 +1216,13 @@ hail_status hail_office_address(const struct hail_office *office,
                                 uint16_t *port);
 
 /**
- * The 32 octets that devices know the office by, the ?key= of its hail:// URL. They are kept in the store.
+ * The 32 octets that devices know the office by, the ?key= of its hail:// URL, or of a balancer's hail+ask:// URL. They are kept
+ * in the store.
  *
  * HAIL_ERR_STATE: a broker that its hub has not told them yet.
  */
-hail_status hail_office_key(const struct hail_office *office, uint8_t *key);
+hail_status hail_office_key(const struct hail_office *office,
+                            uint8_t *key);
 
 /**
  * Adds a user: a name of 1 to 64 visible ASCII characters without `,`, `*` and `:`. `ticket`, unless NULL, gets a number:
@@ -1285,7 +1283,7 @@ hail_status hail_office_drain(struct hail_office *office,
 
 /**
  * A counter by name, such as "held", or "link.sessions", "hub.delivered", "apps.requests" and "brokers.registered" for those of
- * its parts; of a broker "link.sessions" and "broker.lost": docs/counters.md has them all.
+ * its parts; of a broker "link.sessions" and "broker.lost", of a balancer "asks.given" and "brokers.enlisted": docs/counters.md has them all.
  *
  * HAIL_ERR_NOT_FOUND: there is none by that name.
  */

@@ -43,14 +43,11 @@ pub enum Role {
     Device,
     /// An application of a post office.
     App,
-    /// A balancer, which tells devices where to log in.
-    Balancer,
 }
 
 impl Role {
     /// All of them.
-    pub const ALL: [Role; 6] =
-        [Role::Gateway, Role::Backend, Role::Office, Role::Device, Role::App, Role::Balancer];
+    pub const ALL: [Role; 5] = [Role::Gateway, Role::Backend, Role::Office, Role::Device, Role::App];
 
     /// What its section of a file is called.
     pub const fn name(self) -> &'static str {
@@ -60,7 +57,6 @@ impl Role {
             Role::Office => "office",
             Role::Device => "device",
             Role::App => "app",
-            Role::Balancer => "balancer",
         }
     }
 }
@@ -103,8 +99,8 @@ pub const OPTIONS: &[OptionInfo] = options! {
     Gateway|Backend heartbeat_ms: Millis, "3000", "from one heartbeat to the next; a back end gives a gateway up after three";
     Gateway|Backend timeout_ms: Millis, "5000", "how long a request waits before it is sent again";
     Gateway|Backend sends: Number(1, 20), "3", "sends of one request in all";
-    Gateway|Backend|Office|Balancer identity_file: Path, "", "PEM file with private key and certificate, mode 0600 (hailpost keygen)";
-    Gateway|Backend|Office|Balancer identity_pem: Secret, "", "the same as octets";
+    Gateway|Backend|Office identity_file: Path, "", "PEM file with private key and certificate, mode 0600 (hailpost keygen)";
+    Gateway|Backend|Office identity_pem: Secret, "", "the same as octets";
     Gateway|Backend max_results: Number(1, 10_000_000), "100000", "remote ends remembered (a group); past it the oldest goes";
     Gateway|Backend result_ttl_ms: Millis, "86400000", "how long a result holds without being renewed";
     Gateway backend: Urls, "", "where the back end is, such as tls://backend.example:7700?pin=HEX";
@@ -122,7 +118,7 @@ pub const OPTIONS: &[OptionInfo] = options! {
     Gateway max_automaton_octets: Number(262_144, 1_073_741_824), "4194304", "octets that matching builds up while it runs; past it, it begins anew";
     Gateway max_flows: Number(1, 100_000_000), "65536", "flows followed at once; past it the one idle longest goes";
     Backend listen: Urls, "tls://127.0.0.1:7700", "where gateways come in: tls://, tcp://, udp://";
-    Backend|Office|Device|Balancer store: Path, "", "the file that keeps what has to outlast the process; empty for memory only";
+    Backend|Office|Device store: Path, "", "the file that keeps what has to outlast the process; empty for memory only";
     Backend allow_networks: Networks, "127.0.0.0/8,::1/128", "who may use tcp:// and udp://";
     Backend open_group: Text, "", "group of gateways on tcp:// and udp://, which prove nothing; empty refuses them";
     Backend agreement: Number(1, 8), "2", "gateways that must agree before others are told; a trusted one is enough";
@@ -133,27 +129,26 @@ pub const OPTIONS: &[OptionInfo] = options! {
     Backend max_feature_apps_per_gateway: Number(1, 65_536), "128", "applications whose feature reports of a gateway are kept";
     Backend max_features: Number(1, 10_000_000), "65536", "feature reports kept of a group; past it those silent longest go";
     Backend max_gateways: Number(1, 1_000_000), "20000", "connections and gateways at the most";
-    Backend|Office|Balancer max_connections_per_address: Number(1, 1_000_000), "256", "connections from one address at the most; of IPv6, from one network of 64 bits";
+    Backend|Office max_connections_per_address: Number(1, 1_000_000), "256", "connections from one address at the most; of IPv6, from one network of 64 bits";
     Backend max_pending: Number(1, 10_000_000), "65536", "reports that may wait for the disk";
     Backend probe_addresses: Switch, "true", "probe a udp:// address before answering it at length";
     Backend train: Switch, "true", "train rules on the features that gateways report";
     Backend train_pause_ms: Millis, "60000", "from one training of an application to the next";
-    Office  listen_devices: Urls, "hail://127.0.0.1:7700", "where devices log in: hail://, tls://";
+    Office  listen_devices: Urls, "hail://127.0.0.1:7700", "where devices log in: hail://, tls://; of a balancer where they ask, hail+ask://127.0.0.1:7700 unless set";
     Office  listen_apps: Urls, "tcp://127.0.0.1:7701", "where applications connect: tls://, and tcp:// on loopback";
-    Office  roles: Text, "centre", "what of an office this process is: centre, all of it; hub, for brokers apart; broker, which holds sessions for a hub";
-    Office  listen_inner: Urls, "", "where brokers apart from a hub connect: tls://; of a hub tls://127.0.0.1:7702 unless set";
+    Office  roles: Text, "centre", "what of an office this process is: centre, all of it; hub, for brokers apart; broker, which holds sessions for a hub; balancer, which tells devices at which broker to log in";
+    Office  listen_inner: Urls, "", "where brokers apart from a hub connect: tls://; of a hub or balancer tls://127.0.0.1:7702 unless set";
     Office  brokers: Text, "", "keys of the brokers that may connect, as `hailpost keygen` printed them, separated by commas";
     Office  hub: Urls, "", "of a broker: where its hub is, such as tls://hub.example:7702?pin=HEX";
+    Office  max_brokers: Number(1, 4096), "256", "of a balancer: brokers at the most";
+    Office  balancer: Urls, "", "of a broker: the balancers that it reports to, such as tls://balancer.example:7702?pin=HEX";
+    Office  public_address: Text, "", "of a broker with a balancer: where devices find it, an IP address and a port; its first hail:// address unless set";
     Office  broker_name: Text, "broker", "of a broker: what people call it";
     Office  max_sessions: Number(1, 16_777_215), "1000000", "sessions of devices at the most";
     Office  max_apps_connections: Number(1, 65_536), "1024", "connections of applications at the most";
     Office  max_waiting: Number(1, 1_000_000), "1000", "messages that wait for one device; past it the device has missed them all";
     Office  max_waiting_octets: Number(1, 1 << 31), "16777216", "octets that wait for one device; past it the device has missed them all";
     Office  announce: Switch, "false", "tell the application of each device that comes and goes";
-    Balancer listen_asks: Urls, "hail+ask://127.0.0.1:7700", "where devices ask for a broker: hail+ask://";
-    Balancer listen_brokers: Urls, "tls://127.0.0.1:7702", "where brokers report: tls://";
-    Balancer brokers: Text, "", "keys of the brokers that may report, separated by commas: 64 hexadecimal digits each";
-    Balancer max_brokers: Number(1, 4096), "256", "brokers at the most";
     Device|App office: Urls, "", "where the office is, the better way first; for a device such as hail://office.example:7700?key=KEY,tls://office.example:7700?pin=HEX, or its balancer, hail+ask://balancer.example:7700?key=KEY; for an application tls://office.example:7701?pin=HEX, or tcp:// on loopback";
     Device  credential_file: Path, "", "file, mode 0600, with the line that `hailpost device add` printed: the office and the credential";
     Device  credential: Secret, "", "the credential alone: session id and secret, 64 characters of base64url";

@@ -190,7 +190,6 @@ fn the_tables_of_the_documents_are_those_of_the_source() {
         (Role::Office, "Of a post office"),
         (Role::Device, "Of a device"),
         (Role::App, "Of an application"),
-        (Role::Balancer, "Of a balancer"),
     ] {
         write!(text, "\n## {title}\n\n| option | takes | default | |\n| --- | --- | --- | --- |\n").unwrap();
         for option in OPTIONS.iter().filter(|option| option.is_for(role)) {

@@ -27,8 +27,6 @@ pub const HAIL_ROLE_OFFICE: i32 = 3;
 pub const HAIL_ROLE_DEVICE: i32 = 4;
 /// The options of an application.
 pub const HAIL_ROLE_APP: i32 = 5;
-/// The options of a balancer.
-pub const HAIL_ROLE_BALANCER: i32 = 6;
 
 /// A set of options, each with a name and a default: docs/options.md has them all. It belongs to no loop, and may be
 /// freed once an object was made of it.
@@ -150,7 +148,6 @@ fn role_of(number: i32) -> Result<Role, Fault> {
         HAIL_ROLE_OFFICE => Ok(Role::Office),
         HAIL_ROLE_DEVICE => Ok(Role::Device),
         HAIL_ROLE_APP => Ok(Role::App),
-        HAIL_ROLE_BALANCER => Ok(Role::Balancer),
         _ => Err(invalid("role is a HAIL_ROLE_ number")),
     }
 }

@@ -22,7 +22,7 @@ use crate::{
         Part, enrolment_line, office_url, open_office,
         url::{Host, LinkKey, Scheme, Url},
     },
-    node::{BrokerNode, OfficeNode},
+    node::{BalancerNode, BrokerNode, OfficeNode},
     post::{SessionId, hub::Rights},
     status::Fault,
 };
@@ -43,7 +43,7 @@ pub struct hail_office {
     #[cfg(feature = "post")]
     url: Option<Url>,
     #[cfg(feature = "post")]
-    is_broker: bool,
+    part: Part,
 }
 
 impl Object for hail_office {
@@ -54,7 +54,8 @@ impl Object for hail_office {
 
 /// Makes a post office on a loop: opens its store and listens. `user` comes back with each of its events. With the option
 /// `roles` as `broker` it holds sessions for the hub that `hub` names: it has no store and no accounts, and what adds or takes
-/// back something answers HAIL_ERR_INVALID.
+/// back something answers HAIL_ERR_INVALID. As `balancer` it tells devices at which broker to log in: it listens for those who
+/// ask at hail+ask:// in the place of devices, and has no accounts either.
 ///
 /// HAIL_ERR_CONFIG: an option cannot be used. HAIL_ERR_LISTEN: an address is taken. HAIL_ERR_STORE, _CORRUPT, _VERSION,
 /// _LOCKED: the store's file.
@@ -72,7 +73,7 @@ pub unsafe extern "C" fn hail_office_new(
         unsafe {
             event_loop::make(r#loop, config, user, office, "office", |net, config| {
                 let (id, listening) = open_office(net, config)?;
-                let is_broker = listening.part == Part::Broker;
+                let part = listening.part;
                 // A broker is told its key by its hub.
                 let key = net.get(id).map(OfficeNode::server_key);
                 let url = listening
@@ -83,7 +84,7 @@ pub unsafe extern "C" fn hail_office_new(
                     |ip: std::net::IpAddr| CString::new(ip.to_string()).expect("an address has no NUL");
                 let all = listening.devices.iter().chain(&listening.apps).chain(&listening.inner);
                 let addresses = all.map(|address| (text(address.ip()), address.port())).collect();
-                Ok((id, move |handle| hail_office { handle, addresses, url, is_broker }))
+                Ok((id, move |handle| hail_office { handle, addresses, url, part }))
             })
         }
     )
@@ -123,7 +124,8 @@ pub unsafe extern "C" fn hail_office_address(
     }
 }
 
-/// The 32 octets that devices know the office by, the ?key= of its hail:// URL. They are kept in the store.
+/// The 32 octets that devices know the office by, the ?key= of its hail:// URL, or of a balancer's hail+ask:// URL. They are kept
+/// in the store.
 ///
 /// HAIL_ERR_STATE: a broker that its hub has not told them yet.
 #[unsafe(no_mangle)]
@@ -138,6 +140,12 @@ pub unsafe extern "C" fn hail_office_key(office: *const hail_office, key: *mut u
                     let out = output_array(key, "key")?;
                     let waits = || Fault::new(Status::State, "the hub has not told its key yet");
                     out.write(node.server_key().ok_or_else(waits)?);
+                    Ok(())
+                });
+            }
+            if is_balancer(office) {
+                return handle::on_node(office, |node: &mut BalancerNode, _| {
+                    output_array(key, "key")?.write(node.server_key());
                     Ok(())
                 });
             }
@@ -294,7 +302,7 @@ pub unsafe extern "C" fn hail_office_drain(office: *mut hail_office, on: i32) ->
 }
 
 /// A counter by name, such as "held", or "link.sessions", "hub.delivered", "apps.requests" and "brokers.registered" for those of
-/// its parts; of a broker "link.sessions" and "broker.lost": docs/counters.md has them all.
+/// its parts; of a broker "link.sessions" and "broker.lost", of a balancer "asks.given" and "brokers.enlisted": docs/counters.md has them all.
 ///
 /// HAIL_ERR_NOT_FOUND: there is none by that name.
 #[unsafe(no_mangle)]
@@ -315,6 +323,18 @@ pub unsafe extern "C" fn hail_office_counter(
                     out.write(match name.split_once('.') {
                         Some(("link", name)) => handle::counter(node.server().counters().list(), name)?,
                         Some(("broker", name)) => handle::counter(node.broker_counters().list(), name)?,
+                        _ => handle::counter(node.counters().list(), name)?,
+                    });
+                    Ok(())
+                });
+            }
+            if is_balancer(office) {
+                return handle::on_node(office, |node: &mut BalancerNode, _| {
+                    let out = output(value, "value")?;
+                    let name = text(name, "name")?;
+                    out.write(match name.split_once('.') {
+                        Some(("asks", name)) => handle::counter(node.balancer().asks().list(), name)?,
+                        Some(("brokers", name)) => handle::counter(node.balancer().counters().list(), name)?,
                         _ => handle::counter(node.counters().list(), name)?,
                     });
                     Ok(())
@@ -343,7 +363,17 @@ pub unsafe extern "C" fn hail_office_counter(
 #[cfg(feature = "post")]
 unsafe fn is_broker(office: *const hail_office) -> bool {
     // SAFETY: the caller's promise.
-    unsafe { reference(office) }.is_ok_and(|office| office.is_broker)
+    unsafe { reference(office) }.is_ok_and(|office| office.part == Part::Broker)
+}
+
+/// Whether it tells devices where to log in.
+///
+/// # Safety
+/// `office` is NULL or a live object.
+#[cfg(feature = "post")]
+unsafe fn is_balancer(office: *const hail_office) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { reference(office) }.is_ok_and(|office| office.part == Part::Balancer)
 }
 
 /// Where a device finds the office: there, or where the office listens.

@@ -39,7 +39,7 @@ pub use open_app::open_app;
 #[cfg(feature = "backend")]
 pub use open_backend::{RELOADED, open_backend, reload_backend};
 #[cfg(feature = "post")]
-pub use open_balancer::{BalancerAddresses, open_balancer, reload_balancer};
+pub use open_balancer::reload_balancer;
 #[cfg(feature = "post")]
 pub use open_broker::open_broker;
 #[cfg(feature = "device")]

@@ -8,6 +8,7 @@ use super::{
     Listen, Loop, NodeId,
     clock::{SystemEntropy, unix_seconds},
     configured::{listen, wrong},
+    open_balancer::open_balancer,
     open_broker::open_broker,
     url::{Host, LinkKey, Scheme, Url},
 };
@@ -36,6 +37,8 @@ pub enum Part {
     Hub,
     /// What holds sessions for a hub.
     Broker,
+    /// What tells devices at which broker to log in.
+    Balancer,
 }
 
 impl Part {
@@ -48,7 +51,11 @@ impl Part {
             "centre" => Ok(Part::Centre),
             "hub" => Ok(Part::Hub),
             "broker" => Ok(Part::Broker),
-            other => Err(wrong("roles", &format!("{other:?} is none: there are centre, hub and broker"))),
+            "balancer" => Ok(Part::Balancer),
+            other => {
+                let why = format!("{other:?} is none: there are centre, hub, broker and balancer");
+                Err(wrong("roles", &why))
+            }
         }
     }
 }
@@ -58,7 +65,7 @@ impl Part {
 pub struct OfficeAddresses {
     /// What of an office it is.
     pub part: Part,
-    /// In the order of the option `listen_devices`.
+    /// In the order of the option `listen_devices`; of a balancer, where devices ask.
     pub devices: Vec<SocketAddr>,
     /// In the order of the option `listen_apps`.
     pub apps: Vec<SocketAddr>,
@@ -102,8 +109,10 @@ pub fn open_office_beside(
 
 fn open(net: &mut Loop, config: &Config, beside: Option<NodeId>) -> Result<(NodeId, OfficeAddresses), Fault> {
     let part = Part::of(config)?;
-    if part == Part::Broker {
-        return open_broker(net, config);
+    match part {
+        Part::Broker => return open_broker(net, config),
+        Part::Balancer => return open_balancer(net, config),
+        Part::Centre | Part::Hub => {}
     }
     let of_part =
         |option: &'static str, otherwise: &'static str| match part == Part::Hub && !config.is_set(option) {
@@ -175,7 +184,15 @@ pub(super) fn device_listens(config: &Config, texts: &str) -> Result<(Vec<Listen
     Ok((listens, hail))
 }
 
-fn parts(list: &str) -> impl Iterator<Item = &str> {
+/// The keys of the brokers that may connect.
+pub(super) fn broker_keys<C: FromIterator<KeyId>>(config: &Config) -> Result<C, Fault> {
+    let key = |text: &str| {
+        text.parse::<KeyId>().map_err(|fault| wrong("brokers", &format!("{text}: {}", fault.detail)))
+    };
+    config.list("brokers").map(key).collect()
+}
+
+pub(super) fn parts(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
@@ -209,10 +226,7 @@ fn office_config(config: &Config) -> Result<OfficeConfig, Fault> {
         ..HubConfig::default()
     };
     let apps = AppsConfig { max_connections: config.count("max_apps_connections"), ..AppsConfig::default() };
-    let keys = config.list("brokers").map(|text| {
-        text.parse::<KeyId>().map_err(|fault| wrong("brokers", &format!("{text}: {}", fault.detail)))
-    });
-    let brokers = BrokersConfig { keys: keys.collect::<Result<_, _>>()?, ..BrokersConfig::default() };
+    let brokers = BrokersConfig { keys: broker_keys(config)?, ..BrokersConfig::default() };
     Ok(OfficeConfig {
         link,
         hub,

@@ -9,8 +9,7 @@ use hailpost::{
     config::Config,
     io::{Conn, Input, Output, Service},
     net::{
-        BalancerAddresses, ClientSecurity, Loop, NodeId, Remote, open_balancer, open_device, open_office,
-        reload_balancer,
+        ClientSecurity, Loop, NodeId, OfficeAddresses, Remote, open_device, open_office, reload_balancer,
         resolver::Target,
         tls::{Identity, ServerTrust, client_config},
     },
@@ -89,7 +88,7 @@ impl Node for Reporter {
 struct House {
     net: Loop,
     balancer: NodeId,
-    addresses: BalancerAddresses,
+    addresses: OfficeAddresses,
     identity: Identity,
     events: Vec<(NodeId, Event)>,
 }
@@ -98,14 +97,15 @@ impl House {
     fn new(broker: &Identity, store: &str) -> House {
         let identity = Identity::generate("balancer").unwrap();
         let mut config = config(&[
-            ("listen_asks", "hail+ask://127.0.0.1:0"),
-            ("listen_brokers", "tls://127.0.0.1:0"),
+            ("roles", "balancer"),
+            ("listen_devices", "hail+ask://127.0.0.1:0"),
+            ("listen_inner", "tls://127.0.0.1:0"),
             ("brokers", &broker.key_id().to_string()),
             ("store", store),
         ]);
         config.set_bytes("identity_pem", identity.to_pem().as_bytes()).unwrap();
         let mut net = Loop::new().unwrap();
-        let (balancer, addresses) = open_balancer(&mut net, &config).unwrap();
+        let (balancer, addresses) = open_office(&mut net, &config).unwrap();
         House { net, balancer, addresses, identity, events: Vec::new() }
     }
 
@@ -129,7 +129,7 @@ impl House {
     fn reporter(&mut self, identity: &Identity, uplink: UplinkConfig) -> NodeId {
         let trust = ServerTrust::Pin(vec![self.identity.key_id()]);
         let tls = client_config(Some(identity), trust, &[Service::Inner.alpn()]).unwrap();
-        let target = Target::parse(&self.addresses.brokers[0].to_string(), 7702).unwrap();
+        let target = Target::parse(&self.addresses.inner[0].to_string(), 7702).unwrap();
         let security = ClientSecurity::Tls { config: tls, server_name: "balancer".into() };
         let remote = Remote::Stream { target, security, service: Service::Inner };
         let uplink = Uplink::new(uplink, self.net.now(), Seeded::new(1));
@@ -174,7 +174,7 @@ fn a_device_asks_the_balancer_once_and_goes_back_to_its_broker_directly() {
     let up = house.until_event(house.balancer, EventKind::BrokerUp);
     assert_eq!(up.text(Field::Name), Some("b1"));
 
-    let url = format!("hail+ask://{}?key={}", house.addresses.asks[0], text(&balancer_key));
+    let url = format!("hail+ask://{}?key={}", house.addresses.devices[0], text(&balancer_key));
     let credential = text(&[&enrolled.session.0[..], &enrolled.secret].concat());
     let device = config(&[("credential", &format!("{url} {credential}")), ("store", &path("device.db"))]);
     let first = open_device(&mut house.net, &device).unwrap();

@@ -6,9 +6,9 @@ use hailpost::{
     config::Role,
     net::{
         OfficeAddresses, Part, enrolment_line, office_url, open_office,
-        url::{Host, Scheme, Url},
+        url::{Host, LinkKey, Scheme, Url},
     },
-    node::{BrokerNode, OfficeNode},
+    node::{BalancerNode, BrokerNode, OfficeNode},
     post::{SessionId, hub::Rights},
     status::{Fault, Status},
 };
@@ -64,11 +64,17 @@ impl Office {
         }
         options.identity(identity)?;
         let config = options.config;
-        let listens = config.list("listen_devices").map(str::parse::<Url>);
+        let listens = match config.text("roles") == "balancer" && !config.is_set("listen_devices") {
+            true => "hail+ask://127.0.0.1:7700",
+            false => config.text("listen_devices"),
+        };
+        let listens =
+            listens.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::parse::<Url>);
         let listens = listens.collect::<Result<Vec<_>, _>>().or_raise(py)?;
         let (handle, (addresses, key)) = Handle::open(py, shared_of(r#loop), |net| {
             let (id, addresses) = open_office(net, &config)?;
-            Ok((id, (addresses, net.get(id).map(OfficeNode::server_key))))
+            let key = net.get(id).map(OfficeNode::server_key);
+            Ok((id, (addresses, key.or_else(|| net.get(id).map(BalancerNode::server_key)))))
         })?;
         let pin = own_pin(&config);
         let url = |(listen, address): (&Url, &SocketAddr)| {
@@ -79,6 +85,7 @@ impl Office {
                     Some(key) => office_url(host, port, key),
                     None => Url { host, port, ..listen.clone() },
                 },
+                Scheme::Ask => Url { host, port, key: key.map(LinkKey), ..listen.clone() },
                 _ => Url { host, port, pins: pin.into_iter().collect(), ..listen.clone() },
             }
         };
@@ -196,13 +203,22 @@ impl Office {
     }
 
     /// What was counted, by name; what the hub, the applications' connections, the brokers' and the link counted has `hub_`, `apps_`,
-    /// `brokers_` or `link_` before it, and of a broker what it counted of its hub `broker_`.
+    /// `brokers_` or `link_` before it, of a broker what it counted of its hub `broker_`, and of a balancer what it counted of
+    /// those who ask `asks_`.
     fn counters(&self, py: Python<'_>) -> PyResult<Counters> {
         if self.is_broker() {
             return self.handle.look(py, |node: &BrokerNode| {
                 values::counters("", node.counters().list())
                     .chain(values::counters("broker_", node.broker_counters().list()))
                     .chain(values::counters("link_", node.server().counters().list()))
+                    .collect()
+            });
+        }
+        if self.addresses.part == Part::Balancer {
+            return self.handle.look(py, |node: &BalancerNode| {
+                values::counters("", node.counters().list())
+                    .chain(values::counters("asks_", node.balancer().asks().list()))
+                    .chain(values::counters("brokers_", node.balancer().counters().list()))
                     .collect()
             });
         }
