@@ -26,6 +26,11 @@ impl Backoff {
         Backoff { failures: 0, longest }
     }
 
+    /// Failures in a row.
+    pub const fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// Something went well, or the network is another.
     pub const fn reset(&mut self) {
         self.failures = 0;

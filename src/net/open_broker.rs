@@ -1,5 +1,7 @@
 //! A broker as a configuration says: put on a loop, listening for devices, connected to its hub.
 
+use std::net::SocketAddr;
+
 use super::{
     Loop, NodeId, OfficeAddresses,
     clock::SystemEntropy,
@@ -40,15 +42,32 @@ pub fn open_broker(net: &mut Loop, config: &Config) -> Result<(NodeId, OfficeAdd
             "a broker needs a key, which its hub lists: hailpost keygen makes it",
         ));
     }
+    let mut remotes = vec![hub];
+    for text in config.list("balancer") {
+        let (balancer, url) = remote(config, "balancer", text, Service::Inner)?;
+        if url.scheme != Scheme::Tls {
+            return Err(wrong("balancer", "a broker reports over tls:// only: both ends prove a key"));
+        }
+        remotes.push(balancer);
+    }
+    let balancers = remotes.len() - 1;
     let (listens, hail) = device_listens(config, config.text("listen_devices"))?;
+    let public_address = public_address(config)?;
+    let own = hail.map(|at| listens[at].address.ip());
+    if balancers > 0 && public_address.is_none() && own.is_none_or(|ip| ip.is_unspecified()) {
+        let why = "say where devices find this broker that a balancer sends, such as 192.0.2.7:7700";
+        return Err(wrong("public_address", why));
+    }
     let node_config = BrokerNodeConfig {
+        balancers,
+        public_address,
         link: ServerConfig { max_sessions: config.number("max_sessions") as u32, ..ServerConfig::default() },
         broker: BrokerConfig { name: config.text("broker_name").to_owned(), ..BrokerConfig::default() },
         ..BrokerNodeConfig::default()
     };
     let node = BrokerNode::new(node_config, net.now(), SystemEntropy);
     net.limits_mut().per_address = config.count("max_connections_per_address");
-    let id = net.add(Box::new(node), vec![hub]);
+    let id = net.add(Box::new(node), remotes);
     let mut devices = Vec::new();
     for listen in listens {
         match net.listen(id, listen) {
@@ -61,4 +80,13 @@ pub fn open_broker(net: &mut Loop, config: &Config) -> Result<(NodeId, OfficeAdd
     }
     let hail = hail.map(|at| devices[at]);
     Ok((id, OfficeAddresses { part: Part::Broker, devices, apps: Vec::new(), inner: Vec::new(), hail }))
+}
+
+/// Where devices find a broker, if that is said.
+fn public_address(config: &Config) -> Result<Option<SocketAddr>, Fault> {
+    let Some(text) = config.non_empty("public_address") else { return Ok(None) };
+    let address: Option<SocketAddr> = text.parse().ok();
+    let usable = address.filter(|address| address.port() != 0 && !address.ip().is_unspecified());
+    let why = "an IP address and a port are wanted, such as 192.0.2.7:7700 or [2001:db8::7]:7700";
+    usable.map(Some).ok_or_else(|| wrong("public_address", why))
 }

@@ -1,9 +1,10 @@
 //! A broker apart from its hub: devices on the link, the hub on a connection, nothing kept.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, net::SocketAddr};
 
 use super::{
     Event, EventKind, Field, Node,
+    balancers::{Balancers, Listed},
     links::{Linked, Links, OfficeCounters},
 };
 use crate::{
@@ -11,6 +12,7 @@ use crate::{
     link::{Server, ServerConfig, ServerSecrets, TicketRoot},
     post::{
         Inbox, SessionId,
+        balancer::{Load, UplinkCounters},
         broker::{Broker, BrokerConfig, BrokerCounters, BrokerEvent, BrokerOutput},
     },
     rng::Entropy,
@@ -29,6 +31,10 @@ pub struct BrokerNodeConfig {
     pub max_streams: usize,
     /// Octets that wait, of all sessions, because the link has no room for them.
     pub max_held: usize,
+    /// Balancers that it reports to: so many of its ways, from 1 on.
+    pub balancers: usize,
+    /// Where devices find it that are sent by a balancer; unless set where its first datagram socket listens.
+    pub public_address: Option<SocketAddr>,
 }
 
 impl Default for BrokerNodeConfig {
@@ -38,6 +44,8 @@ impl Default for BrokerNodeConfig {
             broker: BrokerConfig::default(),
             max_streams: 65_536,
             max_held: 64 << 20,
+            balancers: 0,
+            public_address: None,
         }
     }
 }
@@ -51,6 +59,11 @@ pub struct BrokerNode {
     is_office: bool,
     is_draining: bool,
     broker: Broker,
+    balancers: Balancers,
+    balancer_count: usize,
+    public_address: Option<SocketAddr>,
+    name: String,
+    most: u32,
     outputs: VecDeque<Output<Event>>,
     events: VecDeque<Event>,
 }
@@ -71,6 +84,11 @@ impl BrokerNode {
         let server = Server::new(config.link.clone(), secrets, now, 0, own.clone());
         let max_sessions = config.link.max_sessions.min(config.broker.max_sessions);
         BrokerNode {
+            balancers: Balancers::default(),
+            balancer_count: config.balancers,
+            public_address: config.public_address,
+            name: config.broker.name.clone(),
+            most: max_sessions,
             links: Links::new(server, config.max_streams, config.max_held),
             broker: Broker::new(BrokerConfig { max_sessions, ..config.broker }, now, own),
             link: config.link,
@@ -105,6 +123,24 @@ impl BrokerNode {
     /// What was counted of the hub.
     pub const fn broker_counters(&self) -> &BrokerCounters {
         self.broker.counters()
+    }
+
+    /// Balancers that have this broker.
+    pub fn enlisted(&self) -> usize {
+        self.balancers.enlisted()
+    }
+
+    /// What was counted of balancers.
+    pub fn balancer_counters(&self) -> UplinkCounters {
+        self.balancers.counters()
+    }
+
+    /// What balancers are told. Without its hub a broker can let nobody in, so that devices are sent elsewhere.
+    fn load(&self) -> Load {
+        let sessions = self.links.server.len() as u32;
+        let places = u64::from(sessions) * 100 / u64::from(self.most.max(1));
+        let load = (places.min(100) as u8).max(self.links.backlog());
+        Load { load, sessions, draining: self.is_draining || !self.broker.is_registered() }
     }
 
     /// Whether devices are told to log in elsewhere, and new ones are refused.
@@ -186,14 +222,24 @@ impl BrokerNode {
         server.drain(self.is_draining);
         self.links.replace(server);
         self.is_office = true;
+        if let (Some(address), Some(link_key)) = (self.public_address, self.server_key()) {
+            let listed = Listed { name: self.name.clone(), address, link_key, most: self.most };
+            self.balancers.begin(now, &listed, self.balancer_count, &mut self.rng);
+        }
     }
 }
 
 impl Node for BrokerNode {
     fn handle(&mut self, now: Time, input: Input<'_>) {
+        if self.balancers.handle(now, &input) {
+            return;
+        }
         match input {
             Input::Accepted { conn, peer: peer @ Peer { transport: Transport::Datagram, .. } }
             | Input::Accepted { conn, peer: peer @ Peer { service: Service::Link, .. } } => {
+                if peer.transport == Transport::Datagram {
+                    self.public_address = self.public_address.or(Some(peer.local));
+                }
                 self.links.accepted(now, conn, &peer);
             }
             Input::Accepted { conn, .. } => self.outputs.push_back(Output::Close { conn }),
@@ -220,6 +266,7 @@ impl Node for BrokerNode {
             }
             Input::Deadline => {
                 self.links.expire(now);
+                self.balancers.expire(now);
                 self.broker.handle_deadline(now);
             }
             Input::NetworkChanged => self.broker.network_changed(now),
@@ -242,8 +289,13 @@ impl Node for BrokerNode {
                     None => continue,
                 }
             }
-            let output = self.broker.poll_output(now)?;
-            self.brokered(now, output);
+            if let Some(output) = self.broker.poll_output(now) {
+                self.brokered(now, output);
+                continue;
+            }
+            let load = self.load();
+            self.balancers.set_load(now, load);
+            return self.balancers.poll_output(now);
         }
     }
 
@@ -252,7 +304,7 @@ impl Node for BrokerNode {
     }
 
     fn deadline(&self) -> Option<Time> {
-        [self.links.deadline(), self.broker.deadline()].into_iter().flatten().min()
+        [self.links.deadline(), self.broker.deadline(), self.balancers.deadline()].into_iter().flatten().min()
     }
 }
 

@@ -160,6 +160,11 @@ impl Links {
         [self.server.deadline(), self.held_due, streams].into_iter().flatten().min()
     }
 
+    /// How much of the room for what waits is used, of a hundred.
+    pub fn backlog(&self) -> u8 {
+        (self.held_octets.saturating_mul(100) / self.max_held.max(1)).min(100) as u8
+    }
+
     /// The next thing to be done, until there is none.
     pub fn poll(&mut self, now: Time) -> Option<Linked> {
         loop {

@@ -9,6 +9,8 @@ mod backend;
 #[cfg(feature = "post")]
 mod balancer;
 #[cfg(feature = "post")]
+mod balancers;
+#[cfg(feature = "post")]
 mod broker;
 #[cfg(feature = "gateway")]
 mod capture_clock;

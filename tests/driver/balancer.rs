@@ -13,7 +13,7 @@ use hailpost::{
         resolver::Target,
         tls::{Identity, ServerTrust, client_config},
     },
-    node::{BalancerNode, DeviceNode, Event, EventKind, Field, Node, OfficeNode},
+    node::{BalancerNode, BrokerNode, DeviceNode, Event, EventKind, Field, Node, OfficeNode},
     post::balancer::{Load, Uplink, UplinkConfig, UplinkOutput},
     rng::Seeded,
     time::Time,
@@ -199,4 +199,112 @@ fn a_device_asks_the_balancer_once_and_goes_back_to_its_broker_directly() {
     house.until_event(house.balancer, EventKind::BrokerDown);
     reload_balancer(&mut house.net, house.balancer, &config(&[])).unwrap();
     house.until("it is let go", |house| !house.net.get::<Reporter>(broker).unwrap().uplink.is_enlisted());
+}
+
+/// A process, as far as this one can tell.
+struct Process {
+    net: Loop,
+    node: NodeId,
+    addresses: OfficeAddresses,
+    events: Vec<Event>,
+}
+
+impl Process {
+    fn open(options: &[(&str, &str)]) -> Process {
+        let mut net = Loop::new().unwrap();
+        let (node, addresses) = open_office(&mut net, &config(options)).unwrap();
+        Process { net, node, addresses, events: Vec::new() }
+    }
+
+    fn turn(&mut self) {
+        self.net.wait(Some(Duration::from_millis(1))).unwrap();
+        self.events.extend(std::iter::from_fn(|| self.net.next_event()).map(|(_, event)| event));
+    }
+}
+
+fn turn_until(
+    devices: &mut Loop,
+    all: &mut [Process],
+    what: &str,
+    is_so: &mut dyn FnMut(&mut Loop, &[Process]) -> bool,
+) {
+    let begun = Instant::now();
+    while !is_so(devices, all) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}: {:?}", all[1].events);
+        all.iter_mut().for_each(Process::turn);
+        devices.wait(Some(Duration::from_millis(1))).unwrap();
+    }
+}
+
+/// Hub, two brokers and a balancer, each with keys of its own: a device is let in where it was sent, and when its broker drains it
+/// goes to the other one, by its ticket.
+#[test]
+fn roles_apart_let_a_device_in_and_move_it_when_its_broker_drains() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let pin = |name: &str| {
+        let identity = Identity::generate(name).unwrap();
+        identity.write_private(std::path::Path::new(&file(name))).unwrap();
+        identity.key_id().to_string()
+    };
+    let (hub_pin, balancer_pin) = (pin("hub"), pin("balancer"));
+    let keys = [pin("b0"), pin("b1")].join(",");
+    let common = [("listen_inner", "tls://127.0.0.1:0"), ("brokers", &keys)];
+    let mut own = common.to_vec();
+    let hub_file = file("hub");
+    own.extend([("roles", "hub"), ("listen_apps", ""), ("identity_file", &hub_file)]);
+    let mut hub = Process::open(&own);
+    let mut own = common.to_vec();
+    let balancer_file = file("balancer");
+    own.extend([("roles", "balancer"), ("listen_devices", "hail+ask://127.0.0.1:0")]);
+    own.push(("identity_file", &balancer_file));
+    let balancer = Process::open(&own);
+    let hub_url = format!("tls://{}?pin={hub_pin}", hub.addresses.inner[0]);
+    let balancer_url = format!("tls://{}?pin={balancer_pin}", balancer.addresses.inner[0]);
+    let brokers = ["b0", "b1"].map(|name| {
+        Process::open(&[
+            ("roles", "broker"),
+            ("broker_name", name),
+            ("hub", &hub_url),
+            ("balancer", &balancer_url),
+            ("identity_file", &file(name)),
+            ("listen_devices", "hail://127.0.0.1:0"),
+        ])
+    });
+
+    hub.net.with(hub.node, |node: &mut OfficeNode, _| node.add_user("anna")).unwrap().unwrap();
+    hub.turn();
+    let enrol = |node: &mut OfficeNode, _| node.add_device("anna", [1; 16], 0);
+    let enrolled = hub.net.with(hub.node, enrol).unwrap().unwrap();
+    let key = balancer.net.get::<BalancerNode>(balancer.node).unwrap().server_key();
+    let url = format!("hail+ask://{}?key={}", balancer.addresses.devices[0], text(&key));
+    let credential = text(&[&enrolled.session.0[..], &enrolled.secret].concat());
+    let mut all = [hub, balancer].into_iter().chain(brokers).collect::<Vec<_>>();
+    let mut devices = Loop::new().unwrap();
+    turn_until(&mut devices, &mut all, "both brokers are given out", &mut |_, all| {
+        let up = all[1].events.iter().filter(|event| event.kind() == EventKind::BrokerUp);
+        up.count() == 2
+    });
+    let device = config(&[("credential", &format!("{url} {credential}")), ("keepalive_s", "10")]);
+    let device = open_device(&mut devices, &device).unwrap();
+    let mut welcome = |devices: &mut Loop, _: &[Process]| {
+        std::iter::from_fn(|| devices.next_event()).any(|(_, event)| event.kind() == EventKind::Welcome)
+    };
+    turn_until(&mut devices, &mut all, "the hub has the device", &mut welcome);
+    let first = devices.get::<DeviceNode>(device).unwrap().broker().unwrap();
+
+    // Where it is drains; the next sign of life says so.
+    let mut drained = false;
+    for process in &mut all[2..] {
+        if process.addresses.devices[0] == first {
+            process.net.with(process.node, |node: &mut BrokerNode, _| node.drain(true)).unwrap();
+            drained = true;
+        }
+    }
+    assert!(drained);
+    devices.network_changed();
+    turn_until(&mut devices, &mut all, "the hub has the device at the other broker", &mut welcome);
+    let node = devices.get::<DeviceNode>(device).unwrap();
+    assert_ne!(node.broker(), Some(first));
+    assert_eq!(node.link_counters().handshakes, 1, "its ticket is good at any broker");
 }
