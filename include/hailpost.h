@@ -1237,7 +1237,7 @@ hail_status hail_office_add_user(struct hail_office *office,
 
 /**
  * Adds a device of a user. `device` is 16 octets of yours that name it, such as a UUID; `expires` is in Unix seconds, and 0 for
- * never. `url` is where the device finds the office, such as "hail://office.example:7700", to which the key is added; NULL
+ * never. `url` is where the device finds the office, such as "hail://office.example:7700", to which the key is added, or the whole URL of its balancer; NULL
  * is for the first hail:// address that it listens on. `session_id` gets the 16 octets that name the credential, for
  * hail_office_revoke_device(). `line` gets the text that the device is to be given, for its option `credential` or its
  * `credential_file`: it is a secret, and counts once HAIL_EVENT_DURABLE told the ticket. `ticket` and its failures as

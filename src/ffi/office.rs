@@ -183,7 +183,7 @@ pub unsafe extern "C" fn hail_office_add_user(
 }
 
 /// Adds a device of a user. `device` is 16 octets of yours that name it, such as a UUID; `expires` is in Unix seconds, and 0 for
-/// never. `url` is where the device finds the office, such as "hail://office.example:7700", to which the key is added; NULL
+/// never. `url` is where the device finds the office, such as "hail://office.example:7700", to which the key is added, or the whole URL of its balancer; NULL
 /// is for the first hail:// address that it listens on. `session_id` gets the 16 octets that name the credential, for
 /// hail_office_revoke_device(). `line` gets the text that the device is to be given, for its option `credential` or its
 /// `credential_file`: it is a secret, and counts once HAIL_EVENT_DURABLE told the ticket. `ticket` and its failures as
@@ -383,8 +383,13 @@ fn found_at(url: Option<&str>, own: Option<Url>, key: [u8; 32]) -> Result<Url, F
     let url = match url {
         Some(text) => {
             let url: Url = text.parse().map_err(|fault: Fault| wrong(&fault.detail))?;
+            if url.scheme == Scheme::Ask && url.key.is_some() {
+                return Ok(url);
+            }
             if url.scheme != Scheme::Hail || url.key.is_some_and(|known| known != LinkKey(key)) {
-                return Err(wrong("a hail:// URL is wanted, with the office's own ?key= or none"));
+                return Err(wrong(
+                    "a hail:// URL is wanted, with the office's own ?key= or none, or a balancer's whole hail+ask:// URL",
+                ));
             }
             Url { key: Some(LinkKey(key)), ..url }
         }

@@ -296,6 +296,11 @@ impl Office {
 
     /// Where devices find the office.
     fn reached(&self, host: Option<&str>) -> Result<Url, Fault> {
+        if let Some(text) = host.filter(|host| host.starts_with("hail+ask://")) {
+            let url: Url = text.parse()?;
+            url.check_peer()?;
+            return Ok(url);
+        }
         if let (Some(text), Some(key)) = (host.filter(|host| host.starts_with("hail://")), self.key) {
             let url: Url = text.parse()?;
             if url.key.is_some_and(|known| known.0 != key) {

@@ -129,7 +129,15 @@ impl View<'_> {
                 .filter_map(|url| url.as_str().map(|url| paint.faint(format!("  {url}")))),
         );
         let (office, broker) = (&self.status["office"], &self.status["broker"]);
-        for urls in [&office["devices"], &office["apps"], &office["inner"], &broker["devices"]] {
+        let balancer = &self.status["balancer"];
+        for urls in [
+            &office["devices"],
+            &office["apps"],
+            &office["inner"],
+            &broker["devices"],
+            &balancer["devices"],
+            &balancer["inner"],
+        ] {
             lines.extend(
                 list(urls).iter().filter_map(Value::as_str).map(|url| paint.faint(format!("  {url}"))),
             );
@@ -137,6 +145,10 @@ impl View<'_> {
         lines.push(String::new());
         if !broker.is_null() {
             lines.extend(self.broker(paint));
+            return lines;
+        }
+        if !balancer.is_null() {
+            lines.extend(self.balancer(paint));
             return lines;
         }
         lines.extend(self.office(paint));
@@ -199,6 +211,33 @@ impl View<'_> {
             lines.extend(table.lines(paint));
         }
         lines.push(String::new());
+        lines
+    }
+
+    /// A balancer.
+    fn balancer(&self, paint: Paint) -> Vec<String> {
+        let balancer = &self.status["balancer"];
+        let mut table = Table::new(["balancer", "now"]);
+        for (name, member) in
+            [("brokers that report", "brokers"), ("of these, given to devices", "given_out")]
+        {
+            table.row([name.to_owned(), grouped(number(&balancer[member]))]);
+        }
+        let mut lines = table.lines(paint);
+        lines.push(String::new());
+        let mut table = Table::new(["counted", "in all"]);
+        for (name, part, counter) in [
+            ("devices that asked", "asks", "asks"),
+            ("given a broker", "asks", "given"),
+            ("told that there is none", "asks", "none"),
+            ("asked for a cookie first", "asks", "cookies"),
+            ("reports of brokers", "brokers", "reports"),
+            ("brokers that fell silent", "brokers", "silent"),
+            ("brokers that drained", "brokers", "drained"),
+        ] {
+            table.row([name.to_owned(), grouped(number(&self.status["counters"][part][counter]))]);
+        }
+        lines.extend(table.lines(paint));
         lines
     }
 

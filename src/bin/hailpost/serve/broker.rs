@@ -50,7 +50,7 @@ pub fn run(config: &Config, dir: &DataDir, out: &mut Out) -> Done {
         )));
     };
     raise_descriptors(64);
-    let key = identity(config, dir)?.key_id();
+    let key = identity(config, dir, "broker")?.key_id();
     let mut net = Loop::new()?;
     let (node, addresses) = open_broker(&mut net, config)?;
     let mut listens = Vec::new();
@@ -98,6 +98,7 @@ impl Post {
                     EventKind::Registered => ("registered", "the hub has this broker"),
                     EventKind::Refused => ("refused", text),
                     EventKind::Down => ("down", text),
+                    EventKind::Warning => ("warning", text),
                     _ => continue,
                 };
                 printed = printed.and_then(|()| printer.note(name, text, out));
@@ -160,6 +161,7 @@ impl Post {
             ("link", members(node.server().counters().list())),
             ("office", members(node.counters().list())),
             ("broker", members(node.broker_counters().list())),
+            ("balancer", members(node.balancer_counters().list())),
             ("driver", members(self.net.counters().list())),
         ]
         .map(|(part, counters)| (part.to_owned(), Value::Object(counters)))
@@ -174,6 +176,7 @@ impl Post {
                 "name": self.name,
                 "hub": self.hub,
                 "registered": node.is_registered(),
+                "balancers": node.enlisted(),
                 "devices": self.listens.iter().map(url).collect::<Vec<_>>(),
                 "sessions": node.server().len(),
                 "active": node.server().active(),
@@ -187,11 +190,11 @@ impl Post {
     }
 }
 
-/// The broker's key: its own, made at the first start, unless the configuration names one.
-fn identity(config: &Config, dir: &DataDir) -> Result<Identity, Failure> {
+/// A role's key: its own, made at the first start, unless the configuration names one.
+pub(super) fn identity(config: &Config, dir: &DataDir, role: &str) -> Result<Identity, Failure> {
     let file = PathBuf::from(config.text("identity_file"));
     if file == dir.identity() && !file.exists() {
-        let identity = Identity::generate("hailpost broker")?;
+        let identity = Identity::generate(&format!("hailpost {role}"))?;
         identity.write_private(&file)?;
         return Ok(identity);
     }

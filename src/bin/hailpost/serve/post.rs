@@ -152,7 +152,11 @@ impl Post {
         // All brokers of an office have its key.
         let key =
             url.key.or_else(|| (url.scheme == Scheme::Hail).then(|| LinkKey(self.node(net).server_key())));
-        Ok(Url { key, ..url })
+        let url = Url { key, ..url };
+        if url.scheme == Scheme::Ask {
+            url.check_peer()?;
+        }
+        Ok(url)
     }
 
     fn with<R>(
