@@ -365,6 +365,9 @@ class Office:
         listen_inner: str | Sequence[str] | None = None,
         brokers: str | Sequence[str] | None = None,
         hub: str | None = None,
+        max_brokers: int | None = None,
+        balancer: str | Sequence[str] | None = None,
+        public_address: str | None = None,
         broker_name: str | None = None,
         max_sessions: int | None = None,
         max_apps_connections: int | None = None,
@@ -417,7 +420,9 @@ class Office:
     def counters(self) -> dict[str, int]:
         """What was counted, by name.
 
-        What the hub, the applications' connections and the link counted has `hub_`, `apps_` or `link_` before it.
+        What the hub, the applications' connections, the brokers' and the link counted has `hub_`, `apps_`, `brokers_` or
+        `link_` before it, of a broker what it counted of its hub `broker_`, and of a balancer what it counted of those who
+        ask `asks_`.
         """
     def next_event(self, timeout: float | None = None) -> Event | None:
         """The next event; None when there was none for timeout seconds, or when it was closed."""
@@ -517,7 +522,10 @@ class Device:
     def waiting(self) -> int:
         """Messages in the outbox."""
     def counters(self) -> dict[str, int]:
-        """What was counted, by name; what the link counted has `link_` before it."""
+        """What was counted, by name.
+
+        What the link counted has `link_` before it, what was counted of asking a balancer `balancer_`.
+        """
     def next_event(self, timeout: float | None = None) -> Event | None:
         """The next event; None when there was none for timeout seconds, or when it was closed."""
     def events(self, timeout: float | None = None) -> EventIterator[Event]:

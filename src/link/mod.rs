@@ -18,6 +18,7 @@ mod server;
 mod ticket;
 mod window;
 
+#[cfg(feature = "device")]
 pub(crate) use backoff::Backoff;
 pub use balance::{
     Answerer, AnswererConfig, AnswererCounters, Asker, AskerCounters, AskerEvent, AskerOutput,
