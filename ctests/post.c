@@ -1,4 +1,4 @@
-/* A post office, its devices and applications on one loop: login, put and confirm, away and back, an outbox that outlasts the
+/* A post office, its devices and applications on one loop, and one whose broker is apart: login, put and confirm, away and back, an outbox that outlasts the
  * process, a full one, presence, broadcasts, and credentials that do not hold or hold no more. */
 #include "post.h"
 
@@ -570,6 +570,78 @@ static void draining(void)
     end(&all);
 }
 
+/* A key in memory, and its id as text. */
+static hail_buffer *key_of(const char *name, char *id)
+{
+    hail_buffer *pem = NULL;
+    uint8_t octets[32];
+    CHECK_IS(hail_identity_generate(name, &pem, octets, NULL), HAIL_OK);
+    for (int at = 0; at < 32; at++)
+        snprintf(id + 2 * at, 3, "%02x", octets[at]);
+    return pem;
+}
+
+/* A hub, and a broker that holds its devices' sessions: the same call makes both. */
+static void brokers(void)
+{
+    told by_hub = {0}, by_broker = {0}, by_anna = {0};
+    char hub_id[65], broker_id[65], where[160], url[64];
+    hail_loop *loop = NULL;
+    hail_office *hub = NULL, *broker = NULL;
+    const char *address = NULL;
+    uint16_t port = 0;
+    uint8_t key[32], same[32], session[16];
+    uint64_t ticket = 0;
+    CHECK_IS(hail_loop_new(&loop), HAIL_OK);
+    hail_buffer *hub_pem = key_of("hub", hub_id), *broker_pem = key_of("broker", broker_id);
+
+    hail_config *config = check_config((const char *[]){"roles", "hub", "listen_apps", "", "listen_inner",
+                                                        "tls://127.0.0.1:0", "brokers", broker_id, NULL});
+    CHECK_IS(hail_config_set_bytes(config, "identity_pem", hail_buffer_data(hub_pem), hail_buffer_size(hub_pem)), HAIL_OK);
+    CHECK_OK(loop, hail_office_new(loop, config, &by_hub, &hub));
+    hail_config_free(config);
+    CHECK_OK(loop, hail_office_address(hub, 0, &address, &port));
+    CHECK_IS(hail_office_address(hub, 1, &address, &port), HAIL_ERR_NOT_FOUND);
+    snprintf(where, sizeof where, "tls://%s:%u?pin=%s", address, (unsigned)port, hub_id);
+
+    config = check_config((const char *[]){"roles", "broker", "hub", where, "listen_devices", "hail://127.0.0.1:0", NULL});
+    CHECK_IS(hail_config_set_bytes(config, "identity_pem", hail_buffer_data(broker_pem), hail_buffer_size(broker_pem)), HAIL_OK);
+    CHECK_OK(loop, hail_office_new(loop, config, &by_broker, &broker));
+    hail_config_free(config);
+    CHECK_IS(hail_office_key(broker, key), HAIL_ERR_STATE);
+    turn_until(loop, &by_broker, HAIL_EVENT_REGISTERED, 1);
+    CHECK_OK(loop, hail_office_key(broker, key));
+    CHECK_OK(loop, hail_office_key(hub, same));
+    CHECK(memcmp(key, same, 32) == 0);
+    CHECK_IS(hail_office_add_user(broker, "anna", NULL), HAIL_ERR_INVALID);
+
+    CHECK_OK(loop, hail_office_add_user(hub, "anna", &ticket));
+    turn_durable(loop, &by_hub, ticket);
+    CHECK_OK(loop, hail_office_address(broker, 0, &address, &port));
+    snprintf(url, sizeof url, "hail://%s:%u", address, (unsigned)port);
+    hail_buffer *line = NULL;
+    CHECK_IS(hail_office_add_device(hub, "anna", session, 0, NULL, session, &line, &ticket), HAIL_ERR_CONFIG);
+    CHECK_OK(loop, hail_office_add_device(hub, "anna", same, 0, url, session, &line, &ticket));
+    turn_durable(loop, &by_hub, ticket);
+    hail_device *anna = device_on(loop, &by_anna, line, NULL);
+    turn_until(loop, &by_anna, HAIL_EVENT_WELCOME, 1);
+    put_text(loop, anna, "user:anna", "to myself");
+    turn_until(loop, &by_anna, HAIL_EVENT_MESSAGE, 1);
+    CHECK(strcmp(by_anna.body, "to myself") == 0);
+    CHECK_IS(office_counter(loop, broker, "link.sessions"), 1);
+    CHECK_IS(office_counter(loop, broker, "broker.registered"), 1);
+    CHECK_IS(office_counter(loop, hub, "link.sessions"), 0);
+    CHECK_IS(office_counter(loop, hub, "brokers.registered"), 1);
+    CHECK_OK(loop, hail_office_drain(broker, 1));
+    hail_device_free(anna);
+    hail_office_free(broker);
+    hail_office_free(hub);
+    hail_loop_free(loop);
+    hail_buffer_free(line);
+    hail_buffer_free(hub_pem);
+    hail_buffer_free(broker_pem);
+}
+
 int main(void)
 {
     CHECK(mkdtemp(directory) != NULL);
@@ -586,6 +658,7 @@ int main(void)
     app_sends();
     broadcast();
     draining();
+    brokers();
     char command[128];
     snprintf(command, sizeof command, "rm -r %s", directory);
     CHECK_IS(system(command), 0);

@@ -117,7 +117,9 @@
 #define HAIL_EVENT_DEVICE_OFFLINE 61 /**< A device is no longer there: inbox, text. */
 #define HAIL_EVENT_STALE 62 /**< So much waited for a device that all of it is gone: inbox, missed. */
 #define HAIL_EVENT_FAILED 63 /**< What was asked for cannot be done: ticket, status, text. */
-#define HAIL_EVENT_AUTHENTICATE 64 /**< Somebody logs in by a session that the store does not know: the application admits or refuses it by this ticket. */
+#define HAIL_EVENT_BROKER_UP 64 /**< A broker can be used: a balancer gives it to devices: name. */
+#define HAIL_EVENT_BROKER_DOWN 65 /**< A broker cannot be used any more: name, text. */
+#define HAIL_EVENT_AUTHENTICATE 66 /**< Somebody logs in by a session that the store does not know: the application admits or refuses it by this ticket. */
 #define HAIL_EVENT_WARNING 90 /**< Something to know that is no failure: text. */
 
 #define HAIL_FIELD_STATUS 1 /**< A Status as a number (two's complement). */
@@ -1186,7 +1188,10 @@ hail_status hail_device_counter(const struct hail_device *device,
                                 uint64_t *value);
 
 /**
- * Makes a post office on a loop: opens its store and listens. `user` comes back with each of its events.
+ * Makes a post office on a loop: opens its store and listens. `user` comes back with each of its events. With the option
+ * `roles` as `broker` it holds sessions for the hub that `hub` names: it has no store and no accounts, and what adds or takes
+ * back something answers HAIL_ERR_INVALID. As `balancer` it tells devices at which broker to log in: it listens for those who
+ * ask at hail+ask:// in the place of devices, and has no accounts either.
  *
  * HAIL_ERR_CONFIG: an option cannot be used. HAIL_ERR_LISTEN: an address is taken. HAIL_ERR_STORE, _CORRUPT, _VERSION,
  * _LOCKED: the store's file.
@@ -1202,8 +1207,8 @@ hail_status hail_office_new(struct hail_loop *loop,
 void hail_office_free(struct hail_office *office);
 
 /**
- * Where it listens: address and port, in the order of the option `listen_devices` and then of `listen_apps`, from 0. The text
- * lives as long as the office.
+ * Where it listens: address and port, in the order of the options `listen_devices`, `listen_apps` and `listen_inner`, one after
+ * the other, from 0. The text lives as long as the office.
  *
  * HAIL_ERR_NOT_FOUND: it listens on fewer.
  */
@@ -1213,9 +1218,13 @@ hail_status hail_office_address(const struct hail_office *office,
                                 uint16_t *port);
 
 /**
- * The 32 octets that devices know the office by, the ?key= of its hail:// URL. They are kept in the store.
+ * The 32 octets that devices know the office by, the ?key= of its hail:// URL, or of a balancer's hail+ask:// URL. They are kept
+ * in the store.
+ *
+ * HAIL_ERR_STATE: a broker that its hub has not told them yet.
  */
-hail_status hail_office_key(const struct hail_office *office, uint8_t *key);
+hail_status hail_office_key(const struct hail_office *office,
+                            uint8_t *key);
 
 /**
  * Adds a user: a name of 1 to 64 visible ASCII characters without `,`, `*` and `:`. `ticket`, unless NULL, gets a number:
@@ -1230,7 +1239,7 @@ hail_status hail_office_add_user(struct hail_office *office,
 
 /**
  * Adds a device of a user. `device` is 16 octets of yours that name it, such as a UUID; `expires` is in Unix seconds, and 0 for
- * never. `url` is where the device finds the office, such as "hail://office.example:7700", to which the key is added; NULL
+ * never. `url` is where the device finds the office, such as "hail://office.example:7700", to which the key is added, or the whole URL of its balancer; NULL
  * is for the first hail:// address that it listens on. `session_id` gets the 16 octets that name the credential, for
  * hail_office_revoke_device(). `line` gets the text that the device is to be given, for its option `credential` or its
  * `credential_file`: it is a secret, and counts once HAIL_EVENT_DURABLE told the ticket. `ticket` and its failures as
@@ -1295,8 +1304,8 @@ hail_status hail_office_drain(struct hail_office *office,
                               int32_t on);
 
 /**
- * A counter by name, such as "held", or "link.sessions", "hub.delivered" and "apps.requests" for those of its parts:
- * docs/counters.md has them all.
+ * A counter by name, such as "held", or "link.sessions", "hub.delivered", "apps.requests" and "brokers.registered" for those of
+ * its parts; of a broker "link.sessions" and "broker.lost", of a balancer "asks.given" and "brokers.enlisted": docs/counters.md has them all.
  *
  * HAIL_ERR_NOT_FOUND: there is none by that name.
  */

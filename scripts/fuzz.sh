@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 seconds=${1:?seconds a target}
 shift
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(messages ends captures clocks rules names link app frames)
+[ ${#targets[@]} -gt 0 ] || targets=(messages ends captures clocks rules names link app frames inner)
 
 flags="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-trace-compares"
 flags+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"

@@ -134,15 +134,23 @@ pub const OPTIONS: &[OptionInfo] = options! {
     Backend probe_addresses: Switch, "true", "probe a udp:// address before answering it at length";
     Backend train: Switch, "true", "train rules on the features that gateways report";
     Backend train_pause_ms: Millis, "60000", "from one training of an application to the next";
-    Office  listen_devices: Urls, "hail://127.0.0.1:7700", "where devices log in: hail://, tls://";
+    Office  listen_devices: Urls, "hail://127.0.0.1:7700", "where devices log in: hail://, tls://; of a balancer where they ask, hail+ask://127.0.0.1:7700 unless set";
     Office  listen_apps: Urls, "tcp://127.0.0.1:7701", "where applications connect: tls://, and tcp:// on loopback";
+    Office  roles: Text, "centre", "what of an office this process is: centre, all of it; hub, for brokers apart; broker, which holds sessions for a hub; balancer, which tells devices at which broker to log in";
+    Office  listen_inner: Urls, "", "where brokers apart from a hub connect: tls://; of a hub or balancer tls://127.0.0.1:7702 unless set";
+    Office  brokers: Text, "", "keys of the brokers that may connect, as `hailpost keygen` printed them, separated by commas";
+    Office  hub: Urls, "", "of a broker: where its hub is, such as tls://hub.example:7702?pin=HEX";
+    Office  max_brokers: Number(1, 4096), "256", "of a balancer: brokers at the most";
+    Office  balancer: Urls, "", "of a broker: the balancers that it reports to, such as tls://balancer.example:7702?pin=HEX";
+    Office  public_address: Text, "", "of a broker with a balancer: where devices find it, an IP address and a port; its first hail:// address unless set";
+    Office  broker_name: Text, "broker", "of a broker: what people call it";
     Office  max_sessions: Number(1, 16_777_215), "1000000", "sessions of devices at the most";
     Office  max_apps_connections: Number(1, 65_536), "1024", "connections of applications at the most";
     Office  max_waiting: Number(1, 1_000_000), "1000", "messages that wait for one device; past it the device has missed them all";
     Office  max_waiting_octets: Number(1, 1 << 31), "16777216", "octets that wait for one device; past it the device has missed them all";
     Office  ask_authentication: Switch, "false", "ask the application about session ids that the store does not know, by the event authenticate";
     Office  announce: Switch, "false", "tell the application of each device that comes and goes";
-    Device|App office: Urls, "", "where the office is, the better way first; for a device such as hail://office.example:7700?key=KEY,tls://office.example:7700?pin=HEX, for an application tls://office.example:7701?pin=HEX, or tcp:// on loopback";
+    Device|App office: Urls, "", "where the office is, the better way first; for a device such as hail://office.example:7700?key=KEY,tls://office.example:7700?pin=HEX, or its balancer, hail+ask://balancer.example:7700?key=KEY; for an application tls://office.example:7701?pin=HEX, or tcp:// on loopback";
     Device  credential_file: Path, "", "file, mode 0600, with the line that `hailpost device add` printed: the office and the credential";
     Device  credential: Secret, "", "the credential alone: session id and secret, 64 characters of base64url";
     Device  keepalive_s: Number(10, 1800), "30", "seconds from one heartbeat to the next, unless the office wants another";
@@ -234,6 +242,11 @@ impl Config {
             };
         }
         text
+    }
+
+    /// Whether an option was set, be it to its default.
+    pub fn is_set(&self, name: &'static str) -> bool {
+        self.values.contains_key(name)
     }
 
     /// The text of an option, or its default.

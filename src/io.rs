@@ -16,7 +16,7 @@ use crate::{status::Fault, store::Batch};
 pub struct Conn(pub u32);
 
 impl Conn {
-    /// Set in the names that a part gives (for [`Output::Connect`]); clear in those that the driver gives.
+    /// Set in the names that a part gives (for [`Output::Connect`], [`Output::Reach`]); clear in those that the driver gives.
     pub const OURS: u32 = 1 << 31;
 }
 
@@ -38,6 +38,8 @@ pub enum Service {
     Link,
     /// The text form that applications of the post office speak.
     App,
+    /// The binary links between the roles of a post office.
+    Inner,
     /// HTTP: health and metrics for monitors, and questions to an authentication server.
     Http,
 }
@@ -49,13 +51,14 @@ impl Service {
             Service::Gateway => "hail-gw/1",
             Service::Link => "hail-link/1",
             Service::App => "hail-app/1",
+            Service::Inner => "hail-in/1",
             Service::Http => "http/1.1",
         }
     }
 
     /// What a name in TLS stands for, if it is one of ours.
     pub fn from_alpn(name: &str) -> Option<Service> {
-        [Service::Gateway, Service::Link, Service::App, Service::Http]
+        [Service::Gateway, Service::Link, Service::App, Service::Inner, Service::Http]
             .into_iter()
             .find(|service| service.alpn() == name)
     }
@@ -129,7 +132,7 @@ pub enum Input<'a> {
         /// For a datagram listener `remote` is unspecified.
         peer: Peer,
     },
-    /// What [`Output::Connect`] asked for is there.
+    /// What [`Output::Connect`] or [`Output::Reach`] asked for is there.
     Connected {
         /// As the part named it.
         conn: Conn,
@@ -174,6 +177,14 @@ pub enum Output<E> {
         /// answered by [`Input::Closed`].
         way: usize,
     },
+    /// Open a connection to an address that the part was given by a peer whom it trusts, for datagrams of the link, under this
+    /// name.
+    Reach {
+        /// Has [`Conn::OURS`] set.
+        conn: Conn,
+        /// Where.
+        to: SocketAddr,
+    },
     /// Send octets: the next of a stream, or one datagram.
     Send {
         /// On which socket.
@@ -200,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_service_is_known_by_its_name_in_tls() {
-        for service in [Service::Gateway, Service::Link, Service::App, Service::Http] {
+        for service in [Service::Gateway, Service::Link, Service::App, Service::Inner, Service::Http] {
             assert_eq!(Service::from_alpn(service.alpn()), Some(service));
         }
         assert_eq!(Service::from_alpn("h2"), None);

@@ -7,6 +7,8 @@ use std::{fs, path::PathBuf};
 mod app;
 #[path = "../fuzz/bodies/frames.rs"]
 mod frames;
+#[path = "../fuzz/bodies/inner.rs"]
+mod inner;
 #[path = "../fuzz/bodies/link.rs"]
 mod link;
 
@@ -163,4 +165,82 @@ fn seeds_of_the_frames() {
         ("broadcast", steps(0, &[(2, 129), (0, 0), (0, 1), (2, 131), (4, 0), (12, 255), (0, 0), (2, 193)])),
     ];
     run("frames", frames::run, &seeds);
+}
+
+#[test]
+fn seeds_of_the_inner_links() {
+    let frame = |message: hailpost::wire::inner::Message| {
+        let octets = message.encode(0);
+        [&[1][..], &octets[4..6], &octets[16..octets.len() - 4]].concat()
+    };
+    let said = |steps: &[[u8; 4]]| [&[2][..], &steps.concat()].concat();
+    use hailpost::wire::inner::{Message, Sitting};
+    let sitting = Sitting { inbox: 1, seat: 2, since: 3 };
+    let (connect, close, tell, connected, lost, hear, up, spoke, look, pass) =
+        (0, 1, 2, 8, 9, 10, 12, 13, 14, 15);
+    let registered = [[connect, 0, 0, 0], [tell, 2, 1, 9]];
+    let seeds = [
+        ("raw", [&[0][..], &Message::Found(None).encode(5)].concat()),
+        ("register", frame(Message::Register { name: "left".into(), epoch: 1, most: 2 })),
+        ("digest", frame(Message::Digest { sitting: vec![sitting; 3], last: true })),
+        ("online", frame(Message::Online { sitting, resumed: true })),
+        ("revoked", frame(Message::Revoked(vec![(1, 2), (3, 4)]))),
+        ("down", frame(Message::Down { inbox: 1, seat: 2, octets: vec![5; 20] })),
+        ("load", frame(Message::Load { load: 50, sessions: 2, draining: true })),
+        ("registered-online-gone", said(&[&registered[..], &[[tell, 9, 1, 1], [tell, 11, 1, 1]]].concat())),
+        (
+            "lost-and-back",
+            said(
+                &[
+                    &registered[..],
+                    &[[tell, 9, 1, 1], [close, 0, 0, 0], [pass, 20, 0, 0]],
+                    &registered[..],
+                    &[[tell, 12, 1, 100]],
+                ]
+                .concat(),
+            ),
+        ),
+        (
+            "another-epoch",
+            said(&[&registered[..], &[[tell, 9, 1, 1], [connect, 0, 0, 0], [3, 2, 2, 9]]].concat()),
+        ),
+        (
+            "two-brokers",
+            said(&[
+                [connect, 0, 0, 0],
+                [2, 2, 1, 9],
+                [connect, 1, 0, 0],
+                [3, 2, 1, 9],
+                [2, 9, 1, 1],
+                [3, 9, 1, 2],
+                [2, 12, 1, 0],
+            ]),
+        ),
+        ("stranger", said(&[[connect, 2, 0, 0], [tell, 2, 1, 9], [7, 9, 255, 30]])),
+        (
+            "looked-up",
+            said(&[&registered[..], &[[tell, 7, 1, 1], [tell, 7, 2, 2], [tell, 7, 3, 3]]].concat()),
+        ),
+        (
+            "a-broker",
+            said(&[
+                [pass, 0, 0, 0],
+                [connected, 0, 0, 0],
+                [hear, 4, 0, 1],
+                [up, 1, 0, 0],
+                [spoke, 1, 0, 3],
+                [look, 1, 1, 0],
+                [hear, 8, 20, 1],
+                [lost, 0, 0, 0],
+                [pass, 200, 0, 0],
+                [connected, 0, 0, 0],
+                [hear, 4, 1, 1],
+            ]),
+        ),
+        (
+            "silent",
+            said(&[&registered[..], &[[tell, 9, 1, 1], [pass, 255, 0, 0], [pass, 255, 0, 0]]].concat()),
+        ),
+    ];
+    run("inner", inner::run, &seeds);
 }

@@ -11,10 +11,18 @@ use std::{
 use hailpost::{
     config::{OPTIONS, OptionKind, Role},
     gateway::{BackendCounters, GatewayCounters},
-    link::{ClientCounters, ServerCounters},
+    link::{AnswererCounters, AskerCounters, ClientCounters, ServerCounters},
     net::DriverCounters,
-    node::{EventKind, Field, OfficeCounters},
-    post::{app::AppCounters, apps::AppsCounters, device::DeviceCounters, hub::HubCounters},
+    node::{BalancerNodeCounters, EventKind, Field, OfficeCounters},
+    post::{
+        app::AppCounters,
+        apps::AppsCounters,
+        balancer::{BalancerCounters, UplinkCounters},
+        broker::BrokerCounters,
+        brokers::BrokersCounters,
+        device::DeviceCounters,
+        hub::HubCounters,
+    },
     recognize,
     status::{Retry, Status},
 };
@@ -205,20 +213,28 @@ fn the_tables_of_the_documents_are_those_of_the_source() {
     let mut text =
         "# Counters\n\nWhat `hail_gateway_counter`, `hail_recognizer_counter`, `hail_backend_counter`, \
          `hail_device_counter`, `hail_office_counter`, `hail_app_counter` and `hail_loop_counter` know by name. A gateway's recognition has \
-         the prefix `recognize.`; the link of a device `link.`; the link, the hub and the applications' connections of \
-         an office `link.`, `hub.` and `apps.`. Made from the source.\n"
+         the prefix `recognize.`; the link of a device `link.`, its asking of a balancer `balancer.`; the link, the hub, the \
+         applications' connections and the brokers of an office `link.`, `hub.`, `apps.` and `brokers.`; what a broker counted \
+         of its hub `broker.`, of its balancer `balancer.`. Made from the source.\n"
             .to_owned();
-    let lists: [(&str, Vec<_>); 11] = [
+    let lists: [(&str, Vec<_>); 18] = [
         ("a gateway", GatewayCounters::default().list().collect()),
         ("a recogniser", recognize::Counters::default().list().collect()),
         ("a back end", BackendCounters::default().list().collect()),
         ("a loop", DriverCounters::default().list().collect()),
         ("a device", DeviceCounters::default().list().collect()),
         ("a device's link", ClientCounters::default().list().collect()),
+        ("a device that asks a balancer", AskerCounters::default().list().collect()),
+        ("a balancer", BalancerCounters::default().list().collect()),
+        ("a balancer that devices ask", AnswererCounters::default().list().collect()),
+        ("a balancer's connections of brokers", BalancerNodeCounters::default().list().collect()),
+        ("a broker that reports to a balancer", UplinkCounters::default().list().collect()),
         ("a post office", OfficeCounters::default().list().collect()),
         ("a post office's link", ServerCounters::default().list().collect()),
         ("a post office's hub", HubCounters::default().list().collect()),
         ("a post office's connections of applications", AppsCounters::default().list().collect()),
+        ("a post office's brokers, at the hub", BrokersCounters::default().list().collect()),
+        ("a broker's hub, at the broker", BrokerCounters::default().list().collect()),
         ("an application of a post office", AppCounters::default().list().collect()),
     ];
     for (title, list) in lists {

@@ -75,7 +75,7 @@ impl Office {
             now: Time::ZERO,
             hub,
             hub_store,
-            app: Sender::App { name: "news".into(), rights, seat: Seat(1) },
+            app: Sender::App { name: "news".into(), rights, seat: Seat::here(1) },
             device,
             store,
             config,
@@ -143,7 +143,7 @@ impl Office {
         if let Frame::Deliver(delivery) = &frame {
             self.delivered = delivery.sequence;
         }
-        if self.is_up && seat.0 == self.seats[0] {
+        if self.is_up && seat.place == self.seats[0] {
             self.device.frame(self.now, frame);
         }
     }
@@ -157,7 +157,7 @@ impl Office {
                     self.given = put.number;
                 }
                 if self.is_up {
-                    self.hub.frame(self.now, self.inboxes[0], Seat(self.seats[0]), frame);
+                    self.hub.frame(self.now, self.inboxes[0], Seat::here(self.seats[0]), frame);
                 }
             }
             DeviceOutput::Event(event) => match event {
@@ -187,13 +187,13 @@ impl Office {
 
     fn connect(&mut self, at: usize, on: bool) {
         if self.seats[at] != 0 {
-            self.hub.offline(self.now, self.inboxes[at], Seat(self.seats[at]));
+            self.hub.offline(self.now, self.inboxes[at], Seat::here(self.seats[at]));
             self.seats[at] = 0;
         }
         if on {
             self.next_seat += 1;
             self.seats[at] = self.next_seat;
-            self.hub.online(self.now, self.inboxes[at], Seat(self.next_seat));
+            self.hub.online(self.now, self.inboxes[at], Seat::here(self.next_seat));
         }
         if at == 0 {
             self.is_up = on;
@@ -292,7 +292,7 @@ impl Office {
 
     fn any(&mut self, to_hub: bool, at: usize, frame: Frame) {
         if to_hub {
-            self.hub.frame(self.now, self.inboxes[at], Seat(self.seats[at].max(1)), frame);
+            self.hub.frame(self.now, self.inboxes[at], Seat::here(self.seats[at].max(1)), frame);
         } else {
             self.device.frame(self.now, frame);
         }

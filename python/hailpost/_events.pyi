@@ -313,6 +313,17 @@ class Authenticate(Event):
 
     ticket: int
     session: bytes
+class BrokerUp(Event):
+    """A broker can be used: a balancer gives it to devices: `name`."""
+
+    name: str
+
+@dataclass(frozen=True)
+class BrokerDown(Event):
+    """A broker cannot be used any more: `name`, `text`."""
+
+    name: str
+    text: str
 
 @dataclass(frozen=True)
 class Warning(Event):
@@ -366,5 +377,7 @@ __all__ = [
     "Stale",
     "Failed",
     "Authenticate",
+    "BrokerUp",
+    "BrokerDown",
     "Warning",
 ]

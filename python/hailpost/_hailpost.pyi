@@ -346,7 +346,8 @@ class Office:
     `listen_devices` is where devices log in (hail://, and tls:// where datagrams do not get through), `listen_apps`
     where applications connect (tls://, and tcp:// on loopback), one URL or several each; port 0 takes a free one.
     `identity` is an Identity or the path of a file with one; tls:// needs it. `store` is the file that keeps
-    everything; without it all is in memory.
+    everything; without it all is in memory. With `roles="hub"` it is for brokers apart, which `listen_inner` and
+    `brokers` are for; with `roles="broker"` it is one of these, of the office that `hub` names, and has no accounts.
     """
 
     def __new__(
@@ -360,6 +361,14 @@ class Office:
         identity_pem: bytes | str | None = None,
         store: _StrPath | None = None,
         max_connections_per_address: int | None = None,
+        roles: str | None = None,
+        listen_inner: str | Sequence[str] | None = None,
+        brokers: str | None = None,
+        hub: str | Sequence[str] | None = None,
+        max_brokers: int | None = None,
+        balancer: str | Sequence[str] | None = None,
+        public_address: str | None = None,
+        broker_name: str | None = None,
         max_sessions: int | None = None,
         max_apps_connections: int | None = None,
         max_waiting: int | None = None,
@@ -369,7 +378,8 @@ class Office:
     ) -> Self: ...
     @property
     def addresses(self) -> OfficeAddresses:
-        """The addresses that it listens on: those for `devices` and those for `apps`, each in the order of its option."""
+        """The addresses that it listens on: those for `devices`, for `apps` and for brokers (`inner`), each in the order
+        of its option."""
     @property
     def urls(self) -> tuple[str, ...]:
         """What a device connects to, in the order of `listen_devices`.
@@ -389,8 +399,8 @@ class Office:
         Returns its enrolment, whose `line` is what the device is given, over a way that nobody else reads; it is good once
         Durable names its `ticket`.
 
-        `host` is the name or address by which devices reach this machine; without it that is the address that the office
-        listens on. `expires`, in Unix seconds, is when the credential ends; 0 for never. `device` names the device
+        `host` is the name or address by which devices reach this machine, or the hail:// URL of a broker; without it that
+        is the address that the office listens on. `expires`, in Unix seconds, is when the credential ends; 0 for never. `device` names the device
         itself, in 16 octets; without it they are drawn.
         """
     def revoke_device(self, session: str) -> int:
@@ -420,7 +430,9 @@ class Office:
     def counters(self) -> dict[str, int]:
         """What was counted, by name.
 
-        What the hub, the applications' connections and the link counted has `hub_`, `apps_` or `link_` before it.
+        What the hub, the applications' connections, the brokers' and the link counted has `hub_`, `apps_`, `brokers_` or
+        `link_` before it, of a broker what it counted of its hub `broker_`, and of a balancer what it counted of those who
+        ask `asks_`.
         """
     def next_event(self, timeout: float | None = None) -> Event | None:
         """The next event; None when there was none for timeout seconds, or when it was closed."""
@@ -520,7 +532,10 @@ class Device:
     def waiting(self) -> int:
         """Messages in the outbox."""
     def counters(self) -> dict[str, int]:
-        """What was counted, by name; what the link counted has `link_` before it."""
+        """What was counted, by name.
+
+        What the link counted has `link_` before it, what was counted of asking a balancer `balancer_`.
+        """
     def next_event(self, timeout: float | None = None) -> Event | None:
         """The next event; None when there was none for timeout seconds, or when it was closed."""
     def events(self, timeout: float | None = None) -> EventIterator[Event]:

@@ -125,6 +125,8 @@ class OfficeAddresses(typing.NamedTuple):
     """In the order of `listen_devices`."""
     apps: Tuple[Address, ...]
     """In the order of `listen_apps`."""
+    inner: Tuple[Address, ...] = ()
+    """In the order of `listen_inner`: where brokers apart connect."""
 
 
 class DeviceEnrolment(typing.NamedTuple):

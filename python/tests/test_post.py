@@ -513,6 +513,29 @@ def test_draining() -> None:
         post.until(ben, hailpost.Welcome)
 
 
+def test_brokers() -> None:
+    own, other = hailpost.Identity.generate("hub"), hailpost.Identity.generate("broker")
+    with Post(
+        roles="hub", listen_devices=[], listen_inner="tls://127.0.0.1:0", brokers=other.key_id, identity=own
+    ) as post:
+        inner = f"tls://127.0.0.1:{post.office.addresses.inner[0].port}?pin={own.key_id}"
+        broker = hailpost.Office("hail://127.0.0.1:0", roles="broker", hub=inner, identity=other, loop=post.loop)
+        with broker:
+            post.until(broker, hailpost.Registered)
+            post.durable(post.office.add_user("anna"))
+            enrolment = post.office.add_device("anna", host=broker.urls[0])
+            post.durable(enrolment.ticket)
+            anna = hailpost.Device(credential=enrolment.line, loop=post.loop)
+            post.until(anna, hailpost.Welcome)
+            anna.put("user:anna", b"to myself")
+            assert post.until(anna, hailpost.Message).body == b"to myself"
+            assert (broker.sessions, post.office.sessions) == (1, 0)
+            assert (broker.counters()["broker_registered"], post.office.counters()["brokers_registered"]) == (1, 1)
+            with pytest.raises(hailpost.InvalidError):
+                broker.add_user("ben")
+            anna.close()
+
+
 def test_asyncio_and_a_loop_for_each() -> None:
     async def main() -> None:
         with hailpost.Office("hail://127.0.0.1:0", "tcp://127.0.0.1:0") as office:

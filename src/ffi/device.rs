@@ -300,9 +300,10 @@ pub unsafe extern "C" fn hail_device_counter(
             on_device(device, |node, _| {
                 let out = output(value, "value")?;
                 let name = text(name, "name")?;
-                out.write(match name.strip_prefix("link.") {
-                    Some(name) => handle::counter(node.link_counters().list(), name)?,
-                    None => handle::counter(node.counters().list(), name)?,
+                out.write(match name.split_once('.') {
+                    Some(("link", name)) => handle::counter(node.link_counters().list(), name)?,
+                    Some(("balancer", name)) => handle::counter(node.balancer_counters().list(), name)?,
+                    _ => handle::counter(node.counters().list(), name)?,
                 });
                 Ok(())
             })

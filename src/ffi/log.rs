@@ -113,6 +113,7 @@ fn level(kind: EventKind) -> Level {
         | EventKind::StoreFailing
         | EventKind::Rejected
         | EventKind::Stale
+        | EventKind::BrokerDown
         | EventKind::Failed
         | EventKind::Warning => Level::Warning,
         EventKind::Registered
@@ -124,6 +125,7 @@ fn level(kind: EventKind) -> Level {
         | EventKind::Trained
         | EventKind::LoggedIn
         | EventKind::Draining
+        | EventKind::BrokerUp
         | EventKind::StoreRecovered => Level::Info,
         _ => Level::Debug,
     }

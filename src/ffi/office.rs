@@ -19,10 +19,10 @@ use crate::status::Status;
 #[cfg(feature = "post")]
 use crate::{
     net::{
-        enrolment_line, office_url, open_office,
+        Part, enrolment_line, office_url, open_office,
         url::{Host, LinkKey, Scheme, Url},
     },
-    node::OfficeNode,
+    node::{BalancerNode, BrokerNode, OfficeNode},
     post::{
         SessionId,
         hub::{Rights, Vouched},
@@ -40,11 +40,13 @@ pub const HAIL_RIGHT_QUERY: u32 = 4;
 /// A post office, with its store.
 pub struct hail_office {
     handle: Handle,
-    /// Where it listens: for devices, then for applications.
+    /// Where it listens: for devices, for applications, then for brokers.
     addresses: Vec<(CString, u16)>,
     /// Where devices find it that are told nothing else.
     #[cfg(feature = "post")]
     url: Option<Url>,
+    #[cfg(feature = "post")]
+    part: Part,
 }
 
 impl Object for hail_office {
@@ -53,7 +55,10 @@ impl Object for hail_office {
     }
 }
 
-/// Makes a post office on a loop: opens its store and listens. `user` comes back with each of its events.
+/// Makes a post office on a loop: opens its store and listens. `user` comes back with each of its events. With the option
+/// `roles` as `broker` it holds sessions for the hub that `hub` names: it has no store and no accounts, and what adds or takes
+/// back something answers HAIL_ERR_INVALID. As `balancer` it tells devices at which broker to log in: it listens for those who
+/// ask at hail+ask:// in the place of devices, and has no accounts either.
 ///
 /// HAIL_ERR_CONFIG: an option cannot be used. HAIL_ERR_LISTEN: an address is taken. HAIL_ERR_STORE, _CORRUPT, _VERSION,
 /// _LOCKED: the store's file.
@@ -71,15 +76,18 @@ pub unsafe extern "C" fn hail_office_new(
         unsafe {
             event_loop::make(r#loop, config, user, office, "office", |net, config| {
                 let (id, listening) = open_office(net, config)?;
-                let key = net.with(id, |node: &mut OfficeNode, _| node.server_key())?;
+                let part = listening.part;
+                // A broker is told its key by its hub.
+                let key = net.get(id).map(OfficeNode::server_key);
                 let url = listening
                     .hail
-                    .map(|address| office_url(Host::Address(address.ip()), address.port(), key));
+                    .zip(key)
+                    .map(|(address, key)| office_url(Host::Address(address.ip()), address.port(), key));
                 let text =
                     |ip: std::net::IpAddr| CString::new(ip.to_string()).expect("an address has no NUL");
-                let all = listening.devices.iter().chain(&listening.apps);
+                let all = listening.devices.iter().chain(&listening.apps).chain(&listening.inner);
                 let addresses = all.map(|address| (text(address.ip()), address.port())).collect();
-                Ok((id, move |handle| hail_office { handle, addresses, url }))
+                Ok((id, move |handle| hail_office { handle, addresses, url, part }))
             })
         }
     )
@@ -92,8 +100,8 @@ pub unsafe extern "C" fn hail_office_free(office: *mut hail_office) {
     unsafe { handle::free(office) }
 }
 
-/// Where it listens: address and port, in the order of the option `listen_devices` and then of `listen_apps`, from 0. The text
-/// lives as long as the office.
+/// Where it listens: address and port, in the order of the options `listen_devices`, `listen_apps` and `listen_inner`, one after
+/// the other, from 0. The text lives as long as the office.
 ///
 /// HAIL_ERR_NOT_FOUND: it listens on fewer.
 #[unsafe(no_mangle)]
@@ -119,7 +127,10 @@ pub unsafe extern "C" fn hail_office_address(
     }
 }
 
-/// The 32 octets that devices know the office by, the ?key= of its hail:// URL. They are kept in the store.
+/// The 32 octets that devices know the office by, the ?key= of its hail:// URL, or of a balancer's hail+ask:// URL. They are kept
+/// in the store.
+///
+/// HAIL_ERR_STATE: a broker that its hub has not told them yet.
 #[unsafe(no_mangle)]
 #[cfg_attr(not(feature = "post"), allow(unused_variables))]
 pub unsafe extern "C" fn hail_office_key(office: *const hail_office, key: *mut u8) -> hail_status {
@@ -127,6 +138,20 @@ pub unsafe extern "C" fn hail_office_key(office: *const hail_office, key: *mut u
         "post",
         // SAFETY: the contract.
         unsafe {
+            if is_broker(office) {
+                return handle::on_node(office, |node: &mut BrokerNode, _| {
+                    let out = output_array(key, "key")?;
+                    let waits = || Fault::new(Status::State, "the hub has not told its key yet");
+                    out.write(node.server_key().ok_or_else(waits)?);
+                    Ok(())
+                });
+            }
+            if is_balancer(office) {
+                return handle::on_node(office, |node: &mut BalancerNode, _| {
+                    output_array(key, "key")?.write(node.server_key());
+                    Ok(())
+                });
+            }
             handle::on_node(office, |node: &mut OfficeNode, _| {
                 output_array(key, "key")?.write(node.server_key());
                 Ok(())
@@ -161,7 +186,7 @@ pub unsafe extern "C" fn hail_office_add_user(
 }
 
 /// Adds a device of a user. `device` is 16 octets of yours that name it, such as a UUID; `expires` is in Unix seconds, and 0 for
-/// never. `url` is where the device finds the office, such as "hail://office.example:7700", to which the key is added; NULL
+/// never. `url` is where the device finds the office, such as "hail://office.example:7700", to which the key is added, or the whole URL of its balancer; NULL
 /// is for the first hail:// address that it listens on. `session_id` gets the 16 octets that name the credential, for
 /// hail_office_revoke_device(). `line` gets the text that the device is to be given, for its option `credential` or its
 /// `credential_file`: it is a secret, and counts once HAIL_EVENT_DURABLE told the ticket. `ticket` and its failures as
@@ -310,6 +335,12 @@ pub unsafe extern "C" fn hail_office_drain(office: *mut hail_office, on: i32) ->
         "post",
         // SAFETY: the contract.
         unsafe {
+            if is_broker(office) {
+                return handle::on_node(office, |node: &mut BrokerNode, _| {
+                    node.drain(handle::switch(on, "on")?);
+                    Ok(())
+                });
+            }
             handle::on_node(office, |node: &mut OfficeNode, _| {
                 node.drain(handle::switch(on, "on")?);
                 Ok(())
@@ -318,8 +349,8 @@ pub unsafe extern "C" fn hail_office_drain(office: *mut hail_office, on: i32) ->
     )
 }
 
-/// A counter by name, such as "held", or "link.sessions", "hub.delivered" and "apps.requests" for those of its parts:
-/// docs/counters.md has them all.
+/// A counter by name, such as "held", or "link.sessions", "hub.delivered", "apps.requests" and "brokers.registered" for those of
+/// its parts; of a broker "link.sessions" and "broker.lost", of a balancer "asks.given" and "brokers.enlisted": docs/counters.md has them all.
 ///
 /// HAIL_ERR_NOT_FOUND: there is none by that name.
 #[unsafe(no_mangle)]
@@ -333,12 +364,37 @@ pub unsafe extern "C" fn hail_office_counter(
         "post",
         // SAFETY: the contract.
         unsafe {
+            if is_broker(office) {
+                return handle::on_node(office, |node: &mut BrokerNode, _| {
+                    let out = output(value, "value")?;
+                    let name = text(name, "name")?;
+                    out.write(match name.split_once('.') {
+                        Some(("link", name)) => handle::counter(node.server().counters().list(), name)?,
+                        Some(("broker", name)) => handle::counter(node.broker_counters().list(), name)?,
+                        _ => handle::counter(node.counters().list(), name)?,
+                    });
+                    Ok(())
+                });
+            }
+            if is_balancer(office) {
+                return handle::on_node(office, |node: &mut BalancerNode, _| {
+                    let out = output(value, "value")?;
+                    let name = text(name, "name")?;
+                    out.write(match name.split_once('.') {
+                        Some(("asks", name)) => handle::counter(node.balancer().asks().list(), name)?,
+                        Some(("brokers", name)) => handle::counter(node.balancer().counters().list(), name)?,
+                        _ => handle::counter(node.counters().list(), name)?,
+                    });
+                    Ok(())
+                });
+            }
             handle::on_node(office, |node: &mut OfficeNode, _| {
                 let out = output(value, "value")?;
                 let name = text(name, "name")?;
                 out.write(match name.split_once('.') {
                     Some(("link", name)) => handle::counter(node.server().counters().list(), name)?,
                     Some(("hub", name)) => handle::counter(node.hub().counters().list(), name)?,
+                    Some(("brokers", name)) => handle::counter(node.brokers().counters().list(), name)?,
                     Some(("apps", name)) => handle::counter(node.apps().counters().list(), name)?,
                     _ => handle::counter(node.counters().list(), name)?,
                 });
@@ -348,6 +404,26 @@ pub unsafe extern "C" fn hail_office_counter(
     )
 }
 
+/// Whether it holds sessions for a hub elsewhere.
+///
+/// # Safety
+/// `office` is NULL or a live object.
+#[cfg(feature = "post")]
+unsafe fn is_broker(office: *const hail_office) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { reference(office) }.is_ok_and(|office| office.part == Part::Broker)
+}
+
+/// Whether it tells devices where to log in.
+///
+/// # Safety
+/// `office` is NULL or a live object.
+#[cfg(feature = "post")]
+unsafe fn is_balancer(office: *const hail_office) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { reference(office) }.is_ok_and(|office| office.part == Part::Balancer)
+}
+
 /// Where a device finds the office: there, or where the office listens.
 #[cfg(feature = "post")]
 fn found_at(url: Option<&str>, own: Option<Url>, key: [u8; 32]) -> Result<Url, Fault> {
@@ -355,8 +431,13 @@ fn found_at(url: Option<&str>, own: Option<Url>, key: [u8; 32]) -> Result<Url, F
     let url = match url {
         Some(text) => {
             let url: Url = text.parse().map_err(|fault: Fault| wrong(&fault.detail))?;
+            if url.scheme == Scheme::Ask && url.key.is_some() {
+                return Ok(url);
+            }
             if url.scheme != Scheme::Hail || url.key.is_some_and(|known| known != LinkKey(key)) {
-                return Err(wrong("a hail:// URL is wanted, with the office's own ?key= or none"));
+                return Err(wrong(
+                    "a hail:// URL is wanted, with the office's own ?key= or none, or a balancer's whole hail+ask:// URL",
+                ));
             }
             Url { key: Some(LinkKey(key)), ..url }
         }

@@ -10,6 +10,7 @@ use snow::{
 use super::keys::{self, Keys, Way, expand, extract, mac, same};
 use crate::{
     rng::Entropy,
+    wire::balance::{Answer, Ask, Question},
     wire::link::{
         Hello, RESUME_COOKIE, RESUME_PROVEN, RESUMED_HEAD, Resume, TICKET, VERSION, WELCOME, Welcome, Wish,
         resumed_head,
@@ -17,6 +18,8 @@ use crate::{
 };
 
 const PATTERN: &str = "Noise_NKpsk0_25519_AESGCM_SHA256";
+/// Who asks a balancer has no secret yet that it would know.
+const ASKING: &str = "Noise_NK_25519_AESGCM_SHA256";
 
 /// The public key of a static private key (X25519).
 pub fn public_key(private: &[u8; 32]) -> [u8; 32] {
@@ -40,7 +43,7 @@ impl Initiator {
         rng: &mut dyn Entropy,
     ) -> (Initiator, Vec<u8>) {
         let prologue = prologue(session_id);
-        let mut noise = builder(rng)
+        let mut noise = builder(PATTERN, rng)
             .prologue(&prologue)
             .and_then(|builder| builder.remote_public_key(server_key))
             .and_then(|builder| builder.psk(0, secret))
@@ -84,7 +87,7 @@ impl Responder {
         rng: &mut dyn Entropy,
     ) -> Option<Responder> {
         let prologue = prologue(session_id);
-        let mut noise = builder(rng)
+        let mut noise = builder(PATTERN, rng)
             .prologue(&prologue)
             .and_then(|builder| builder.local_private_key(private))
             .and_then(|builder| builder.psk(0, secret))
@@ -104,6 +107,67 @@ impl Responder {
             .write_message(&welcome.encode(), &mut message)
             .expect("a welcome fits into the message");
         (message[..length].to_vec(), split(&mut self.noise))
+    }
+}
+
+/// Asking a balancer, which waits for its give.
+pub(super) struct Asking {
+    noise: HandshakeState,
+}
+
+impl Asking {
+    /// Begins one: the ask, without a cookie.
+    pub fn begin(server_key: &[u8; 32], question: &Question, rng: &mut dyn Entropy) -> (Asking, Vec<u8>) {
+        let mut noise = builder(ASKING, rng)
+            .prologue(&ask_prologue())
+            .and_then(|builder| builder.remote_public_key(server_key))
+            .and_then(|builder| builder.build_initiator())
+            .expect("all that the pattern needs was given");
+        let mut message = [0; 256];
+        let length =
+            noise.write_message(&question.encode(), &mut message).expect("a question fits into the message");
+        let server_key = [server_key[0], server_key[1]];
+        let ask = Ask { server_key, cookie: [0; 16], noise: &message[..length] };
+        (Asking { noise }, ask.encode())
+    }
+
+    /// Reads the give. Octets that are not the balancer's leave the handshake as it was.
+    pub fn finish(&mut self, message: &[u8]) -> Option<Answer> {
+        let mut payload = [0; 256];
+        let length = self.noise.read_message(message, &mut payload).ok()?;
+        Answer::decode(payload[..length].try_into().ok()?)
+    }
+}
+
+/// What a balancer makes of a good ask.
+pub(super) struct Asked {
+    noise: HandshakeState,
+    /// What the device tells.
+    pub question: Question,
+}
+
+impl Asked {
+    /// Reads Noise message 1: `None` when it was not made for this key.
+    pub fn read(private: &[u8; 32], message: &[u8], rng: &mut dyn Entropy) -> Option<Asked> {
+        let mut noise = builder(ASKING, rng)
+            .prologue(&ask_prologue())
+            .and_then(|builder| builder.local_private_key(private))
+            .and_then(|builder| builder.build_responder())
+            .expect("all that the pattern needs was given");
+        let mut payload = [0; 256];
+        let length = noise.read_message(message, &mut payload).ok()?;
+        let question = Question::decode(payload[..length].try_into().ok()?)?;
+        Some(Asked { noise, question })
+    }
+
+    /// Noise message 2.
+    pub fn give(mut self, answer: &Answer) -> Vec<u8> {
+        let mut message = [0; 256];
+        let length = self
+            .noise
+            .write_message(&answer.encode(), &mut message)
+            .expect("an answer fits into the message");
+        message[..length].to_vec()
     }
 }
 
@@ -162,13 +226,17 @@ fn prologue(session_id: [u8; 16]) -> Vec<u8> {
     [b"hailpost link".as_slice(), &[VERSION], &session_id].concat()
 }
 
+fn ask_prologue() -> Vec<u8> {
+    [b"hailpost ask".as_slice(), &[VERSION]].concat()
+}
+
 fn split(noise: &mut HandshakeState) -> Keys {
     let (up, down) = noise.dangerously_get_raw_split();
     Keys::of(&extract(noise.get_handshake_hash(), &[up, down].concat()))
 }
 
-fn builder(rng: &mut dyn Entropy) -> Builder<'static> {
-    let params: NoiseParams = PATTERN.parse().expect("the pattern is one of snow's");
+fn builder(pattern: &str, rng: &mut dyn Entropy) -> Builder<'static> {
+    let params: NoiseParams = pattern.parse().expect("the pattern is one of snow's");
     let mut seed = [0; 32];
     rng.fill(&mut seed);
     Builder::with_resolver(params, Box::new(Resolver { seed }))

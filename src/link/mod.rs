@@ -6,6 +6,8 @@
 //! with their length before them.
 #![forbid(unsafe_code)]
 
+mod backoff;
+mod balance;
 mod client;
 mod cookie;
 mod framing;
@@ -16,6 +18,11 @@ mod server;
 mod ticket;
 mod window;
 
+#[cfg(feature = "device")]
+pub(crate) use backoff::Backoff;
+pub use balance::{
+    Answerer, AnswererConfig, AnswererCounters, Asker, AskerCounters, AskerEvent, AskerOutput,
+};
 pub use client::{
     Client, ClientConfig, ClientCounters, Event as ClientEvent, Output as ClientOutput, Resumption,
 };
@@ -83,7 +90,7 @@ pub enum Closing {
 }
 
 impl Closing {
-    const fn number(self) -> u16 {
+    pub(crate) const fn number(self) -> u16 {
         match self {
             Closing::Done => 0,
             Closing::Revoked => 1,
@@ -94,7 +101,7 @@ impl Closing {
         }
     }
 
-    const fn of(number: u16) -> Closing {
+    pub(crate) const fn of(number: u16) -> Closing {
         match number {
             0 => Closing::Done,
             1 => Closing::Revoked,

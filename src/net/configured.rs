@@ -36,7 +36,7 @@ pub(super) fn remote(
     .map_err(|error| wrong(option, &error.to_string()))?;
     let remote = match url.scheme {
         Scheme::Tcp => Remote::Stream { target, security: ClientSecurity::Plain, service },
-        Scheme::Udp | Scheme::Hail => Remote::Datagram { target, service },
+        Scheme::Udp | Scheme::Hail | Scheme::Ask => Remote::Datagram { target, service },
         Scheme::Tls => {
             Remote::Stream { target, security: client_security(config, option, &url, service)?, service }
         }
@@ -107,7 +107,7 @@ pub(super) fn listen(
         Scheme::Tcp => (ListenTransport::Stream(ServerSecurity::Plain), Some(bare.to_vec())),
         Scheme::Udp => (ListenTransport::Datagram, Some(bare.to_vec())),
         Scheme::Tls => (ListenTransport::Stream(server_security(config, services)?), None),
-        Scheme::Hail => (ListenTransport::Datagram, None),
+        Scheme::Hail | Scheme::Ask => (ListenTransport::Datagram, None),
     };
     Ok(Listen { address, transport, networks, services: services.to_vec() })
 }

@@ -15,6 +15,10 @@ mod open_app;
 mod open_authority;
 #[cfg(feature = "backend")]
 mod open_backend;
+#[cfg(feature = "post")]
+mod open_balancer;
+#[cfg(feature = "post")]
+mod open_broker;
 #[cfg(feature = "device")]
 mod open_device;
 #[cfg(feature = "gateway")]
@@ -38,10 +42,14 @@ pub use open_app::open_app;
 pub use open_authority::open_authority;
 #[cfg(feature = "backend")]
 pub use open_backend::{RELOADED, open_backend, reload_backend};
+#[cfg(feature = "post")]
+pub use open_balancer::reload_balancer;
+#[cfg(feature = "post")]
+pub use open_broker::open_broker;
 #[cfg(feature = "device")]
 pub use open_device::open_device;
 #[cfg(feature = "gateway")]
 pub use open_gateway::{HOME_RULES, open_gateway, open_recognition, open_recognizer};
 #[cfg(feature = "post")]
-pub use open_office::{OfficeAddresses, enrolment_line, office_url, open_office, open_office_beside};
+pub use open_office::{OfficeAddresses, Part, enrolment_line, office_url, open_office, open_office_beside};
 pub use stream::StreamCounters;

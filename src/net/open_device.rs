@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
-    Loop, NodeId,
+    Loop, NodeId, Remote,
     clock::{SystemEntropy, unix_seconds},
     configured::{remote, wrong},
     url::Scheme,
@@ -14,7 +14,7 @@ use crate::{
     config::{Config, read_secret},
     io::Service,
     link::ClientConfig,
-    node::{DeviceNode, DeviceNodeConfig},
+    node::{BalancerKey, DeviceNode, DeviceNodeConfig},
     post::device::DeviceConfig,
     status::Fault,
     store::{Memory, Sqlite, Store},
@@ -28,24 +28,14 @@ pub fn open_device(net: &mut Loop, config: &Config) -> Result<NodeId, Fault> {
     let (office, credential) = enrolment(config)?;
     let office = config.non_empty("office").map(str::to_owned).or(office);
     let office = office.ok_or_else(|| {
-        wrong("office", "say where the office is, such as hail://host:7700?key=KEY, or set credential_file")
+        wrong("office", "say where the office is, such as hail://host:7700?key=KEY, or its balancer, hail+ask://host:7700?key=KEY, or set credential_file")
     })?;
-    let (mut remotes, mut server_key) = (Vec::new(), None);
-    for text in office.split(',').map(str::trim).filter(|text| !text.is_empty()) {
-        let (remote, url) = remote(config, "office", text, Service::Link)?;
-        match (url.scheme, url.key) {
-            (Scheme::Hail, Some(key)) if server_key.is_none_or(|known| known == key.0) => {
-                server_key = Some(key.0);
-            }
-            (Scheme::Hail, _) => return Err(wrong("office", "two hail:// URLs have different keys")),
-            (Scheme::Tls, _) => {}
-            _ => return Err(wrong("office", &format!("{text}: devices log in over hail:// and tls://"))),
-        }
-        remotes.push(remote);
-    }
-    // Over TLS too it is the office's own key that counts, which no other server's certificate can stand for.
-    let server_key = server_key.ok_or_else(|| {
-        wrong("office", "one of the URLs must be hail:// with ?key=, as `hailpost device add` printed it")
+    let Ways { remotes, office_key, balancer } = ways(config, &office)?;
+    // Where only a balancer is known its key names the enrolment, and brokers' keys come from it.
+    let server_key = office_key.or(balancer.map(|known| known.key)).ok_or_else(|| {
+        let why =
+            "one of the URLs must be hail:// or hail+ask:// with ?key=, as `hailpost device add` printed it";
+        wrong("office", why)
     })?;
     let (session_id, secret) = credential.split_at(16);
     let link = ClientConfig {
@@ -66,9 +56,54 @@ pub fn open_device(net: &mut Loop, config: &Config) -> Result<NodeId, Fault> {
         Some(path) => Box::new(Sqlite::open(Path::new(path))?),
         None => Box::new(Memory::default()),
     };
-    let config = DeviceNodeConfig { link, post, ways: remotes.len() };
+    let config = DeviceNodeConfig { link, post, ways: remotes.len(), balancer };
     let node = DeviceNode::open(config, (net.now(), unix_seconds()), SystemEntropy, store)?;
     Ok(net.add(Box::new(node), remotes))
+}
+
+/// How a device gets to its office.
+struct Ways {
+    /// Those to balancers first.
+    remotes: Vec<Remote>,
+    office_key: Option<[u8; 32]>,
+    balancer: Option<BalancerKey>,
+}
+
+fn ways(config: &Config, office: &str) -> Result<Ways, Fault> {
+    let (mut balancers, mut offices) = (Vec::new(), Vec::new());
+    let mut keys = [None; 2];
+    let mut has_tls = false;
+    for text in office.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+        let (remote, url) = remote(config, "office", text, Service::Link)?;
+        let is_balancer = url.scheme == Scheme::Ask;
+        match (url.scheme, url.key) {
+            (Scheme::Hail | Scheme::Ask, Some(key)) => {
+                let known = &mut keys[usize::from(is_balancer)];
+                if known.is_some_and(|known| known != key.0) {
+                    let scheme = url.scheme.name();
+                    return Err(wrong("office", &format!("two {scheme}:// URLs have different keys")));
+                }
+                *known = Some(key.0);
+            }
+            (Scheme::Tls, _) => has_tls = true,
+            _ => {
+                let why = format!("{text}: devices log in over hail:// and tls://, or ask at hail+ask://");
+                return Err(wrong("office", &why));
+            }
+        }
+        if is_balancer { &mut balancers } else { &mut offices }.push(remote);
+    }
+    let [office_key, balancer_key] = keys;
+    // Over TLS too it is the office's own key that counts, which no other server's certificate can stand for.
+    if has_tls && office_key.is_none() {
+        return Err(wrong(
+            "office",
+            "beside tls:// one of the URLs must be hail:// with ?key=, as `hailpost device add` printed it",
+        ));
+    }
+    let balancer = balancer_key.map(|key| BalancerKey { key, ways: balancers.len() });
+    balancers.append(&mut offices);
+    Ok(Ways { remotes: balancers, office_key, balancer })
 }
 
 /// The office that the line of an enrolment names, and the credential.
@@ -122,6 +157,13 @@ mod tests {
         let hail = format!("hail://127.0.0.1:7700?key={key}");
         assert!(opened(&[("credential", &credential), ("office", &hail)]).is_ok());
         assert!(opened(&[("credential", &format!("{hail} {credential}"))]).is_ok());
+        let ask = format!("hail+ask://127.0.0.1:7700?key={}", encoded(&[6; 32]));
+        let pinned = format!("tls://127.0.0.1?pin={}", "ab".repeat(32));
+        assert!(opened(&[("credential", &format!("{ask} {credential}"))]).is_ok());
+        let all = format!("{ask}, {hail}, {pinned}");
+        assert!(opened(&[("credential", &credential), ("office", &all)]).is_ok());
+        let two = format!("{ask}, hail+ask://127.0.0.1:7701?key={}", encoded(&[8; 32]));
+        let tls = format!("{ask}, {pinned}");
         let other = format!("{hail}, hail://127.0.0.1:7701?key={}", encoded(&[8; 32]));
         for (credential, office, named) in [
             ("short", hail.as_str(), "credential: "),
@@ -130,6 +172,8 @@ mod tests {
             (&credential, "tcp://127.0.0.1:7700", "office: "),
             (&credential, "hail://127.0.0.1:7700", "office: "),
             (&credential, &other, "office: two hail:// URLs"),
+            (&credential, &two, "office: two hail+ask:// URLs"),
+            (&credential, &tls, "office: beside tls://"),
         ] {
             let fault = opened(&[("credential", credential), ("office", office)]).unwrap_err();
             assert!(fault.detail.starts_with(named), "{fault}");

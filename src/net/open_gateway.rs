@@ -109,7 +109,9 @@ pub(super) fn family(config: &Config) -> Family {
 fn remote(config: &Config, text: &str) -> Result<Remote, Fault> {
     let (remote, url) = configured::remote(config, "backend", text, Service::Gateway)?;
     match url.scheme {
-        Scheme::Hail => Err(wrong("backend", "hail:// is not for gateways in this version: use tls://")),
+        Scheme::Hail | Scheme::Ask => {
+            Err(wrong("backend", "hail:// is not for gateways in this version: use tls://"))
+        }
         _ => Ok(remote),
     }
 }

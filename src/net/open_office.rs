@@ -8,30 +8,69 @@ use super::{
     Listen, Loop, NodeId,
     clock::{SystemEntropy, unix_seconds},
     configured::{listen, wrong},
+    open_balancer::open_balancer,
+    open_broker::open_broker,
     url::{Host, LinkKey, Scheme, Url},
 };
 #[cfg(feature = "tls")]
 use super::{ListenTransport, ServerSecurity};
 use crate::{
     config::{Config, Network},
-    io::Service,
+    io::{KeyId, Service},
     link::ServerConfig,
     node::{OfficeConfig, OfficeNode},
     post::{
         apps::AppsConfig,
+        brokers::BrokersConfig,
         hub::{Enrolled, HubConfig},
     },
     status::Fault,
     store::{Memory, Sqlite, Store},
 };
 
+/// What of an office a process is: the option `roles`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// All of it; brokers may be there besides.
+    Centre,
+    /// What keeps messages; devices are at brokers, unless it listens for them all the same.
+    Hub,
+    /// What holds sessions for a hub.
+    Broker,
+    /// What tells devices at which broker to log in.
+    Balancer,
+}
+
+impl Part {
+    /// What a configuration says.
+    ///
+    /// # Errors
+    /// `Config` for anything else.
+    pub fn of(config: &Config) -> Result<Part, Fault> {
+        match config.text("roles") {
+            "centre" => Ok(Part::Centre),
+            "hub" => Ok(Part::Hub),
+            "broker" => Ok(Part::Broker),
+            "balancer" => Ok(Part::Balancer),
+            other => {
+                let why = format!("{other:?} is none: there are centre, hub, broker and balancer");
+                Err(wrong("roles", &why))
+            }
+        }
+    }
+}
+
 /// Where an office listens.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OfficeAddresses {
-    /// In the order of the option `listen_devices`.
+    /// What of an office it is.
+    pub part: Part,
+    /// In the order of the option `listen_devices`; of a balancer, where devices ask.
     pub devices: Vec<SocketAddr>,
     /// In the order of the option `listen_apps`.
     pub apps: Vec<SocketAddr>,
+    /// In the order of the option `listen_inner`.
+    pub inner: Vec<SocketAddr>,
     /// The first of those for devices that is a `hail://` one.
     pub hail: Option<SocketAddr>,
 }
@@ -48,7 +87,8 @@ pub fn enrolment_line(url: &Url, enrolled: &Enrolled) -> String {
     format!("{url} {}", Base64Display::new(&credential, &URL_SAFE_NO_PAD))
 }
 
-/// Makes an office, puts it on the loop and listens. Devices and applications may have the same `tls://` address.
+/// Makes an office, or what of one the option `roles` says, puts it on the loop and listens. Devices, applications and brokers
+/// may have the same `tls://` address.
 pub fn open_office(net: &mut Loop, config: &Config) -> Result<(NodeId, OfficeAddresses), Fault> {
     open(net, config, None)
 }
@@ -68,13 +108,64 @@ pub fn open_office_beside(
 }
 
 fn open(net: &mut Loop, config: &Config, beside: Option<NodeId>) -> Result<(NodeId, OfficeAddresses), Fault> {
+    let part = Part::of(config)?;
+    match part {
+        Part::Broker => return open_broker(net, config),
+        Part::Balancer => return open_balancer(net, config),
+        Part::Centre | Part::Hub => {}
+    }
+    let of_part =
+        |option: &'static str, otherwise: &'static str| match part == Part::Hub && !config.is_set(option) {
+            true => otherwise,
+            false => config.text(option),
+        };
     // Applications say their secret in clear where there is no TLS.
     let loopback: Vec<Network> = ["127.0.0.0/8", "::1/128"]
         .iter()
         .map(|text| Network::parse(text).expect("they are networks"))
         .collect();
+    let (mut listens, hail) = device_listens(config, of_part("listen_devices", ""))?;
+    let devices = listens.len();
+    for text in config.list("listen_apps") {
+        if !(text.starts_with("tcp://") || text.starts_with("tls://")) {
+            return Err(wrong("listen_apps", &format!("{text}: applications come in on tls:// and tcp://")));
+        }
+        listens.push(listen(config, "listen_apps", text, &[Service::App], &loopback)?);
+    }
+    let before_inner = listens.len();
+    for text in parts(of_part("listen_inner", "tls://127.0.0.1:7702")) {
+        if !text.starts_with("tls://") {
+            return Err(wrong("listen_inner", &format!("{text}: brokers come in on tls:// only")));
+        }
+        listens.push(listen(config, "listen_inner", text, &[Service::Inner], &[])?);
+    }
+    let store: Box<dyn Store> = match config.non_empty("store") {
+        Some(path) => Box::new(Sqlite::open(Path::new(path))?),
+        None => Box::new(Memory::default()),
+    };
+    let node = OfficeNode::open(office_config(config)?, (net.now(), unix_seconds()), SystemEntropy, store)?;
+    net.limits_mut().per_address = config.count("max_connections_per_address");
+    let id = net.add(Box::new(node), Vec::new());
+    let addresses: Result<Vec<SocketAddr>, Fault> =
+        listens.into_iter().map(|listen| listen_or_share(net, id, beside, listen)).collect();
+    match addresses {
+        Ok(mut addresses) => {
+            let inner = addresses.split_off(before_inner);
+            let apps = addresses.split_off(devices);
+            let hail = hail.map(|at| addresses[at]);
+            Ok((id, OfficeAddresses { part, devices: addresses, apps, inner, hail }))
+        }
+        Err(fault) => {
+            net.remove(id);
+            Err(fault)
+        }
+    }
+}
+
+/// Where devices come in, and which of those is the first `hail://` one.
+pub(super) fn device_listens(config: &Config, texts: &str) -> Result<(Vec<Listen>, Option<usize>), Fault> {
     let mut listens = Vec::new();
-    for text in config.list("listen_devices") {
+    for text in parts(texts) {
         if !(text.starts_with("hail://") || text.starts_with("tls://")) {
             return Err(wrong("listen_devices", &format!("{text}: devices come in on hail:// and tls://")));
         }
@@ -89,34 +180,20 @@ fn open(net: &mut Loop, config: &Config, beside: Option<NodeId>) -> Result<(Node
             "one hail:// address of IPv4 and one of IPv6 are the most there can be",
         ));
     }
-    let devices = listens.len();
     let hail = listens.iter().position(|listen| listen.is_datagram());
-    for text in config.list("listen_apps") {
-        if !(text.starts_with("tcp://") || text.starts_with("tls://")) {
-            return Err(wrong("listen_apps", &format!("{text}: applications come in on tls:// and tcp://")));
-        }
-        listens.push(listen(config, "listen_apps", text, &[Service::App], &loopback)?);
-    }
-    let store: Box<dyn Store> = match config.non_empty("store") {
-        Some(path) => Box::new(Sqlite::open(Path::new(path))?),
-        None => Box::new(Memory::default()),
+    Ok((listens, hail))
+}
+
+/// The keys of the brokers that may connect.
+pub(super) fn broker_keys<C: FromIterator<KeyId>>(config: &Config) -> Result<C, Fault> {
+    let key = |text: &str| {
+        text.parse::<KeyId>().map_err(|fault| wrong("brokers", &format!("{text}: {}", fault.detail)))
     };
-    let node = OfficeNode::open(office_config(config), (net.now(), unix_seconds()), SystemEntropy, store)?;
-    net.limits_mut().per_address = config.count("max_connections_per_address");
-    let id = net.add(Box::new(node), Vec::new());
-    let addresses: Result<Vec<SocketAddr>, Fault> =
-        listens.into_iter().map(|listen| listen_or_share(net, id, beside, listen)).collect();
-    match addresses {
-        Ok(mut addresses) => {
-            let apps = addresses.split_off(devices);
-            let hail = hail.map(|at| addresses[at]);
-            Ok((id, OfficeAddresses { devices: addresses, apps, hail }))
-        }
-        Err(fault) => {
-            net.remove(id);
-            Err(fault)
-        }
-    }
+    config.list("brokers").map(key).collect()
+}
+
+pub(super) fn parts(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
 /// Listens, or takes part in a TLS listener that is there: of the office itself, or of who is beside it.
@@ -141,7 +218,7 @@ fn listen_or_share(
     net.listen(id, listen)
 }
 
-fn office_config(config: &Config) -> OfficeConfig {
+fn office_config(config: &Config) -> Result<OfficeConfig, Fault> {
     let link = ServerConfig { max_sessions: config.number("max_sessions") as u32, ..ServerConfig::default() };
     let hub = HubConfig {
         max_messages: config.number("max_waiting") as u32,
@@ -150,7 +227,15 @@ fn office_config(config: &Config) -> OfficeConfig {
         ..HubConfig::default()
     };
     let apps = AppsConfig { max_connections: config.count("max_apps_connections"), ..AppsConfig::default() };
-    OfficeConfig { link, hub, apps, announce: config.switch("announce"), ..OfficeConfig::default() }
+    let brokers = BrokersConfig { keys: broker_keys(config)?, ..BrokersConfig::default() };
+    Ok(OfficeConfig {
+        link,
+        hub,
+        apps,
+        brokers,
+        announce: config.switch("announce"),
+        ..OfficeConfig::default()
+    })
 }
 
 #[cfg(test)]

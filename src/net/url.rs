@@ -1,4 +1,5 @@
-//! Where a peer is and how its octets travel, as one line of text: `tls://host:port`, `tcp://`, `udp://`, `hail://`.
+//! Where a peer is and how its octets travel, as one line of text: `tls://host:port`, `tcp://`, `udp://`, `hail://`,
+//! `hail+ask://`.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -32,6 +33,8 @@ pub enum Scheme {
     Udp,
     /// The secure datagram link, over UDP.
     Hail,
+    /// A balancer, which is asked over UDP where to go with `hail`.
+    Ask,
 }
 
 impl Scheme {
@@ -42,12 +45,13 @@ impl Scheme {
             Scheme::Tcp => "tcp",
             Scheme::Udp => "udp",
             Scheme::Hail => "hail",
+            Scheme::Ask => "hail+ask",
         }
     }
 
     /// Over UDP, not TCP.
     pub const fn is_datagram(self) -> bool {
-        matches!(self, Scheme::Udp | Scheme::Hail)
+        matches!(self, Scheme::Udp | Scheme::Hail | Scheme::Ask)
     }
 }
 
@@ -83,6 +87,7 @@ pub struct LinkKey(pub [u8; 32]);
 /// | `tls://backend.example:7700` | by CA |
 /// | `tls://192.0.2.1?pin=<64 hex>` | by key; `&pin=` again for up to [`PIN_LIMIT`] |
 /// | `hail://[2001:db8::7]:7700?key=<43 characters base64url>` | the link, with the server's static key |
+/// | `hail+ask://balancer.example?key=<43 characters base64url>` | a balancer, with its own static key |
 /// | `tcp://127.0.0.1`, `udp://127.0.0.1` | bare octets |
 ///
 /// [`Display`](fmt::Display) writes it with its port always there; what it writes reads back as the same value.
@@ -96,7 +101,7 @@ pub struct Url {
     pub port: u16,
     /// `tls` only: the server keys to accept. Empty: certificates are judged by authorities.
     pub pins: Vec<KeyId>,
-    /// `hail` only: the server's key; needed to connect, not to listen.
+    /// `hail` and `hail+ask` only: the server's key; needed to connect, not to listen.
     pub key: Option<LinkKey>,
 }
 
@@ -104,7 +109,7 @@ impl Url {
     /// Whether it names a peer that can be connected to.
     ///
     /// # Errors
-    /// `Config` for port 0, an address that is no host's (unspecified, multicast, broadcast), or `hail` without a key.
+    /// `Config` for port 0, an address that is no host's (unspecified, multicast, broadcast), or `hail` or `hail+ask` without a key.
     pub fn check_peer(&self) -> Result<(), Fault> {
         if self.port == 0 {
             return Err(config("port 0 is only for listening: name the port of the server"));
@@ -116,9 +121,9 @@ impl Url {
         {
             return Err(config("this address is not of one host: name the server's own address"));
         }
-        if self.scheme == Scheme::Hail && self.key.is_none() {
+        if matches!(self.scheme, Scheme::Hail | Scheme::Ask) && self.key.is_none() {
             return Err(config(
-                "hail:// needs the server's key: use the whole line that enrolment printed, with ?key=",
+                "hail:// and hail+ask:// need the server's key: use the whole line that enrolment printed, with ?key=",
             ));
         }
         Ok(())
@@ -206,7 +211,7 @@ impl Url {
                 }
                 self.pins.push(pin);
             }
-            (Some(("key", value)), Scheme::Hail) => {
+            (Some(("key", value)), Scheme::Hail | Scheme::Ask) => {
                 if self.key.replace(link_key(value)?).is_some() {
                     return Err(config("a hail:// URL has one key"));
                 }
@@ -220,7 +225,7 @@ impl Url {
 }
 
 fn scheme_of(text: &str) -> Result<Scheme, Fault> {
-    [Scheme::Tls, Scheme::Tcp, Scheme::Udp, Scheme::Hail]
+    [Scheme::Tls, Scheme::Tcp, Scheme::Udp, Scheme::Hail, Scheme::Ask]
         .into_iter()
         .find(|scheme| scheme.name().eq_ignore_ascii_case(text))
         .ok_or_else(|| config("there is no such scheme: use tls://, hail://, tcp:// or udp://"))
@@ -367,6 +372,9 @@ mod tests {
         expected[31] = 255;
         assert_eq!(keyed.key, Some(LinkKey(expected)));
         assert_eq!(keyed.to_string(), "hail://h:1?key=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHv8");
+        let balancer = url(&keyed.to_string().replace("hail://", "Hail+Ask://"));
+        assert_eq!(balancer, Url { scheme: Scheme::Ask, ..keyed.clone() });
+        assert_eq!(balancer.to_string(), keyed.to_string().replace("hail", "hail+ask"));
     }
 
     #[test]

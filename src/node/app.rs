@@ -175,7 +175,7 @@ mod tests {
                     Output::Send { octets, .. } => self.said.extend(octets),
                     Output::Close { .. } => self.conn = None,
                     Output::Event(event) => events.push(event),
-                    Output::Store(_) => panic!("it has no store"),
+                    Output::Reach { .. } | Output::Store(_) => panic!("an application does not say this"),
                 }
             }
             assert!(!self.node.flush(self.now));

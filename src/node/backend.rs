@@ -321,6 +321,7 @@ impl Node for BackendNode {
                     continue;
                 }
                 Output::Connect { conn, way } => Output::Connect { conn, way },
+                Output::Reach { conn, to } => Output::Reach { conn, to },
                 Output::Send { conn, to, octets } => Output::Send { conn, to, octets },
                 Output::Close { conn } => Output::Close { conn },
             });

@@ -1,7 +1,10 @@
 //! A device: its session with the office, its outbox and inbox, and their store.
 
-use std::collections::VecDeque;
+mod finder;
 
+use std::{collections::VecDeque, net::SocketAddr};
+
+use self::finder::{Broker, Finder};
 use super::{
     Event, EventKind, Field, Node,
     durable::{Committed, Durable},
@@ -19,6 +22,7 @@ use crate::{
     time::Time,
     wire::{
         app::To,
+        balance::RttClass,
         link::{Refusal, TICKET},
         post::{Frame, Sequence},
     },
@@ -30,6 +34,8 @@ const LINK: Table = Table::rows("link");
 const TICKET_ROW: &[u8] = b"ticket";
 const SERVER_KEY: &[u8] = b"server_key";
 const NEXT_KEY: &[u8] = b"next_key";
+/// The last broker that a balancer gave: resumes go there directly.
+const BROKER: &[u8] = b"broker";
 /// Tries to log in on one way to the office that nothing answers, before the next way is taken.
 const TRIES: u32 = 3;
 /// Datagrams that wait for a connection; past it the oldest is lost, as any datagram may be.
@@ -45,7 +51,19 @@ pub struct DeviceNodeConfig {
     pub link: ClientConfig,
     /// The outbox.
     pub post: DeviceConfig,
-    /// Ways to the office, the better first: datagrams, and then TLS where those do not get through.
+    /// Ways to the office, the better first: datagrams, and then TLS where those do not get through. Those to a balancer
+    /// come before those to an office itself.
+    pub ways: usize,
+    /// The balancer, if the device has one. Where there is no other way, the link's `server_key` is what names the enrolment.
+    pub balancer: Option<BalancerKey>,
+}
+
+/// The balancer of a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BalancerKey {
+    /// Its static public key.
+    pub key: [u8; 32],
+    /// How many of the ways lead to it: the first ones.
     pub ways: usize,
 }
 
@@ -70,6 +88,19 @@ pub struct DeviceNode {
     held_octets: usize,
     /// Which enrolment this is.
     enrolment: [u8; 48],
+    /// Set where a balancer says where to log in.
+    finder: Option<Finder>,
+    /// The key of the office on ways without a balancer.
+    office_key: [u8; 32],
+    /// When the last hello or resume went out.
+    asked_at: Time,
+}
+
+/// Where datagrams of the link go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Target {
+    Way(usize),
+    Broker(SocketAddr),
 }
 
 /// The connection to the office.
@@ -90,13 +121,16 @@ impl DeviceNode {
     ) -> Result<DeviceNode, Fault> {
         let enrolment = [&config.link.session_id[..], &config.link.server_key].concat();
         let enrolment: [u8; 48] = enrolment.try_into().expect("sixteen octets and thirty-two");
-        recall(&*store, &enrolment, &mut config.link)?;
+        let broker = recall(&*store, &enrolment, &mut config.link)?;
+        let office_key = config.link.server_key;
+        let finder = config.balancer.map(|known| Finder::new(known.key, known.ways, broker, rng.clone()));
+        if let Some(Broker { key, .. }) = broker.filter(|_| finder.is_some()) {
+            config.link.server_key = key;
+        }
         let open = Open { now, unix, rng: Box::new(rng.clone()) };
         let device = Device::open(config.post, open, &*store)?;
-        let mut client = Client::new(config.link, rng);
-        client.open(now);
-        Ok(DeviceNode {
-            client,
+        let mut node = DeviceNode {
+            client: Client::new(config.link, rng),
             device,
             store: Durable::new(store),
             events: VecDeque::new(),
@@ -110,7 +144,12 @@ impl DeviceNode {
             held: VecDeque::new(),
             held_octets: 0,
             enrolment,
-        })
+            finder,
+            office_key,
+            asked_at: now,
+        };
+        node.begin(now);
+        Ok(node)
     }
 
     /// Gives a message: it is kept in the outbox over restarts, and goes out once there is a way. Answers with its number;
@@ -172,6 +211,7 @@ impl DeviceNode {
 
     /// Says goodbye, and stays away: what waits in the outbox waits for the next life.
     pub fn close(&mut self, now: Time) {
+        self.stop_asking();
         self.client.close(now);
         self.device.down();
         self.drop_held();
@@ -212,21 +252,38 @@ impl DeviceNode {
     }
 
     /// Sends a datagram of the link, over a connection that is made when there is none.
-    fn transmit(&mut self, octets: Vec<u8>) -> Option<Output<Event>> {
+    fn transmit(&mut self, now: Time, octets: Vec<u8>) -> Option<Output<Event>> {
         if !self.client.is_up() {
             self.unanswered += 1;
+            self.asked_at = now;
+            if self.unanswered > TRIES && self.is_sent() {
+                let fault = Fault::new(Status::Timeout, "the broker does not answer: another is asked for");
+                self.events.push_back(Event::new(EventKind::Down).with_fault(fault));
+                self.fail_over(now);
+                return None;
+            }
             if self.unanswered > TRIES && self.ways > 1 {
-                self.way = (self.way + 1) % self.ways;
-                self.unanswered = 1;
-                self.hang_up();
+                let before = self.way;
+                self.take_way(now, (before + 1) % self.ways);
+                // Its client has begun anew there, with datagrams of its own.
+                if self.finder.is_some() {
+                    return None;
+                }
             }
         }
+        self.send_on(octets)
+    }
+
+    /// Sends over the connection to where the device logs in, which is made when there is none.
+    fn send_on(&mut self, octets: Vec<u8>) -> Option<Output<Event>> {
         let Some(Line { conn, transport, .. }) = &self.conn else {
-            let conn = Conn(Conn::OURS | self.next_conn);
-            self.next_conn = (self.next_conn + 1) & !Conn::OURS;
+            let conn = self.new_conn();
             self.conn = Some(Line { conn, transport: None, deframer: Deframer::default() });
             self.wait(octets);
-            return Some(Output::Connect { conn, way: self.way });
+            return Some(match self.target() {
+                Target::Way(way) => Output::Connect { conn, way },
+                Target::Broker(to) => Output::Reach { conn, to },
+            });
         };
         let octets = match transport {
             Some(Transport::Datagram) => octets,
@@ -237,6 +294,12 @@ impl DeviceNode {
             }
         };
         Some(Output::Send { conn: *conn, to: None, octets })
+    }
+
+    fn new_conn(&mut self) -> Conn {
+        let conn = Conn(Conn::OURS | self.next_conn);
+        self.next_conn = (self.next_conn + 1) & !Conn::OURS;
+        conn
     }
 
     fn wait(&mut self, octets: Vec<u8>) {
@@ -257,7 +320,7 @@ impl DeviceNode {
         let Some(line) = self.conn.as_mut().filter(|line| line.conn == conn) else { return };
         line.transport = Some(transport);
         for octets in std::mem::take(&mut self.unsent) {
-            let output = self.transmit(octets);
+            let output = self.send_on(octets);
             self.outputs.extend(output);
         }
     }
@@ -279,6 +342,7 @@ impl DeviceNode {
     fn linked(&mut self, now: Time, event: ClientEvent) -> Option<Event> {
         Some(match event {
             ClientEvent::Up { resumed, .. } => {
+                self.found(RttClass::of(now.since(self.asked_at)));
                 self.device.up(now);
                 Event::new(EventKind::LoggedIn).with_u64(Field::Resumed, resumed.into())
             }
@@ -297,31 +361,56 @@ impl DeviceNode {
             ClientEvent::Down(why) => {
                 self.device.down();
                 self.drop_held();
+                self.stays(matches!(why, Why::Closed(Closing::Revoked | Closing::Replaced)));
                 Event::new(EventKind::Down).with_fault(fault(why))
             }
             // A full login follows by itself, and tells how that ends.
             ClientEvent::Refused(Refusal::Ticket) => return None,
             ClientEvent::Refused(refusal) => {
+                self.stays(matches!(refusal, Refusal::Unknown | Refusal::Version));
                 let event = Event::new(EventKind::Refused).with_u64(Field::Reason, refusal.number().into());
                 event.with_text(Field::Text, refused(refusal))
             }
             ClientEvent::Waiting(pause) => {
                 self.hang_up();
+                if self.is_sent() && !self.finder.as_ref().is_some_and(|finder| finder.stays) {
+                    self.fail_over(now);
+                    let detail = "the broker does not let this device in: another is asked for";
+                    return Some(Event::new(EventKind::Down).with_fault(Fault::new(Status::Timeout, detail)));
+                }
                 let detail =
                     format!("the office does not answer: tried again in {} s", pause.as_secs().max(1));
                 Event::new(EventKind::Down).with_fault(Fault::new(Status::Timeout, detail))
             }
-            ClientEvent::Draining => Event::new(EventKind::Draining),
+            ClientEvent::Draining => {
+                self.ask_beside(now);
+                Event::new(EventKind::Draining)
+            }
             ClientEvent::Resumption(resumption) => {
                 let value = [&resumption.ticket[..], &resumption.secret].concat();
                 return self.remember(vec![self.row(TICKET_ROW, value)]);
             }
             ClientEvent::NextKey(key) => return self.remember(vec![self.row(NEXT_KEY, key.to_vec())]),
             ClientEvent::KeyChanged(key) => {
+                if self.is_sent() {
+                    let finder = self.finder.as_mut()?;
+                    let broker = finder.broker.as_mut()?;
+                    broker.key = key;
+                    let row = broker.keep();
+                    return self.remember(vec![self.row(BROKER, row)]);
+                }
+                self.office_key = key;
                 let next = Op::Delete { table: LINK, key: row_key(NEXT_KEY, &self.enrolment) };
                 return self.remember(vec![self.row(SERVER_KEY, key.to_vec()), next]);
             }
         })
+    }
+
+    /// Whether another broker would say the same.
+    fn stays(&mut self, stays: bool) {
+        if let Some(finder) = &mut self.finder {
+            finder.stays = stays;
+        }
     }
 
     fn row(&self, name: &[u8], value: Vec<u8>) -> Op {
@@ -402,6 +491,9 @@ impl DeviceNode {
 
 impl Node for DeviceNode {
     fn handle(&mut self, now: Time, input: Input<'_>) {
+        if self.of_balancer(now, &input) {
+            return;
+        }
         match input {
             Input::Connected { conn, peer } => self.connected(conn, peer.transport),
             Input::Received { conn, octets, .. } => self.received(now, conn, octets),
@@ -414,11 +506,19 @@ impl Node for DeviceNode {
             }
             Input::NetworkChanged => {
                 self.hang_up();
-                (self.way, self.unanswered) = (0, 0);
+                // A session that is up at the office itself goes on there.
+                if self.finder.is_some() && !self.is_sent() && !self.client.is_up() {
+                    self.take_way(now, 0);
+                } else if self.finder.is_none() {
+                    self.way = 0;
+                }
+                self.unanswered = 0;
+                self.finder_network_changed(now);
                 self.client.network_changed(now);
             }
             Input::Deadline => {
                 self.client.deadline_passed(now);
+                self.finder_due(now);
                 self.device.handle_deadline(now);
             }
             // Nobody connects to a device, and its store is its own.
@@ -436,13 +536,16 @@ impl Node for DeviceNode {
             }
             if let Some(output) = self.client.poll_output(now) {
                 let output = match output {
-                    ClientOutput::Send(octets) => self.transmit(octets),
+                    ClientOutput::Send(octets) => self.transmit(now, octets),
                     ClientOutput::Event(event) => self.linked(now, event).map(Output::Event),
                 };
                 match output {
                     Some(output) => return Some(output),
                     None => continue,
                 }
+            }
+            if self.poll_finder(now) {
+                continue;
             }
             let output = self.device.poll_output()?;
             self.device_wants(now, output);
@@ -465,14 +568,19 @@ impl Node for DeviceNode {
     }
 
     fn deadline(&self) -> Option<Time> {
-        let parts = [self.client.deadline(), self.device.deadline(Time::ZERO), self.store.deadline()];
+        let asking = self.finder.as_ref().and_then(Finder::deadline);
+        let parts = [self.client.deadline(), self.device.deadline(Time::ZERO), self.store.deadline(), asking];
         parts.into_iter().flatten().min()
     }
 }
 
-/// Takes what an earlier life kept of the link.
-fn recall(store: &dyn Store, enrolment: &[u8; 48], config: &mut ClientConfig) -> Result<(), Fault> {
-    let mut damaged = false;
+/// Takes what an earlier life kept of the link. Answers with the last broker.
+fn recall(
+    store: &dyn Store,
+    enrolment: &[u8; 48],
+    config: &mut ClientConfig,
+) -> Result<Option<Broker>, Fault> {
+    let (mut damaged, mut broker) = (false, None);
     store.load(LINK, &mut |key, value| match key.strip_suffix(enrolment).unwrap_or_default() {
         TICKET_ROW => match value.split_at_checked(TICKET) {
             Some((ticket, secret)) if secret.len() == 32 => {
@@ -490,11 +598,15 @@ fn recall(store: &dyn Store, enrolment: &[u8; 48], config: &mut ClientConfig) ->
             Ok(key) => config.next_key = Some(key),
             Err(_) => damaged = true,
         },
+        BROKER => {
+            broker = Broker::recall(value);
+            damaged |= broker.is_none();
+        }
         _ => {}
     })?;
     match damaged {
         true => Err(Fault::new(Status::StoreCorrupt, "what was kept of the link cannot be read")),
-        false => Ok(()),
+        false => Ok(broker),
     }
 }
 

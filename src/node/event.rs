@@ -139,8 +139,12 @@ numbered! {
         Stale = 62, "stale";
         /// What was asked for cannot be done: `ticket`, `status`, `text`.
         Failed = 63, "failed";
+        /// A broker can be used: a balancer gives it to devices: `name`.
+        BrokerUp = 64, "broker_up";
+        /// A broker cannot be used any more: `name`, `text`.
+        BrokerDown = 65, "broker_down";
         /// Somebody logs in by a `session` that the store does not know: the application admits or refuses it by this `ticket`.
-        Authenticate = 64, "authenticate";
+        Authenticate = 66, "authenticate";
 
         /// Something to know that is no failure: `text`.
         Warning = 90, "warning";
@@ -316,6 +320,8 @@ impl EventKind {
             EventKind::DeviceOffline => carried!(Inbox Text),
             EventKind::Stale => carried!(Inbox Missed),
             EventKind::Failed => carried!(Ticket Status Text),
+            EventKind::BrokerUp => carried!(Name),
+            EventKind::BrokerDown => carried!(Name Text),
             EventKind::Authenticate => carried!(Ticket Session),
             EventKind::Warning => carried!(Text),
         }

@@ -239,6 +239,7 @@ impl Node for GatewayNode {
                     None => continue,
                 },
                 Output::Connect { conn, way } => Output::Connect { conn, way },
+                Output::Reach { conn, to } => Output::Reach { conn, to },
                 Output::Send { conn, to, octets } => Output::Send { conn, to, octets },
                 Output::Close { conn } => Output::Close { conn },
                 Output::Store(_) => continue,

@@ -8,6 +8,12 @@ mod app;
 mod authority;
 #[cfg(feature = "backend")]
 mod backend;
+#[cfg(feature = "post")]
+mod balancer;
+#[cfg(feature = "post")]
+mod balancers;
+#[cfg(feature = "post")]
+mod broker;
 #[cfg(feature = "gateway")]
 mod capture_clock;
 #[cfg(feature = "device")]
@@ -19,6 +25,8 @@ mod event;
 mod gateway;
 #[cfg(feature = "health")]
 mod health;
+#[cfg(feature = "post")]
+mod links;
 #[cfg(feature = "post")]
 mod office;
 #[cfg(feature = "gateway")]
@@ -34,17 +42,23 @@ pub use app::AppNode;
 pub use authority::{AuthorityCounters, AuthorityNode, Verdict};
 #[cfg(feature = "backend")]
 pub use backend::{BackendNode, ModelInfo};
+#[cfg(feature = "post")]
+pub use balancer::{BalancerNode, BalancerNodeConfig, BalancerNodeCounters};
+#[cfg(feature = "post")]
+pub use broker::{BrokerNode, BrokerNodeConfig};
 #[cfg(feature = "gateway")]
 pub use capture_clock::CaptureClock;
 #[cfg(feature = "device")]
-pub use device::{DeviceNode, DeviceNodeConfig};
+pub use device::{BalancerKey, DeviceNode, DeviceNodeConfig};
 pub use event::{Event, EventKind, Field, Value};
 #[cfg(feature = "gateway")]
 pub use gateway::{GatewayNode, flow_event};
 #[cfg(feature = "health")]
 pub use health::HealthNode;
 #[cfg(feature = "post")]
-pub use office::{OfficeConfig, OfficeCounters, OfficeNode};
+pub use links::OfficeCounters;
+#[cfg(feature = "post")]
+pub use office::{OfficeConfig, OfficeNode};
 #[cfg(feature = "gateway")]
 pub use recognition::Recognition;
 #[cfg(feature = "gateway")]

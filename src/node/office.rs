@@ -1,24 +1,19 @@
 //! An office: devices on the link, applications on their connections, the hub between them, and its store.
 
-use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    time::Duration,
-};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::{
     Event, EventKind, Field, Node,
     durable::{Committed, Durable},
+    links::{Linked, Links, OfficeCounters},
 };
 use crate::{
-    counters::counters,
     io::{Conn, Input, Output, Peer, Service, Transport},
-    link::{
-        Closing, Credential, Deframer, Path, Server, ServerConfig, ServerInput, ServerOutput, ServerSecrets,
-        Session, TicketRoot, Why, framed,
-    },
+    link::{Closing, Credential, Server, ServerConfig, ServerSecrets, Session, TicketRoot, Why},
     post::{
-        Inbox, Seat, SessionId,
+        HERE, Inbox, Seat, SessionId,
         apps::{Apps, AppsConfig, AppsOutput},
+        brokers::{BrokerInfo, Brokers, BrokersConfig, BrokersOutput},
         hub::{self, Enrolled, Hub, HubConfig, HubEvent, HubOutput, Rights, Vouched},
     },
     rng::Entropy,
@@ -33,11 +28,6 @@ const LINK: Table = Table::rows("link");
 const PRIVATE: &[u8] = b"private";
 const RESET: &[u8] = b"reset";
 const TICKETS: &[u8] = b"tickets";
-/// How long a stream may be there without a session on it.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How long frames wait that the link had no room for, before they are tried again.
-const AGAIN: Duration = Duration::from_secs(1);
-
 /// How an office behaves.
 #[derive(Clone, Debug)]
 pub struct OfficeConfig {
@@ -51,6 +41,8 @@ pub struct OfficeConfig {
     pub max_streams: usize,
     /// Octets that wait, of all sessions, because the link has no room for them.
     pub max_held: usize,
+    /// Brokers apart from this process.
+    pub brokers: BrokersConfig,
     /// Whether the application is told of each device that comes and goes.
     pub announce: bool,
 }
@@ -63,47 +55,22 @@ impl Default for OfficeConfig {
             apps: AppsConfig::default(),
             max_streams: 65_536,
             max_held: 64 << 20,
+            brokers: BrokersConfig::default(),
             announce: false,
         }
     }
 }
 
-counters! {
-    /// What an office counted besides its parts.
-    pub struct OfficeCounters {
-        bad_frames: "messages of devices that are no frames",
-        streams_full: "streams closed because there were too many",
-        streams_impatient: "streams closed because no session was on them for too long",
-        streams_broken: "streams closed because what came on them is no datagram",
-        held: "frames that waited because the link had no room for them",
-        held_full: "sessions closed because too much waited for them",
-    }
-}
-
-/// Octets on a stream, as datagrams.
-struct Stream {
-    deframer: Deframer,
-    /// When it is closed unless a session comes up on it.
-    due: Option<Time>,
-}
-
 /// An office.
 pub struct OfficeNode {
-    config: OfficeConfig,
-    server: Server,
+    announce: bool,
+    links: Links,
     hub: Hub,
     apps: Apps,
+    brokers: Brokers,
     store: Durable,
     outputs: VecDeque<Output<Event>>,
     events: VecDeque<Event>,
-    /// Where datagrams go out: IPv4 and IPv6.
-    sockets: [Option<Conn>; 2],
-    streams: BTreeMap<Conn, Stream>,
-    /// Frames that the link has no room for, in order.
-    held: HashMap<Session, VecDeque<Vec<u8>>>,
-    held_octets: usize,
-    held_due: Option<Time>,
-    counters: OfficeCounters,
 }
 
 impl OfficeNode {
@@ -121,31 +88,27 @@ impl OfficeNode {
         if !ops.is_empty() {
             hub.also_store(ops);
         }
+        let server = Server::new(config.link, secrets, now, unix, rng);
         Ok(OfficeNode {
-            server: Server::new(config.link.clone(), secrets, now, unix, rng),
+            announce: config.announce,
+            links: Links::new(server, config.max_streams, config.max_held),
             hub,
             apps: Apps::new(config.apps),
+            brokers: Brokers::new(BrokersConfig { announce: config.announce, ..config.brokers }),
             store: Durable::new(store),
             outputs: VecDeque::new(),
             events: VecDeque::new(),
-            sockets: [None; 2],
-            streams: BTreeMap::new(),
-            held: HashMap::new(),
-            held_octets: 0,
-            held_due: None,
-            counters: OfficeCounters::default(),
-            config,
         })
     }
 
     /// The key that devices must know the office by.
     pub fn server_key(&self) -> [u8; 32] {
-        self.server.public_keys()[0].expect("a server has a key")
+        self.links.server.public_keys()[0].expect("a server has a key")
     }
 
     /// The link's end.
     pub fn server(&self) -> &Server {
-        &self.server
+        &self.links.server
     }
 
     /// The hub.
@@ -160,7 +123,17 @@ impl OfficeNode {
 
     /// What was counted.
     pub const fn counters(&self) -> &OfficeCounters {
-        &self.counters
+        &self.links.counters
+    }
+
+    /// Brokers apart from this process.
+    pub fn brokers(&self) -> &Brokers {
+        &self.brokers
+    }
+
+    /// The brokers that were ever there, as people see them.
+    pub fn broker_list(&self) -> Vec<BrokerInfo> {
+        self.brokers.list(&self.hub)
     }
 
     /// A new user. The event `durable` with this ticket says that it is done, `failed` that it is not.
@@ -199,109 +172,101 @@ impl OfficeNode {
 
     /// Whether devices are told to log in elsewhere, and new ones are refused.
     pub fn drain(&mut self, draining: bool) {
-        self.server.drain(draining);
+        self.links.server.drain(draining);
     }
 
     fn accepted(&mut self, now: Time, conn: Conn, peer: &Peer) {
         match (peer.transport, peer.service) {
-            (Transport::Datagram, _) => self.sockets[usize::from(peer.local.is_ipv6())] = Some(conn),
+            (Transport::Datagram, _) | (Transport::Stream, Service::Link) => {
+                self.links.accepted(now, conn, peer);
+            }
             (Transport::Stream, Service::App) => self.apps.accepted(now, conn),
-            (Transport::Stream, Service::Link) if self.streams.len() < self.config.max_streams => {
-                let stream = Stream { deframer: Deframer::default(), due: Some(now + PATIENCE) };
-                self.streams.insert(conn, stream);
-            }
-            (Transport::Stream, _) => {
-                self.counters.streams_full += 1;
-                self.outputs.push_back(Output::Close { conn });
-            }
+            (Transport::Stream, Service::Inner) => self.brokers.accepted(now, conn, peer.key),
+            (Transport::Stream, _) => self.outputs.push_back(Output::Close { conn }),
         }
     }
 
-    fn received(&mut self, now: Time, conn: Conn, mut octets: &[u8]) {
-        if !self.streams.contains_key(&conn) {
-            return self.apps.received(now, conn, octets, &mut self.hub);
+    fn received(&mut self, now: Time, conn: Conn, octets: &[u8]) {
+        if self.links.has(conn) {
+            return self.links.received(now, conn, octets);
         }
-        let from = Path::Stream(conn.0.into());
-        while let Some(stream) = self.streams.get_mut(&conn) {
-            match stream.deframer.next(&mut octets) {
-                None => return,
-                Some(Ok(datagram)) => {
-                    self.server.handle(now, ServerInput::Datagram { from, octets: &datagram });
-                }
-                Some(Err(_)) => {
-                    self.counters.streams_broken += 1;
-                    self.close_stream(conn);
-                }
-            }
+        if self.brokers.has(conn) {
+            let secrets = || self.links.server.secrets();
+            return self.brokers.received(now, conn, octets, &mut self.hub, &secrets);
         }
-    }
-
-    fn close_stream(&mut self, conn: Conn) {
-        self.streams.remove(&conn);
-        self.outputs.push_back(Output::Close { conn });
+        self.apps.received(now, conn, octets, &mut self.hub);
     }
 
     fn expire(&mut self, now: Time) {
-        self.server.handle(now, ServerInput::Deadline);
+        self.links.expire(now);
         if self.hub.deadline().is_some_and(|due| due <= now) {
             self.hub.handle_deadline(now);
         }
         self.apps.handle_deadline(now, &mut self.hub);
-        let is_over = |(_, stream): &(&Conn, &Stream)| stream.due.is_some_and(|due| due <= now);
-        let over: Vec<Conn> = self.streams.iter().filter(is_over).map(|(conn, _)| *conn).collect();
-        for conn in over {
-            self.counters.streams_impatient += 1;
-            self.close_stream(conn);
-        }
-        if self.held_due.is_some_and(|due| due <= now) {
-            self.held_due = None;
-            let waiting: Vec<Session> = self.held.keys().copied().collect();
-            waiting.into_iter().for_each(|session| self.send_held(now, session));
-        }
+        self.brokers.handle_deadline(now, &mut self.hub);
     }
 
     /// Does what the link's end wants.
-    fn linked(&mut self, now: Time, output: ServerOutput) -> Option<Output<Event>> {
-        match output {
-            ServerOutput::Send { to: Path::Datagram(to), octets } => {
-                let of_family = self.sockets[usize::from(to.is_ipv6())];
-                // A socket for IPv6 sends to IPv4 too.
-                let conn = of_family.or(self.sockets[1])?;
-                return Some(Output::Send { conn, to: Some(to), octets });
-            }
-            ServerOutput::Send { to: Path::Stream(number), octets } => {
-                let conn = Conn(number as u32);
-                let octets = self.streams.contains_key(&conn).then(|| framed(&octets))?;
-                return Some(Output::Send { conn, to: None, octets });
-            }
-            ServerOutput::Lookup { ticket, session_id } => {
-                self.hub.authenticate(ticket, SessionId(session_id));
-            }
-            ServerOutput::SessionUp { session, principal, resumed } => {
+    fn linked(&mut self, now: Time, linked: Linked) -> Option<Output<Event>> {
+        match linked {
+            Linked::Output(output) => return Some(output),
+            Linked::Lookup { ticket, session_id } => self.hub.authenticate(ticket, SessionId(session_id)),
+            Linked::Up { session, principal, resumed } => {
                 let inbox = inbox(principal);
-                self.keep_stream(session, None);
+                if let Some(before) = self.hub.seat(inbox).filter(|before| before.broker != HERE) {
+                    self.brokers.evict(inbox, before, Closing::Replaced);
+                }
                 self.hub.online(now, inbox, seat(session));
-                if self.config.announce {
-                    let event = Event::new(EventKind::DeviceOnline).with_u64(Field::Inbox, inbox.0.into());
-                    self.events.push_back(event.with_u64(Field::Resumed, resumed.into()));
-                }
+                self.came(inbox, resumed);
             }
-            ServerOutput::Message { session, principal, octets } => match Frame::decode(&octets) {
+            Linked::Message { session, principal, octets } => match Frame::decode(&octets) {
                 Some(frame) => self.hub.frame(now, inbox(principal), seat(session), frame),
-                None => self.counters.bad_frames += 1,
+                None => self.links.counters.bad_frames += 1,
             },
-            ServerOutput::Gone { session, principal, why } => {
-                self.gone(now, session, inbox(principal));
-                if self.config.announce {
-                    let event = Event::new(EventKind::DeviceOffline).with_u64(Field::Inbox, principal);
-                    self.events.push_back(event.with_text(Field::Text, reason(why)));
-                }
+            Linked::Gone { session, principal, why } => {
+                self.hub.offline(now, inbox(principal), seat(session));
+                self.went(inbox(principal), reason(why));
             }
-            ServerOutput::Writable { session } => self.send_held(now, session),
-            ServerOutput::Acked { .. } => {}
-            ServerOutput::TicketRoot(root) => self.hub.also_store(vec![put_tickets(&root)]),
+            Linked::TicketRoot(root) => {
+                self.hub.also_store(vec![put_tickets(&root)]);
+                self.brokers.ticket_root(&root);
+            }
         }
         None
+    }
+
+    /// Does what the brokers' side wants.
+    fn brokered(&mut self, now: Time, output: BrokersOutput) {
+        match output {
+            BrokersOutput::Send(conn, octets) => {
+                self.outputs.push_back(Output::Send { conn, to: None, octets });
+            }
+            BrokersOutput::Close(conn) => self.outputs.push_back(Output::Close { conn }),
+            BrokersOutput::EvictHere(inbox, seat) => {
+                // A broker's word may be wrong: an application's seat is no session.
+                if self.links.server.principal(Session(seat.place)) == Some(inbox.0.into()) {
+                    self.links.close(now, Session(seat.place), Closing::Replaced);
+                    self.went(inbox, reason(Why::Replaced));
+                }
+            }
+            BrokersOutput::Online(inbox, resumed) => self.came(inbox, resumed),
+            BrokersOutput::Offline(inbox, why) => self.went(inbox, reason_of(why)),
+            BrokersOutput::Up(_) | BrokersOutput::Down(_) => {}
+        }
+    }
+
+    fn came(&mut self, inbox: Inbox, resumed: bool) {
+        if self.announce {
+            let event = Event::new(EventKind::DeviceOnline).with_u64(Field::Inbox, inbox.0.into());
+            self.events.push_back(event.with_u64(Field::Resumed, resumed.into()));
+        }
+    }
+
+    fn went(&mut self, inbox: Inbox, why: &'static str) {
+        if self.announce {
+            let event = Event::new(EventKind::DeviceOffline).with_u64(Field::Inbox, inbox.0.into());
+            self.events.push_back(event.with_text(Field::Text, why));
+        }
     }
 
     /// Does what the hub wants.
@@ -309,22 +274,31 @@ impl OfficeNode {
         match output {
             HubOutput::Store(batch) => self.store.submit(batch),
             HubOutput::Fetch(fetch) => self.store.store.ask(fetch),
+            HubOutput::Send { seat, inbox, frame } if seat.broker != HERE => {
+                self.brokers.frame(now, seat, inbox, &frame, &mut self.hub);
+            }
             HubOutput::Send { seat, inbox, frame } => match self.apps.seat_of(inbox) {
                 Some(_) => self.apps.frame(seat, &frame),
-                None => self.send(now, Session(seat.0 - 1), inbox, frame.encode()),
+                None => self.links.send(now, Session(seat.place), inbox.0.into(), frame.encode()),
             },
             HubOutput::Answered { seat, id, answer } => self.apps.answered(seat, &id, &answer),
             HubOutput::Whereabouts { seat, id, users } => self.apps.whereabouts(seat, &id, &users),
             HubOutput::Authenticated { ticket, credential } => {
+                if self.brokers.authenticated(ticket, credential.as_ref()) {
+                    return;
+                }
                 let answer = credential.map(|credential| Credential {
                     secret: credential.secret,
                     principal: credential.inbox.0.into(),
                     expiry: if credential.expires == 0 { u64::MAX } else { credential.expires },
                     epoch: credential.epoch,
                 });
-                self.server.authenticated(now, ticket, answer.ok_or(Refusal::Unknown));
+                self.links.server.authenticated(now, ticket, answer.ok_or(Refusal::Unknown));
             }
-            HubOutput::Revoked { inbox, .. } => self.server.revoke(now, inbox.0.into(), u32::MAX),
+            HubOutput::Revoked { inbox, .. } => {
+                self.links.server.revoke(now, inbox.0.into(), u32::MAX);
+                self.brokers.revoked(inbox);
+            }
             HubOutput::Event(event) => self.events.push_back(match event {
                 HubEvent::Done { ticket, result: Ok(()) } => {
                     Event::new(EventKind::Durable).with_u64(Field::Ticket, ticket)
@@ -341,57 +315,6 @@ impl OfficeNode {
             }),
         }
     }
-
-    /// Sends on a session; what finds no room waits, behind what waits already.
-    fn send(&mut self, now: Time, session: Session, inbox: Inbox, octets: Vec<u8>) {
-        if !self.held.contains_key(&session) {
-            match self.server.send(now, session, octets.clone()) {
-                Err(fault) if fault.status == Status::Full => {}
-                // A session that is over has its messages delivered in the next one.
-                _ => return,
-            }
-        }
-        self.counters.held += 1;
-        if self.held_octets + octets.len() > self.config.max_held {
-            self.counters.held_full += 1;
-            self.server.close(now, session, Closing::Full);
-            return self.gone(now, session, inbox);
-        }
-        self.held_octets += octets.len();
-        self.held.entry(session).or_default().push_back(octets);
-        self.held_due = self.held_due.or(Some(now + AGAIN));
-    }
-
-    fn send_held(&mut self, now: Time, session: Session) {
-        let Some(mut waiting) = self.held.remove(&session) else { return };
-        while let Some(octets) = waiting.pop_front() {
-            match self.server.send(now, session, octets.clone()) {
-                Err(fault) if fault.status == Status::Full => {
-                    waiting.push_front(octets);
-                    self.held.insert(session, waiting);
-                    self.held_due = self.held_due.or(Some(now + AGAIN));
-                    return;
-                }
-                _ => self.held_octets -= octets.len(),
-            }
-        }
-    }
-
-    fn gone(&mut self, now: Time, session: Session, inbox: Inbox) {
-        let waiting = self.held.remove(&session).unwrap_or_default();
-        self.held_octets -= waiting.iter().map(Vec::len).sum::<usize>();
-        self.keep_stream(session, Some(now + PATIENCE));
-        self.hub.offline(now, inbox, seat(session));
-    }
-
-    /// The stream of a session, if it has one, is closed at this time.
-    fn keep_stream(&mut self, session: Session, due: Option<Time>) {
-        if let Some(Path::Stream(number)) = self.server.path(session)
-            && let Some(stream) = self.streams.get_mut(&Conn(number as u32))
-        {
-            stream.due = due;
-        }
-    }
 }
 
 impl Node for OfficeNode {
@@ -399,11 +322,13 @@ impl Node for OfficeNode {
         match input {
             Input::Accepted { conn, peer } => self.accepted(now, conn, &peer),
             Input::Received { from: Some(from), octets, .. } => {
-                self.server.handle(now, ServerInput::Datagram { from: Path::Datagram(from), octets });
+                self.links.datagram(now, from, octets);
             }
             Input::Received { conn, octets, .. } => self.received(now, conn, octets),
             Input::Closed { conn, .. } => {
-                if self.streams.remove(&conn).is_none() {
+                if self.brokers.has(conn) {
+                    self.brokers.closed(now, conn);
+                } else if !self.links.closed(conn) {
                     self.apps.closed(now, conn, &mut self.hub);
                 }
             }
@@ -421,14 +346,18 @@ impl Node for OfficeNode {
             if let Some(output) = self.outputs.pop_front() {
                 return Some(output);
             }
-            if let Some(output) = self.server.poll_output(now) {
-                match self.linked(now, output) {
+            if let Some(linked) = self.links.poll(now) {
+                match self.linked(now, linked) {
                     Some(output) => return Some(output),
                     None => continue,
                 }
             }
             if let Some(output) = self.hub.poll_output(now) {
                 self.hubbed(now, output);
+                continue;
+            }
+            if let Some(output) = self.brokers.poll_output(now) {
+                self.brokered(now, output);
                 continue;
             }
             self.outputs.extend(self.apps.outputs().into_iter().map(|output| match output {
@@ -452,10 +381,8 @@ impl Node for OfficeNode {
     }
 
     fn deadline(&self) -> Option<Time> {
-        let streams = self.streams.values().filter_map(|stream| stream.due).min();
-        let parts = [self.server.deadline(), self.hub.deadline(), self.apps.deadline()];
-        let own = [self.store.deadline(), self.held_due, streams];
-        parts.into_iter().chain(own).flatten().min()
+        let parts = [self.links.deadline(), self.hub.deadline(), self.apps.deadline()];
+        parts.into_iter().chain([self.brokers.deadline(), self.store.deadline()]).flatten().min()
     }
 }
 
@@ -466,7 +393,7 @@ fn inbox(principal: u64) -> Inbox {
 
 /// Where a session sits.
 fn seat(session: Session) -> Seat {
-    Seat(session.0 + 1)
+    Seat::here(session.0)
 }
 
 fn reason(why: Why) -> &'static str {
@@ -480,6 +407,18 @@ fn reason(why: Why) -> &'static str {
         Why::Replaced => "it logged in again",
         Why::Reset | Why::Rekey => "the session was lost",
     }
+}
+
+/// A reason as a broker says it (docs/inner-links.md).
+fn reason_of(why: u16) -> &'static str {
+    reason(match why {
+        16 => Why::Silent,
+        17 => Why::Unreachable,
+        18 => Why::Stalled,
+        19 => Why::Reset,
+        2 => Why::Replaced,
+        closing => Why::Closed(Closing::of(closing)),
+    })
 }
 
 /// The secrets of the link that the store holds, and what is to be stored of those that it did not.

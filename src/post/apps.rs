@@ -132,7 +132,7 @@ impl Apps {
         }
         self.counters.connections += 1;
         self.next_seat = self.next_seat.wrapping_add(1).max(1);
-        let seat = Seat(self.next_seat);
+        let seat = Seat::here(self.next_seat);
         let connection = Connection { reader: Reader::default(), who: None, seat, unanswered: 0, due: None };
         self.connections.insert(conn, connection);
         self.seats.insert(seat, conn);

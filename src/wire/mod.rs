@@ -2,9 +2,12 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+#[cfg(feature = "link")]
+pub mod balance;
 pub mod capture;
 pub mod dns;
 pub mod gateway;
+pub mod inner;
 #[cfg(feature = "link")]
 pub mod link;
 pub mod octets;

@@ -1,5 +1,7 @@
 //! The driver over real sockets on loopback.
 
+mod balancer;
+mod brokers;
 mod datagrams;
 mod gateways;
 mod office;

@@ -111,7 +111,7 @@ impl World {
         let mut rng = Seeded::new(seed);
         let hub = open_hub(&store, Time::ZERO, rng.next_u64());
         let rights = Rights { send: true, broadcast: true, query: true };
-        let app = Sender::App { name: "news".into(), rights, seat: Seat(1) };
+        let app = Sender::App { name: "news".into(), rights, seat: Seat::here(1) };
         let mut world = World {
             rng,
             now: Time::ZERO,
@@ -317,7 +317,7 @@ impl World {
             return;
         }
         self.next_seat += 1;
-        let seat = Seat(self.next_seat);
+        let seat = Seat::here(self.next_seat);
         self.phones[at].seat = Some(seat);
         self.hub.online(self.now, self.phones[at].inbox, seat);
         self.phones[at].node.up(self.now);

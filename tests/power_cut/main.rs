@@ -87,7 +87,7 @@ fn child() {
         hub.add_user(name).expect("it is new");
         hub.add_device(name, [1; 16], 0).expect("a device");
     }
-    let app = Sender::App { name: "news".into(), rights, seat: Seat(1) };
+    let app = Sender::App { name: "news".into(), rights, seat: Seat::here(1) };
     let mut handed: Vec<(Inbox, Sequence)> = Vec::new();
     for turn in 0..TURNS {
         if turn > 0 {
@@ -95,7 +95,7 @@ fn child() {
             hub.take(Time::ZERO, &app, message(turn, &named));
         }
         if turn == 20 {
-            hub.online(Time::ZERO, Inbox(2), Seat(2));
+            hub.online(Time::ZERO, Inbox(2), Seat::here(2));
         }
         if turn % 5 == 0 && !handed.is_empty() {
             let (inbox, sequence) = handed.remove(0);
@@ -199,7 +199,7 @@ fn look(dir: &Path, files: &disk::Files, told: &str) -> Result<(), String> {
     // Everybody comes, and is handed what is left.
     let mut left = BTreeSet::new();
     for inbox in [Inbox(2), Inbox(3)] {
-        hub.online(Time::ZERO, inbox, Seat(inbox.0));
+        hub.online(Time::ZERO, inbox, Seat::here(inbox.0));
         while let Some(output) = hub.poll_output(Time::ZERO) {
             match output {
                 HubOutput::Fetch(fetch) => store.ask(fetch),

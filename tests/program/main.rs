@@ -1,5 +1,7 @@
 //! The program as people and scripts run it: its own binary, in processes of its own.
 
+mod balancer;
+mod brokers;
 mod captures;
 mod codecs;
 mod control;

@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::running::{Running, objects, run, stderr, stdout, succeed};
 
 /// A port that is free, and that no client is given meanwhile: an office that was killed needs it again.
-fn port() -> u16 {
+pub fn port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
         let number = (std::process::id() % 500) as u16 * 40 + NEXT.fetch_add(1, Ordering::Relaxed);
@@ -85,7 +85,7 @@ impl House {
     }
 }
 
-fn bodies(said: &str) -> Vec<String> {
+pub fn bodies(said: &str) -> Vec<String> {
     let messages = objects(said).into_iter().filter(|event| event["event"] == "message");
     messages.map(|event| event["body"].as_str().unwrap().to_owned()).collect()
 }

@@ -1,5 +1,7 @@
 //! What is simulated.
 
+#[cfg(feature = "post")]
+mod balancer;
 mod gateways;
 #[cfg(feature = "link")]
 mod link;

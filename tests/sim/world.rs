@@ -69,7 +69,8 @@ struct Host {
     boot: Box<dyn FnMut(Boot) -> Box<dyn Node>>,
     node: Option<Box<dyn Node>>,
     listens: Vec<(Transport, u16, Service)>,
-    route: Option<Route>,
+    /// By way.
+    routes: BTreeMap<usize, Route>,
     life: u32,
     booted: Time,
     next_conn: u32,
@@ -131,7 +132,7 @@ impl World {
             boot: Box::new(boot),
             node: None,
             listens: Vec::new(),
-            route: None,
+            routes: BTreeMap::new(),
             life: 0,
             booted: Time::ZERO,
             next_conn: 0,
@@ -160,7 +161,20 @@ impl World {
 
     /// Says where a host's connections go, and what key it proves there.
     pub fn route(&mut self, host: HostId, to: HostId, transport: Transport, port: u16, key: Option<KeyId>) {
-        self.hosts[host.0].route = Some(Route { host: to, port, transport, key });
+        self.route_way(host, 0, to, transport, port, key);
+    }
+
+    /// The same for one of several ways.
+    pub fn route_way(
+        &mut self,
+        host: HostId,
+        way: usize,
+        to: HostId,
+        transport: Transport,
+        port: u16,
+        key: Option<KeyId>,
+    ) {
+        self.hosts[host.0].routes.insert(way, Route { host: to, port, transport, key });
     }
 
     /// The time.
@@ -537,9 +551,13 @@ impl World {
         let now = self.now;
         let name = &self.hosts[host.0].name;
         match output {
-            Output::Connect { conn, .. } => {
-                self.trace.note(now, || format!("{name} > connect {conn:?}"));
-                self.connect(host, conn);
+            Output::Connect { conn, way } => {
+                self.trace.note(now, || format!("{name} > connect {conn:?} by way {way}"));
+                self.connect(host, conn, way);
+            }
+            Output::Reach { conn, to } => {
+                self.trace.note(now, || format!("{name} > reach {to} {conn:?}"));
+                self.reach(host, conn, to);
             }
             Output::Send { conn, to, octets } => {
                 self.trace.note(now, || line(name, '>', &(self.describe)(&octets)));
@@ -575,40 +593,36 @@ impl World {
         }
     }
 
-    fn connect(&mut self, host: HostId, conn: Conn) {
+    fn connect(&mut self, host: HostId, conn: Conn, way: usize) {
         let now = self.now;
         let at = &mut self.hosts[host.0];
         let life = at.life;
-        let Some(route) = at.route else {
+        let Some(route) = at.routes.get(&way).copied() else {
             let fault = Fault::from(Status::Resolve);
             return self.net.send(now, Arrival::Failed { at: host, life, conn, fault });
         };
-        at.next_port = at.next_port.wrapping_add(1).max(40_000);
-        let local = SocketAddr::new(at.ip, at.next_port);
         let remote = SocketAddr::new(self.hosts[route.host.0].ip, route.port);
-        let at = &mut self.hosts[host.0];
-        match route.transport {
-            Transport::Stream => {
-                let link = self.net.links.len();
-                at.sockets.insert(conn, Socket::Stream { link, end: 0 });
-                let mut server = End::new(route.host, 0, Conn(0), remote, None);
-                server.open = false;
-                let client = End::new(host, life, conn, local, route.key);
-                self.net.links.push(Link { ends: [client, server], broken: false });
-                self.net.send(now, Arrival::Syn(link));
-            }
-            Transport::Datagram => {
-                at.sockets.insert(conn, Socket::Connected { local, remote });
-                let peer = Peer {
-                    transport: Transport::Datagram,
-                    local,
-                    remote,
-                    key: None,
-                    service: Service::Gateway,
-                };
-                self.turn(host, vec![Arrived::Connected(conn, peer)]);
-            }
+        if route.transport == Transport::Datagram {
+            return self.reach(host, conn, remote);
         }
+        let local = self.hosts[host.0].next_local();
+        let link = self.net.links.len();
+        self.hosts[host.0].sockets.insert(conn, Socket::Stream { link, end: 0 });
+        let mut server = End::new(route.host, 0, Conn(0), remote, None);
+        server.open = false;
+        let client = End::new(host, life, conn, local, route.key);
+        self.net.links.push(Link { ends: [client, server], broken: false });
+        self.net.send(now, Arrival::Syn(link));
+    }
+
+    /// Datagrams to an address.
+    fn reach(&mut self, host: HostId, conn: Conn, remote: SocketAddr) {
+        let at = &mut self.hosts[host.0];
+        let local = at.next_local();
+        at.sockets.insert(conn, Socket::Connected { local, remote });
+        let transport = Transport::Datagram;
+        let peer = Peer { transport, local, remote, key: None, service: Service::Gateway };
+        self.turn(host, vec![Arrived::Connected(conn, peer)]);
     }
 
     fn send_datagram(&mut self, sender: HostId, from: SocketAddr, to: SocketAddr, octets: Vec<u8>) {
@@ -636,6 +650,11 @@ impl Host {
     fn world(&self, local: Time) -> Time {
         let micros = (local.as_micros() + self.booted.as_micros()).saturating_sub(Self::ORIGIN);
         Time::from_micros(micros.div_ceil(1000) * 1000)
+    }
+
+    fn next_local(&mut self) -> SocketAddr {
+        self.next_port = self.next_port.wrapping_add(1).max(40_000);
+        SocketAddr::new(self.ip, self.next_port)
     }
 
     fn next_conn(&mut self) -> Conn {

@@ -149,11 +149,13 @@ impl Device {
         self.handle.look(py, |node: &DeviceNode| node.waiting())
     }
 
-    /// What was counted, by name; what the link counted has `link_` before it.
+    /// What was counted, by name; what the link counted has `link_` before it, what was counted of asking a balancer
+    /// `balancer_`.
     fn counters(&self, py: Python<'_>) -> PyResult<Counters> {
         self.handle.look(py, |node: &DeviceNode| {
             values::counters("", node.counters().list())
                 .chain(values::counters("link_", node.link_counters().list()))
+                .chain(values::counters("balancer_", node.balancer_counters().list()))
                 .collect()
         })
     }

@@ -5,10 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use hailpost::{
     config::Role,
     net::{
-        OfficeAddresses, enrolment_line, office_url, open_office,
-        url::{Host, Scheme, Url},
+        OfficeAddresses, Part, enrolment_line, office_url, open_office,
+        url::{Host, LinkKey, Scheme, Url},
     },
-    node::OfficeNode,
+    node::{BalancerNode, BrokerNode, OfficeNode},
     post::{
         SessionId,
         hub::{Rights, Vouched},
@@ -36,12 +36,15 @@ use crate::{
 /// `listen_devices` is where devices log in (hail://, and tls:// where datagrams do not get through), `listen_apps` where
 /// applications connect (tls://, and tcp:// on loopback), one URL or several each; port 0 takes a free one. `identity`
 /// is an Identity or the path of a file with one; tls:// needs it. `store` is the file that keeps everything; without it all
-/// is in memory.
+/// is in memory. With `roles="hub"` it is for brokers apart, which `listen_inner` and `brokers` are for; with `roles="broker"` it is one
+/// of these, of the office that `hub` names, and has no accounts.
 #[pyclass(frozen, module = "hailpost", weakref)]
 pub struct Office {
     handle: Handle,
     addresses: OfficeAddresses,
     urls: Vec<Url>,
+    /// Unless it is a broker.
+    key: Option<[u8; 32]>,
 }
 
 #[pymethods]
@@ -64,35 +67,46 @@ impl Office {
         }
         options.identity(identity)?;
         let config = options.config;
-        let listens = config.list("listen_devices").map(str::parse::<Url>);
+        let listens = match config.text("roles") == "balancer" && !config.is_set("listen_devices") {
+            true => "hail+ask://127.0.0.1:7700",
+            false => config.text("listen_devices"),
+        };
+        let listens =
+            listens.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::parse::<Url>);
         let listens = listens.collect::<Result<Vec<_>, _>>().or_raise(py)?;
         let (handle, (addresses, key)) = Handle::open(py, shared_of(r#loop), |net| {
             let (id, addresses) = open_office(net, &config)?;
-            let key = net.get(id).map(OfficeNode::server_key).expect("it was just put there");
-            Ok((id, (addresses, key)))
+            let key = net.get(id).map(OfficeNode::server_key);
+            Ok((id, (addresses, key.or_else(|| net.get(id).map(BalancerNode::server_key)))))
         })?;
         let pin = own_pin(&config);
         let url = |(listen, address): (&Url, &SocketAddr)| {
             let (host, port) = (Host::Address(address.ip()), address.port());
             match listen.scheme {
-                Scheme::Hail => office_url(host, port, key),
+                // The key of a broker's office is its hub's to tell.
+                Scheme::Hail => match key {
+                    Some(key) => office_url(host, port, key),
+                    None => Url { host, port, ..listen.clone() },
+                },
+                Scheme::Ask => Url { host, port, key: key.map(LinkKey), ..listen.clone() },
                 _ => Url { host, port, pins: pin.into_iter().collect(), ..listen.clone() },
             }
         };
         let urls = listens.iter().zip(&addresses.devices).map(url).collect();
-        let office = Bound::new(py, Office { handle, addresses, urls })?;
+        let office = Bound::new(py, Office { handle, addresses, urls, key })?;
         introduce(&office.get().handle, office.as_any())?;
         Ok(office.unbind())
     }
 
-    /// The addresses that it listens on: those for `devices` and those for `apps`, each in the order of its option.
+    /// The addresses that it listens on: those for `devices`, for `apps` and for brokers (`inner`), each in the order of its option.
     #[getter]
     fn addresses<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let tuple = |addresses: &[SocketAddr]| {
             let addresses = addresses.iter().map(|address| values::address(py, *address));
             PyTuple::new(py, addresses.collect::<PyResult<Vec<_>>>()?)
         };
-        values::make(py, "OfficeAddresses", (tuple(&self.addresses.devices)?, tuple(&self.addresses.apps)?))
+        let OfficeAddresses { devices, apps, inner, .. } = &self.addresses;
+        values::make(py, "OfficeAddresses", (tuple(devices)?, tuple(apps)?, tuple(inner)?))
     }
 
     /// What a device connects to, in the order of `listen_devices`: with its port and the office's key, or the pin of its
@@ -110,8 +124,8 @@ impl Office {
     /// Adds a device of a user. Returns its enrolment, whose `line` is what the device is given, over a way that nobody else
     /// reads; it is good once Durable names its `ticket`.
     ///
-    /// `host` is the name or address by which devices reach this machine; without it that is the address that the office
-    /// listens on. `expires`, in Unix seconds, is when the credential ends; 0 for never. `device` names the device
+    /// `host` is the name or address by which devices reach this machine, or the hail:// URL of a broker; without it that is the
+    /// address that the office listens on. `expires`, in Unix seconds, is when the credential ends; 0 for never. `device` names the device
     /// itself, in 16 octets; without it they are drawn.
     #[pyo3(signature = (user, *, host = None, expires = 0, device = None))]
     fn add_device<'py>(
@@ -195,6 +209,12 @@ impl Office {
     /// Tells devices to log in elsewhere, or later, and refuses new ones; with draining=False it is as before.
     #[pyo3(signature = (draining = true))]
     fn drain(&self, py: Python<'_>, draining: bool) -> PyResult<()> {
+        if self.is_broker() {
+            return self.handle.call(py, |node: &mut BrokerNode, _| {
+                node.drain(draining);
+                Ok(())
+            });
+        }
         self.handle.call(py, |node: &mut OfficeNode, _| {
             node.drain(draining);
             Ok(())
@@ -204,16 +224,37 @@ impl Office {
     /// Sessions of devices that there are.
     #[getter]
     fn sessions(&self, py: Python<'_>) -> PyResult<usize> {
+        if self.is_broker() {
+            return self.handle.look(py, |node: &BrokerNode| node.server().len());
+        }
         self.handle.look(py, |node: &OfficeNode| node.server().len())
     }
 
-    /// What was counted, by name; what the hub, the applications' connections and the link counted has `hub_`, `apps_` or
-    /// `link_` before it.
+    /// What was counted, by name; what the hub, the applications' connections, the brokers' and the link counted has `hub_`, `apps_`,
+    /// `brokers_` or `link_` before it, of a broker what it counted of its hub `broker_`, and of a balancer what it counted of
+    /// those who ask `asks_`.
     fn counters(&self, py: Python<'_>) -> PyResult<Counters> {
+        if self.is_broker() {
+            return self.handle.look(py, |node: &BrokerNode| {
+                values::counters("", node.counters().list())
+                    .chain(values::counters("broker_", node.broker_counters().list()))
+                    .chain(values::counters("link_", node.server().counters().list()))
+                    .collect()
+            });
+        }
+        if self.addresses.part == Part::Balancer {
+            return self.handle.look(py, |node: &BalancerNode| {
+                values::counters("", node.counters().list())
+                    .chain(values::counters("asks_", node.balancer().asks().list()))
+                    .chain(values::counters("brokers_", node.balancer().counters().list()))
+                    .collect()
+            });
+        }
         self.handle.look(py, |node: &OfficeNode| {
             values::counters("", node.counters().list())
                 .chain(values::counters("hub_", node.hub().counters().list()))
                 .chain(values::counters("apps_", node.apps().counters().list()))
+                .chain(values::counters("brokers_", node.brokers().counters().list()))
                 .chain(values::counters("link_", node.server().counters().list()))
                 .collect()
         })
@@ -277,8 +318,25 @@ impl Office {
 }
 
 impl Office {
+    fn is_broker(&self) -> bool {
+        self.addresses.part == Part::Broker
+    }
+
     /// Where devices find the office.
     fn reached(&self, host: Option<&str>) -> Result<Url, Fault> {
+        if let Some(text) = host.filter(|host| host.starts_with("hail+ask://")) {
+            let url: Url = text.parse()?;
+            url.check_peer()?;
+            return Ok(url);
+        }
+        if let (Some(text), Some(key)) = (host.filter(|host| host.starts_with("hail://")), self.key) {
+            let url: Url = text.parse()?;
+            if url.key.is_some_and(|known| known.0 != key) {
+                return Err(Fault::new(Status::Invalid, "host: the URL has the key of another office"));
+            }
+            let Url { host, port, .. } = url;
+            return Ok(office_url(host, port, key));
+        }
         let own = self.urls.iter().find(|url| url.scheme == Scheme::Hail).ok_or_else(|| {
             Fault::new(Status::State, "devices are enrolled with a hail:// URL: the office listens on none")
         })?;

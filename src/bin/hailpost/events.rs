@@ -222,6 +222,10 @@ impl Printer {
                 number(Field::Inbox),
                 grouped(number(Field::Missed))
             ),
+            EventKind::BrokerUp => format!("{} broker {}", good("up"), paint.name(text(Field::Name))),
+            EventKind::BrokerDown => {
+                format!("{} broker {}: {}", bad("down"), paint.name(text(Field::Name)), text(Field::Text))
+            }
             EventKind::Confirmed | EventKind::Failed => return None,
             EventKind::Warning => format!("{} {}", bad("warning"), text(Field::Text)),
         })

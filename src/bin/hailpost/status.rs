@@ -128,12 +128,29 @@ impl View<'_> {
                 .flatten()
                 .filter_map(|url| url.as_str().map(|url| paint.faint(format!("  {url}")))),
         );
-        for urls in [&self.status["office"]["devices"], &self.status["office"]["apps"]] {
+        let (office, broker) = (&self.status["office"], &self.status["broker"]);
+        let balancer = &self.status["balancer"];
+        for urls in [
+            &office["devices"],
+            &office["apps"],
+            &office["inner"],
+            &broker["devices"],
+            &balancer["devices"],
+            &balancer["inner"],
+        ] {
             lines.extend(
                 list(urls).iter().filter_map(Value::as_str).map(|url| paint.faint(format!("  {url}"))),
             );
         }
         lines.push(String::new());
+        if !broker.is_null() {
+            lines.extend(self.broker(paint));
+            return lines;
+        }
+        if !balancer.is_null() {
+            lines.extend(self.balancer(paint));
+            return lines;
+        }
         lines.extend(self.office(paint));
         lines.extend(self.groups(paint));
         lines.push(String::new());
@@ -171,8 +188,85 @@ impl View<'_> {
         ] {
             table.row([name.to_owned(), grouped(number(&office[member]))]);
         }
+        let brokers = list(&office["brokers"]);
+        if !brokers.is_empty() {
+            table.row([
+                "logged in, brokers and applications among them".to_owned(),
+                grouped(number(&office["online"])),
+            ]);
+        }
+        let mut lines = table.lines(paint);
+        if !brokers.is_empty() {
+            lines.push(String::new());
+            let mut table = Table::new(["broker", "devices here", "state", "key"]);
+            for broker in brokers {
+                let text = |name: &str| broker[name].as_str().unwrap_or_default();
+                let state = match broker["up"] == true {
+                    true => paint.good("● connected"),
+                    false => paint.bad("○ away"),
+                };
+                let key = text("key").chars().take(8).collect();
+                table.row([text("name").to_owned(), grouped(number(&broker["sessions"])), state, key]);
+            }
+            lines.extend(table.lines(paint));
+        }
+        lines.push(String::new());
+        lines
+    }
+
+    /// A balancer.
+    fn balancer(&self, paint: Paint) -> Vec<String> {
+        let balancer = &self.status["balancer"];
+        let mut table = Table::new(["balancer", "now"]);
+        for (name, member) in
+            [("brokers that report", "brokers"), ("of these, given to devices", "given_out")]
+        {
+            table.row([name.to_owned(), grouped(number(&balancer[member]))]);
+        }
         let mut lines = table.lines(paint);
         lines.push(String::new());
+        let mut table = Table::new(["counted", "in all"]);
+        for (name, part, counter) in [
+            ("devices that asked", "asks", "asks"),
+            ("given a broker", "asks", "given"),
+            ("told that there is none", "asks", "none"),
+            ("asked for a cookie first", "asks", "cookies"),
+            ("reports of brokers", "brokers", "reports"),
+            ("brokers that fell silent", "brokers", "silent"),
+            ("brokers that drained", "brokers", "drained"),
+        ] {
+            table.row([name.to_owned(), grouped(number(&self.status["counters"][part][counter]))]);
+        }
+        lines.extend(table.lines(paint));
+        lines
+    }
+
+    /// A broker apart from its hub.
+    fn broker(&self, paint: Paint) -> Vec<String> {
+        let broker = &self.status["broker"];
+        let state = match broker["registered"] == true {
+            true => paint.good("● there"),
+            false => paint.bad("○ away; tried again"),
+        };
+        let mut table = Table::new(["broker", "now"]);
+        table.row(["hub".to_owned(), state]);
+        for (name, member) in [("devices here", "sessions"), ("with something under way", "active")] {
+            table.row([name.to_owned(), grouped(number(&broker[member]))]);
+        }
+        let mut lines = table.lines(paint);
+        lines.push(String::new());
+        let mut table = Table::new(["counted", "in all"]);
+        for (name, part, counter) in [
+            ("logins", "link", "sessions"),
+            ("of these, by ticket", "link", "resumed"),
+            ("heartbeats", "link", "heartbeats"),
+            ("handed to the hub", "broker", "up"),
+            ("handed to devices", "broker", "down"),
+            ("times that the hub was lost", "broker", "lost"),
+        ] {
+            table.row([name.to_owned(), grouped(number(&self.status["counters"][part][counter]))]);
+        }
+        lines.extend(table.lines(paint));
         lines
     }
 

@@ -102,7 +102,9 @@ impl Client {
             (How::Resume { .. }, Some(Refusal::Ticket)) => self.ask(now, false),
             // Silence says nothing of the ticket: a server that is slow because all come back at once would be slower still
             // for handshakes. Only when that goes on is the ticket suspected.
-            (How::Resume { .. }, None) if self.failures % SUSPECT == SUSPECT - 1 => self.ask(now, false),
+            (How::Resume { .. }, None) if self.failures.failures() % SUSPECT == SUSPECT - 1 => {
+                self.ask(now, false)
+            }
             (How::Hello { key, .. }, Some(Refusal::OtherKey)) if *key == self.config.server_key => {
                 match self.config.next_key {
                     Some(next) => self.ask_with(now, None, next),
@@ -169,7 +171,7 @@ impl Client {
     }
 
     fn come_up(&mut self, now: Time, welcome: Welcome, keys: Keys, key: Option<[u8; 32]>) {
-        self.failures = 0;
+        self.failures.reset();
         self.counters.sessions += 1;
         self.counters.resumed += u64::from(key.is_none());
         let up = Up::new(now, &welcome, keys, &self.config);

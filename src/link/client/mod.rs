@@ -6,7 +6,7 @@ mod up;
 use std::{collections::VecDeque, time::Duration};
 
 use self::{asking::Asking, up::Up};
-use super::{Closing, Why};
+use super::{Closing, Why, backoff::Backoff};
 use crate::{
     counters::counters,
     rng::Entropy,
@@ -14,10 +14,6 @@ use crate::{
     time::Time,
     wire::link::{Datagram, Refusal, TICKET},
 };
-
-/// The pause after the first failure; it doubles up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 /// What a device was given at enrolment, and what it would like.
 #[derive(Clone)]
@@ -140,8 +136,7 @@ pub struct Client {
     config: ClientConfig,
     rng: Box<dyn Entropy + Send>,
     phase: Phase,
-    /// Failures in a row.
-    failures: u32,
+    failures: Backoff,
     outputs: VecDeque<Output>,
     counters: ClientCounters,
 }
@@ -153,7 +148,7 @@ impl Client {
             config,
             rng: Box::new(rng),
             phase: Phase::Idle,
-            failures: 0,
+            failures: Backoff::default(),
             outputs: VecDeque::new(),
             counters: ClientCounters::default(),
         }
@@ -175,6 +170,17 @@ impl Client {
         self.phase = Phase::Idle;
     }
 
+    /// From the next session on, logs in at the server of this key, at once if it is meant to be there at all: another
+    /// broker, that a balancer gave. Ticket and pauses stay as they are.
+    pub fn move_to(&mut self, now: Time, server_key: [u8; 32]) {
+        if server_key != self.config.server_key {
+            self.config.server_key = server_key;
+            self.config.next_key = None;
+        }
+        self.close(now);
+        self.open(now);
+    }
+
     /// A datagram came from the server, or from somebody who says so.
     pub fn handle(&mut self, now: Time, octets: &[u8]) {
         self.expire(now);
@@ -188,7 +194,7 @@ impl Client {
 
     /// The network is another, or back: what waits for a pause need not, and the server is to look where we are.
     pub fn network_changed(&mut self, now: Time) {
-        self.failures = 0;
+        self.failures.reset();
         match &mut self.phase {
             Phase::Idle => {}
             Phase::Waiting(_) => self.ask(now, true),
@@ -274,11 +280,7 @@ impl Client {
     }
 
     fn pause(&mut self, now: Time) {
-        let longest = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
-        self.failures += 1;
-        // Half of it by chance, so that devices that were refused together do not come back together.
-        let half = longest.as_micros() as u32 / 2;
-        let pause = Duration::from_micros(u64::from(half) + u64::from(self.rng.below(half + 1)));
+        let pause = self.failures.next(&mut *self.rng);
         self.phase = Phase::Waiting(now + pause);
         self.event(Event::Waiting(pause));
     }

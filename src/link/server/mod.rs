@@ -40,7 +40,8 @@ const MAX_CANDIDATES_OF_ONE: usize = 4;
 /// Principals whose tickets were revoked that are kept apart; past that all tickets as old as the oldest are refused.
 const MAX_REVOKED: usize = 65_536;
 
-/// A session of a server, for as long as it lasts. A rekey does not change it.
+/// A session of a server, for as long as it lasts: a place in the low 24 bits, from 1, and which session of that place. A
+/// rekey does not change it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Session(pub u32);
 
@@ -444,6 +445,21 @@ impl Server {
         self.actives.len() - self.free_actives.len()
     }
 
+    /// Whose a session is.
+    pub fn principal(&self, session: Session) -> Option<u64> {
+        self.slot(session).and_then(|slot| self.slab.get(slot)).map(Entry::principal)
+    }
+
+    /// What it holds over its restarts, with the ticket root of today.
+    pub fn secrets(&self) -> ServerSecrets {
+        ServerSecrets { tickets: self.tickets.root(), ..self.secrets.clone() }
+    }
+
+    /// Tickets are made and opened by this root from now on, at this Unix second.
+    pub fn set_tickets(&mut self, root: TicketRoot, unix: u64) {
+        self.tickets = TicketKeys::new(root, unix);
+    }
+
     /// Where a session's datagrams go.
     pub fn path(&self, session: Session) -> Option<Path> {
         self.slot(session).and_then(|slot| self.slab.get(slot)).map(Entry::path)
@@ -550,7 +566,8 @@ impl Server {
         self.ids.id(slot, self.slab.get(slot).map_or(0, |entry| entry.generation))
     }
 
-    fn unix(&self, now: Time) -> u64 {
+    /// The Unix second that it is.
+    pub fn unix(&self, now: Time) -> u64 {
         self.unix + now.since(self.begun).as_secs()
     }
 

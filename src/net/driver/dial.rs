@@ -158,21 +158,41 @@ impl Loop {
                 self.drive_race(dial);
             }
             Remote::Datagram { target, service } => {
-                match self.turn_of(at, way, &addresses).map(connected_udp) {
-                    Some(Ok((socket, local, remote))) => {
-                        let peer = Peer { transport: Transport::Datagram, local, remote, key: None, service };
+                let opened = self.turn_of(at, way, &addresses).map(connected_udp);
+                match opened {
+                    Some(Ok(opened)) => {
                         self.forget_dial(dial);
-                        if let Ok(socket) =
-                            self.insert(at, conn, SocketKind::Connected { socket, out: Outbox::default() })
-                        {
-                            self.adopt(at, conn, socket);
-                            self.tell(at, Input::Connected { conn, peer });
-                        }
+                        self.reached(at, conn, opened, service);
                     }
                     Some(Err(error)) => self.dial_failed(dial, dial_fault(Status::Connect, &target, error)),
                     None => self.dial_failed(dial, dial_fault(Status::Resolve, &target, "no address")),
                 }
             }
+        }
+    }
+
+    /// Opens a datagram socket to an address that a node was given.
+    pub(super) fn reach(&mut self, at: usize, conn: Conn, to: SocketAddr) {
+        match connected_udp(to) {
+            Ok(opened) => self.reached(at, conn, opened, Service::Link),
+            Err(error) => {
+                let fault = Fault::new(Status::Connect, format!("connecting to the broker: {error}"));
+                self.tell(at, Input::Closed { conn, fault: Some(fault) });
+            }
+        }
+    }
+
+    fn reached(
+        &mut self,
+        at: usize,
+        conn: Conn,
+        (socket, local, remote): (UdpSocket, SocketAddr, SocketAddr),
+        service: Service,
+    ) {
+        let peer = Peer { transport: Transport::Datagram, local, remote, key: None, service };
+        if let Ok(socket) = self.insert(at, conn, SocketKind::Connected { socket, out: Outbox::default() }) {
+            self.adopt(at, conn, socket);
+            self.tell(at, Input::Connected { conn, peer });
         }
     }
 

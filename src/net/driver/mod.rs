@@ -516,6 +516,7 @@ impl Loop {
                 Some(Output::Event(event)) => self.events.push_back((id, event)),
                 Some(Output::Send { conn, to, octets }) => self.send(at, conn, to, octets),
                 Some(Output::Connect { conn, way }) => self.dial(at, conn, way),
+                Some(Output::Reach { conn, to }) => self.reach(at, conn, to),
                 Some(Output::Close { conn }) => self.close(at, conn),
                 Some(Output::Store(_)) => debug_assert!(false, "a node keeps its store inside"),
                 None => return,

@@ -26,7 +26,12 @@ impl Hub {
     /// A receiver is there. What waits for it is handed over, all of it, from the oldest.
     pub fn online(&mut self, now: Time, inbox: Inbox, seat: Seat) {
         let unix = self.unix(now);
-        self.presence.enter(inbox, seat, unix);
+        self.online_from(now, inbox, seat, unix);
+    }
+
+    /// The same for one who is there since that Unix second.
+    pub fn online_from(&mut self, now: Time, inbox: Inbox, seat: Seat, since: u64) {
+        self.presence.enter(inbox, seat, since);
         let missed = self.stale.remove(&inbox).unwrap_or(0);
         if missed > 0 {
             let key = inbox.0.to_be_bytes().to_vec();

@@ -446,7 +446,13 @@ impl Hub {
         self.submit(ops);
     }
 
-    fn unix(&self, now: Time) -> u64 {
+    /// Whose credentials were revoked as lately as something given out on them could be good.
+    pub fn revoked(&self) -> impl Iterator<Item = Inbox> {
+        self.revoked.keys().copied()
+    }
+
+    /// The Unix second that it is.
+    pub fn unix(&self, now: Time) -> u64 {
         (self.epoch + now.as_micros()) / 1_000_000
     }
 

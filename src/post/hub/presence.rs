@@ -2,13 +2,20 @@
 
 use super::*;
 
-/// Eight octets an inbox that was ever there in this life.
+/// Twelve octets an inbox that was ever there in this life.
 #[derive(Clone, Copy, Default)]
 struct Entry {
     /// 0 for nowhere.
-    seat: u32,
+    place: u32,
+    broker: u16,
     /// Of the last change, in Unix seconds; 0 when there was none.
     since: u32,
+}
+
+impl Entry {
+    fn seat(&self) -> Option<Seat> {
+        (self.place != 0).then_some(Seat { broker: self.broker, place: self.place })
+    }
 }
 
 /// By inbox: numbers are dense, so the table is an array.
@@ -20,7 +27,19 @@ pub(super) struct Presence {
 
 impl Presence {
     pub(super) fn seat(&self, inbox: Inbox) -> Option<Seat> {
-        self.entries.get(inbox.0 as usize).filter(|entry| entry.seat != 0).map(|entry| Seat(entry.seat))
+        self.entries.get(inbox.0 as usize).and_then(Entry::seat)
+    }
+
+    /// Who is there since when, in Unix seconds.
+    pub(super) fn since(&self, inbox: Inbox) -> Option<u32> {
+        self.entries.get(inbox.0 as usize).filter(|entry| entry.place != 0).map(|entry| entry.since)
+    }
+
+    /// Who sits at a broker.
+    pub(super) fn at(&self, broker: u16) -> impl Iterator<Item = (Inbox, Seat)> {
+        let seats = self.entries.iter().enumerate();
+        let seats = seats.filter_map(|(at, entry)| Some((Inbox(at as u32), entry.seat()?)));
+        seats.filter(move |(_, seat)| seat.broker == broker)
     }
 
     pub(super) fn enter(&mut self, inbox: Inbox, seat: Seat, unix: u64) {
@@ -31,15 +50,16 @@ impl Presence {
             self.entries.reserve_exact(more.max(4096));
             self.entries.resize(at + 1, Entry::default());
         }
-        self.online += usize::from(self.entries[at].seat == 0);
-        self.entries[at] = Entry { seat: seat.0, since: u32::try_from(unix).unwrap_or(u32::MAX) };
+        self.online += usize::from(self.entries[at].place == 0);
+        let Seat { broker, place } = seat;
+        self.entries[at] = Entry { place, broker, since: u32::try_from(unix).unwrap_or(u32::MAX) };
     }
 
     /// Whether it sat there.
     pub(super) fn leave(&mut self, inbox: Inbox, seat: Seat, unix: u64) -> bool {
-        let entry = self.entries.get_mut(inbox.0 as usize).filter(|entry| entry.seat == seat.0);
+        let entry = self.entries.get_mut(inbox.0 as usize).filter(|entry| entry.seat() == Some(seat));
         let Some(entry) = entry else { return false };
-        *entry = Entry { seat: 0, since: u32::try_from(unix).unwrap_or(u32::MAX) };
+        *entry = Entry { place: 0, broker: 0, since: u32::try_from(unix).unwrap_or(u32::MAX) };
         self.online -= 1;
         true
     }
@@ -52,7 +72,7 @@ impl Presence {
     /// go on.
     pub(super) fn next_online(&self, from: usize, look: usize, before: u32) -> (Vec<Inbox>, Option<usize>) {
         let end = (from + look).min(self.entries.len());
-        let there = |at: &usize| self.entries[*at].seat != 0 && self.entries[*at].since < before;
+        let there = |at: &usize| self.entries[*at].place != 0 && self.entries[*at].since < before;
         let found = (from..end).filter(there).map(|at| Inbox(at as u32)).collect();
         (found, (end < self.entries.len()).then_some(end))
     }
@@ -60,8 +80,8 @@ impl Presence {
     fn of(&self, name: &str, user: Option<&User>) -> Whereabouts {
         let entries = user.into_iter().flat_map(|user| &user.inboxes);
         let entries = entries.filter_map(|inbox| self.entries.get(inbox.0 as usize));
-        let online = entries.clone().any(|entry| entry.seat != 0);
-        let since = entries.filter(|entry| (entry.seat != 0) == online).map(|entry| entry.since).max();
+        let online = entries.clone().any(|entry| entry.place != 0);
+        let since = entries.filter(|entry| (entry.place != 0) == online).map(|entry| entry.since).max();
         Whereabouts { user: name.to_owned(), online, since: since.unwrap_or(0).into() }
     }
 }
@@ -92,6 +112,35 @@ impl Hub {
     /// How many are there.
     pub const fn online_count(&self) -> usize {
         self.presence.online()
+    }
+
+    /// Where the owner of an inbox is.
+    pub fn seat(&self, inbox: Inbox) -> Option<Seat> {
+        self.presence.seat(inbox)
+    }
+
+    /// Since when the owner of an inbox is there, in Unix seconds.
+    pub fn online_since(&self, inbox: Inbox) -> Option<u32> {
+        self.presence.since(inbox)
+    }
+
+    /// Who sits at a broker, looking at everybody.
+    pub fn sitting_at(&self, broker: u16) -> Vec<(Inbox, Seat)> {
+        self.presence.at(broker).collect()
+    }
+
+    /// How many sit at each broker, looking at everybody.
+    pub fn sitting_counts(&self) -> BTreeMap<u16, usize> {
+        let mut counts = BTreeMap::new();
+        for seat in self.presence.entries.iter().filter_map(Entry::seat) {
+            *counts.entry(seat.broker).or_insert(0) += 1;
+        }
+        counts
+    }
+
+    /// Whether there is such an inbox, or was.
+    pub const fn is_inbox(&self, inbox: Inbox) -> bool {
+        inbox.0 < self.next_inbox
     }
 
     pub(super) fn query_for_device(&mut self, seat: Seat, inbox: Inbox, request: u64, users: Vec<String>) {

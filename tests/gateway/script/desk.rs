@@ -95,7 +95,9 @@ impl Desk {
                 Output::Send { conn, to, octets } => self.heard.entry((conn, to)).or_default().push(octets),
                 Output::Close { conn } => self.closed.push(conn),
                 Output::Event(event) => self.events.push(event),
-                Output::Connect { .. } | Output::Store(_) => panic!("a back end's node does not say this"),
+                Output::Connect { .. } | Output::Reach { .. } | Output::Store(_) => {
+                    panic!("a back end's node does not say this")
+                }
             }
         }
     }

@@ -95,7 +95,7 @@ impl Outpost {
                 }
                 Output::Connect { conn, .. } => self.wanted = Some(conn),
                 Output::Event(event) => self.events.push(event),
-                Output::Store(_) => panic!("a gateway has no store"),
+                Output::Reach { .. } | Output::Store(_) => panic!("a gateway's node does not say this"),
             }
         }
     }

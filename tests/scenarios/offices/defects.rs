@@ -21,9 +21,22 @@ pub enum Defect {
     OfficeForgets,
     /// A device that restarts has forgotten all.
     DeviceForgets,
+    /// A broker whose hub was away and is back loses for a moment what devices say, and tells nobody.
+    BrokerLosesWhatIsSaid,
+    /// The hub takes a broker that died and began anew for the one before.
+    HubKeepsADeadEpoch,
+    /// A broker whose hub is back does not tell who sits there.
+    BrokerTellsNobodyIsThere,
 }
 
 impl Defect {
+    /// Whether it is wrong with brokers that are apart from the hub.
+    pub fn is_of_brokers(self) -> bool {
+        let defects =
+            [Defect::BrokerLosesWhatIsSaid, Defect::HubKeepsADeadEpoch, Defect::BrokerTellsNobodyIsThere];
+        defects.contains(&self)
+    }
+
     /// The store that the office is booted on, for the nth time.
     pub fn office_store(self, memory: &Memory, life: u32) -> Box<dyn Store> {
         match self {
@@ -128,6 +141,18 @@ fn every_planted_defect_is_caught() {
         Defect::OfficeForgets,
         Defect::DeviceForgets,
     ] {
-        caught(&format!("{defect:?}"), 1000, &Offices { defect: Some(defect) });
+        caught(&format!("{defect:?}"), 1000, &Offices { defect: Some(defect), apart: false });
+    }
+}
+
+#[test]
+fn every_planted_defect_of_brokers_is_caught() {
+    for defect in [
+        Defect::BrokerLosesWhatIsSaid,
+        Defect::HubKeepsADeadEpoch,
+        Defect::BrokerTellsNobodyIsThere,
+        Defect::OfficeForgets,
+    ] {
+        caught(&format!("apart, {defect:?}"), 1000, &Offices { defect: Some(defect), apart: true });
     }
 }

@@ -2,6 +2,7 @@
 
 use hailpost::rng::{Entropy, Seeded};
 
+use super::brokers::BROKERS;
 use crate::sim::{Conditions, Crash, CrashPoint};
 
 /// How long things happen, in milliseconds; after that nothing fails any more.
@@ -66,15 +67,37 @@ pub enum What {
         lasts: u32,
     },
     Network(Conditions),
+    /// Only with brokers apart from the hub.
+    CrashBroker {
+        broker: usize,
+        point: CrashPoint,
+        how: Crash,
+        down: u32,
+    },
+    /// A broker and the hub do not reach each other.
+    CutBroker {
+        broker: usize,
+        lasts: u32,
+    },
+    /// The streams of a broker break.
+    BreakBroker {
+        broker: usize,
+    },
+    /// A device finds another broker behind its address, or with [`BROKERS`] the hub itself.
+    MoveDevice {
+        device: usize,
+        to: usize,
+    },
 }
 
-pub fn plan(seed: u64) -> Vec<Step> {
+pub fn plan(seed: u64, apart: bool) -> Vec<Step> {
     let rng = &mut Seeded::new(seed ^ 0x0ff1);
     let count = 30 + rng.below(60);
     let mut steps: Vec<Step> = (0..count)
         .map(|_| {
             let at = rng.below(TROUBLE);
-            Step { at, what: what(rng) }
+            let of_brokers = apart && rng.below(5) == 0;
+            Step { at, what: if of_brokers { what_of_brokers(rng) } else { what(rng) } }
         })
         .collect();
     steps.sort_by_key(|step| step.at);
@@ -109,6 +132,21 @@ fn what(rng: &mut Seeded) -> What {
         88..92 => What::NetworkChanged { device },
         92..94 => What::StoreFails { lasts: 100 + rng.below(8000) },
         _ => What::Network(conditions(rng)),
+    }
+}
+
+fn what_of_brokers(rng: &mut Seeded) -> What {
+    let broker = rng.below(BROKERS as u32) as usize;
+    match rng.below(100) {
+        0..35 => {
+            What::CrashBroker { broker, point: point(rng), how: how(rng), down: 100 + rng.below(15_000) }
+        }
+        35..60 => What::CutBroker { broker, lasts: 1000 + rng.below(40_000) },
+        60..75 => What::BreakBroker { broker },
+        _ => {
+            let to = rng.below(BROKERS as u32 + 1) as usize;
+            What::MoveDevice { device: rng.below(DEVICES as u32) as usize, to }
+        }
     }
 }
 

@@ -14,7 +14,9 @@ use hailpost::{
     link::ClientConfig,
     node::{AppNode, DeviceNode, DeviceNodeConfig, Event, EventKind, Field, Node, OfficeConfig, OfficeNode},
     post::{
+        Inbox,
         app::{self, AppConfig},
+        brokers::BrokersConfig,
         device::DeviceConfig,
         hub::{HubConfig, Rights},
     },
@@ -26,15 +28,17 @@ use hailpost::{
 };
 
 use super::{
+    brokers::{self, BROKERS, INNER},
     defects::Defect,
     judge::{Judge, Letter},
     plan::{DEVICES, Step, TROUBLE, USERS, What},
 };
-use crate::sim::{Conditions, HostId, Trace, World};
+use crate::sim::{Conditions, Crash, HostId, Trace, World};
 
 /// How long after the trouble all must be well, in milliseconds: pauses between tries have grown to minutes by then.
 const SETTLE: u32 = 900_000;
-const PORT: u16 = 7700;
+/// Where devices come in.
+pub const PORT: u16 = 7700;
 const APPS: u16 = 7701;
 /// Messages do not grow old in a run.
 const TTL: u32 = 86_400;
@@ -57,6 +61,8 @@ struct Run {
     world: World,
     rng: Seeded,
     office: HostId,
+    /// Those apart from the hub; none when it holds all sessions itself.
+    brokers: Vec<HostId>,
     app: HostId,
     /// Messages of the application that are not answered, with who gets them.
     asked: BTreeMap<String, (Letter, Vec<usize>)>,
@@ -73,15 +79,24 @@ enum Later {
     BootApp,
     Heal(usize),
     StoreWorks,
+    BootBroker(usize),
+    HealBroker(usize),
 }
 
-pub fn run(seed: u64, defect: Option<Defect>, steps: &[Step], trace: &Trace) -> Result<(), String> {
-    let mut run = Run::new(seed, defect, trace.clone())?;
-    run.play(steps)
+pub fn run(
+    seed: u64,
+    defect: Option<Defect>,
+    apart: bool,
+    steps: &[Step],
+    trace: &Trace,
+) -> Result<(), String> {
+    let mut run = Run::new(seed, defect, apart, trace.clone())?;
+    run.play(steps)?;
+    if apart { run.one_leaves() } else { Ok(()) }
 }
 
 impl Run {
-    fn new(seed: u64, defect: Option<Defect>, trace: Trace) -> Result<Run, String> {
+    fn new(seed: u64, defect: Option<Defect>, apart: bool, trace: Trace) -> Result<Run, String> {
         let mut world = World::new(seed, trace);
         let memory = Memory::default();
         let store_fails = Arc::new(AtomicBool::new(false));
@@ -94,12 +109,15 @@ impl Run {
             };
             let store = Box::new(Flaky { inner: store, fails: fails.clone() });
             let hub = HubConfig { window: 4, max_cached: 2, max_messages: 100_000, ..HubConfig::default() };
-            let config = OfficeConfig { hub, ..OfficeConfig::default() };
+            let keys = (0..BROKERS).map(brokers::key).filter(|_| apart).collect();
+            let brokers = BrokersConfig { keys, ..BrokersConfig::default() };
+            let config = OfficeConfig { hub, brokers, ..OfficeConfig::default() };
             let node = OfficeNode::open(config, (boot.now, boot.unix), boot.rng, store);
             Box::new(node.expect("memory never fails at an opening"))
         });
         world.listen_for(office, Transport::Datagram, PORT, Service::Link);
         world.listen_for(office, Transport::Stream, APPS, Service::App);
+        world.listen_for(office, Transport::Stream, INNER, Service::Inner);
         world.boot(office);
         // Before anything breaks: users, then their devices.
         let of_office = |world: &mut World, act: &mut dyn FnMut(&mut OfficeNode)| {
@@ -123,6 +141,7 @@ impl Run {
         });
         world.route(app, office, Transport::Stream, APPS, None);
         let server_key = world.node_as::<OfficeNode>(office).expect("it is up").server_key();
+        let brokers = if apart { brokers::add(&mut world, office, defect) } else { Vec::new() };
         let mut phones = Vec::new();
         let owners = USERS.iter().enumerate().flat_map(|(user, (_, count))| (0..*count).map(move |_| user));
         for (at, user) in owners.enumerate() {
@@ -150,11 +169,12 @@ impl Run {
                     None => Box::new(memory.clone()),
                 };
                 let post = DeviceConfig { window: 3, ..DeviceConfig::default() };
-                let config = DeviceNodeConfig { link: link.clone(), post, ways: 1 };
+                let config = DeviceNodeConfig { link: link.clone(), post, ways: 1, balancer: None };
                 let node = DeviceNode::open(config, (boot.now, boot.unix), boot.rng, store);
                 Box::new(node.expect("memory never fails"))
             });
-            world.route(host, office, Transport::Datagram, PORT, None);
+            let home = brokers.get(at % (BROKERS + 1)).copied().unwrap_or(office);
+            world.route(host, home, Transport::Datagram, PORT, None);
             phones.push(Phone {
                 host,
                 user,
@@ -169,10 +189,12 @@ impl Run {
         assert_eq!(phones.len(), DEVICES);
         let rng = Seeded::new(world.rng().next_u64());
         let (asked, written) = (BTreeMap::new(), 0);
-        Ok(Run { world, rng, office, app, asked, written, phones, judge: Judge::default(), store_fails })
+        let judge = Judge::default();
+        Ok(Run { world, rng, office, brokers, app, asked, written, phones, judge, store_fails })
     }
 
     fn play(&mut self, steps: &[Step]) -> Result<(), String> {
+        self.brokers.clone().into_iter().for_each(|broker| self.world.boot(broker));
         (0..DEVICES).for_each(|at| self.world.boot(self.phones[at].host));
         self.world.boot(self.app);
         let begun = self.world.now();
@@ -202,6 +224,7 @@ impl Run {
             self.confirm(at, true)?;
         }
         self.world.boot(self.office);
+        self.brokers.clone().into_iter().for_each(|broker| self.world.boot(broker));
         self.world.boot(self.app);
         let end = begun + Duration::from_millis((TROUBLE + SETTLE).into());
         while self.world.now() < end {
@@ -218,6 +241,33 @@ impl Run {
         self.whereabouts()
     }
 
+    /// Sessions at the hub's own link and at brokers.
+    fn sessions(&self) -> usize {
+        let own = self.world.node_as::<OfficeNode>(self.office).map_or(0, |office| office.server().len());
+        let sessions =
+            |host: &HostId| brokers::node(&self.world, *host).map_or(0, |node| node.server().len());
+        own + self.brokers.iter().map(sessions).sum::<usize>()
+    }
+
+    /// All is well, and then a device dies, and its broker with it, which is back before anybody noticed.
+    fn one_leaves(&mut self) -> Result<(), String> {
+        let device = self.rng.below(DEVICES as u32) as usize;
+        self.world.crash(self.phones[device].host, Crash::Power);
+        for broker in self.brokers.clone() {
+            if self.rng.below(2) == 0 {
+                self.world.crash(broker, Crash::Process);
+                self.world.boot(broker);
+            }
+        }
+        let end = self.world.now() + Duration::from_secs(200);
+        self.run_until(end)?;
+        let office = self.world.node_as::<OfficeNode>(self.office).ok_or("the office is down")?;
+        match online(office) {
+            count if count == DEVICES - 1 => Ok(()),
+            count => Err(format!("device {device} died, and the hub has {count} devices online")),
+        }
+    }
+
     /// Whether nothing is left to do.
     fn is_well(&self) -> bool {
         let quiet = |phone: &Phone| {
@@ -228,7 +278,8 @@ impl Run {
         };
         let office = self.world.node_as::<OfficeNode>(self.office);
         let app = self.world.node_as::<AppNode>(self.app);
-        office.is_some_and(|office| office.server().len() == DEVICES)
+        office.is_some_and(|office| online(office) == DEVICES)
+            && self.sessions() == DEVICES
             && app.is_some_and(|app| app.is_up() && app.pending() == 0)
             && self.phones.iter().all(quiet)
             && self.judge.last_word().is_ok()
@@ -245,8 +296,11 @@ impl Run {
             }
         }
         let office = self.world.node_as::<OfficeNode>(self.office).ok_or("the office is down")?;
-        if office.server().len() != DEVICES {
-            return Err(format!("the office has {} sessions of {DEVICES} devices", office.server().len()));
+        if self.sessions() != DEVICES {
+            return Err(format!("the office has {} sessions of {DEVICES} devices", self.sessions()));
+        }
+        if online(office) != DEVICES {
+            return Err(format!("the hub has {} of {DEVICES} devices online", online(office)));
         }
         if !self.asked.is_empty() {
             return Err(format!("the application was never told what became of {:?}", self.asked.keys()));
@@ -317,12 +371,14 @@ impl Run {
             What::BreakApp => self.world.break_streams(self.app),
             What::CrashApp { down } => {
                 // It keeps nothing: what was not answered may have been taken, or not.
-                self.world.crash(self.app, crate::sim::Crash::Process);
+                self.world.crash(self.app, Crash::Process);
                 self.asked.clear();
                 return Ok(Some((*down, Later::BootApp)));
             }
             What::Partition { device, lasts } => {
-                self.world.partition(self.phones[*device].host, self.office);
+                for holder in self.holders() {
+                    self.world.partition(self.phones[*device].host, holder);
+                }
                 return Ok(Some((*lasts, Later::Heal(*device))));
             }
             What::NetworkChanged { device } => {
@@ -334,6 +390,24 @@ impl Run {
                 return Ok(Some((*lasts, Later::StoreWorks)));
             }
             What::Network(conditions) => self.world.conditions(*conditions),
+            What::CrashBroker { broker, point, how, down } => {
+                let host = self.brokers[*broker];
+                self.world.crash_at(host, *point, *how);
+                self.run_until(now + Duration::from_millis(50))?;
+                self.world.crash(host, *how);
+                return Ok(Some((*down + 50, Later::BootBroker(*broker))));
+            }
+            What::CutBroker { broker, lasts } => {
+                self.world.partition(self.brokers[*broker], self.office);
+                return Ok(Some((*lasts, Later::HealBroker(*broker))));
+            }
+            What::BreakBroker { broker } => self.world.break_streams(self.brokers[*broker]),
+            What::MoveDevice { device, to } => {
+                let host = self.phones[*device].host;
+                let home = self.brokers.get(*to).copied().unwrap_or(self.office);
+                self.world.route(host, home, Transport::Datagram, PORT, None);
+                self.world.with(host, |node, now| node.handle(now, hailpost::io::Input::NetworkChanged));
+            }
         }
         self.listen()?;
         Ok(None)
@@ -344,9 +418,20 @@ impl Run {
             Later::BootOffice => self.world.boot(self.office),
             Later::BootApp => self.world.boot(self.app),
             Later::BootDevice(device) => self.world.boot(self.phones[*device].host),
-            Later::Heal(device) => self.world.heal(self.phones[*device].host, self.office),
+            Later::Heal(device) => {
+                for holder in self.holders() {
+                    self.world.heal(self.phones[*device].host, holder);
+                }
+            }
+            Later::BootBroker(broker) => self.world.boot(self.brokers[*broker]),
+            Later::HealBroker(broker) => self.world.heal(self.brokers[*broker], self.office),
             Later::StoreWorks => self.store_fails.store(false, Ordering::Relaxed),
         }
+    }
+
+    /// Who holds sessions.
+    fn holders(&self) -> Vec<HostId> {
+        self.brokers.iter().copied().chain([self.office]).collect()
     }
 
     fn put(&mut self, device: usize, users: &[usize], octets: u32) -> Result<(), String> {
@@ -396,7 +481,9 @@ impl Run {
 
     /// Takes what the devices said.
     fn listen(&mut self) -> Result<(), String> {
-        self.world.take_events(self.office);
+        for host in self.holders() {
+            self.world.take_events(host);
+        }
         let life = self.world.life(self.app);
         for (_, event) in self.world.take_events(self.app).into_iter().filter(|(of, _)| *of == life) {
             if event.kind() == EventKind::Answered
@@ -518,6 +605,11 @@ impl Store for Flaky {
     fn load(&self, table: Table, row: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Fault> {
         self.inner.load(table, row)
     }
+}
+
+/// Devices that the hub takes for online. The application was there first, and has the first inbox.
+fn online(office: &OfficeNode) -> usize {
+    (0..DEVICES).filter(|at| office.hub().seat(Inbox(*at as u32 + 2)).is_some()).count()
 }
 
 fn office_of(node: &mut dyn Node) -> &mut OfficeNode {

@@ -85,7 +85,7 @@ pub fn replay(args: &Args, report: &mut Report) -> Result<(), Failure> {
     let inboxes: Vec<Inbox> = (0..DEVICES).map(|device| Inbox((SENDERS + device) as u32 + 1)).collect();
     for some in inboxes.chunks(SENDERS as usize) {
         for inbox in some {
-            office.hub.online(Time::ZERO, *inbox, Seat(inbox.0));
+            office.hub.online(Time::ZERO, *inbox, Seat::here(inbox.0));
         }
         office.settle()?;
         while !office.handed.is_empty() {
@@ -122,7 +122,7 @@ fn memory(devices: u64) -> Result<f64, Failure> {
         }
     }
     office.forgets = true;
-    let sender = Sender::App { name: "app".into(), rights, seat: Seat(1) };
+    let sender = Sender::App { name: "app".into(), rights, seat: Seat::here(1) };
     let before = resident()?;
     let mut progress = Progress::new("memory", Some(COUNT));
     for id in 0..COUNT {
@@ -211,7 +211,7 @@ impl<S: Store> Office<S> {
             self.hub.add_device(&format!("user{number}"), [1; 16], 0)?;
         }
         self.settle()?;
-        let app = |number| Sender::App { name: format!("app{number}"), rights, seat: Seat(1) };
+        let app = |number| Sender::App { name: format!("app{number}"), rights, seat: Seat::here(1) };
         Ok((0..SENDERS).map(app).collect())
     }
 

@@ -29,6 +29,8 @@ pub fn text(desk: &Desk) -> String {
     if let Some(post) = desk.post() {
         let office = post.node(&desk.net);
         gauge("sessions", "devices logged in now", office.server().len() as u64);
+        let brokers = office.broker_list().iter().filter(|broker| broker.is_up).count();
+        gauge("brokers", "brokers apart that are connected", brokers as u64);
         gauge("active_sessions", "of these, with something under way", office.server().active() as u64);
     }
     let mut count = |part: &str, list: &mut dyn Iterator<Item = (&'static str, &'static str, u64)>| {
@@ -46,6 +48,7 @@ pub fn text(desk: &Desk) -> String {
         count("link", &mut office.server().counters().list());
         count("hub", &mut office.hub().counters().list());
         count("apps", &mut office.apps().counters().list());
+        count("brokers", &mut office.brokers().counters().list());
         count("office", &mut office.counters().list());
     }
     count(

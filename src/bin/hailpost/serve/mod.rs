@@ -1,5 +1,7 @@
 //! `hailpost serve`
 
+mod balancer;
+mod broker;
 pub mod desk;
 mod metrics;
 mod notify;
@@ -51,6 +53,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 Example:
   hailpost serve --data office --listen tls://0.0.0.0:7700 --devices hail://0.0.0.0:7700
   hailpost serve --data office --only backend
+  hailpost serve --data one --roles broker --hub 'tls://hub.example:7702?pin=HEX' --devices hail://0.0.0.0:7700
+  hailpost serve --data doors --roles balancer --devices hail+ask://0.0.0.0:7700 --set brokers=KEY,KEY
   hailpost serve --config /etc/hailpost.toml --check
 
 Signals: TERM and Ctrl-C end in order once what waits is on the disk, a second one ends at once; HUP reads
@@ -75,6 +79,19 @@ pub struct Args {
     /// Where applications connect, over what the configuration says: tcp:// on loopback, or tls://; may be repeated
     #[arg(long, value_name = "URL")]
     apps: Vec<String>,
+    /// What of a post office this process is: all of it (centre), what keeps messages for brokers apart (hub), or what holds
+    /// sessions for a hub elsewhere (broker) or tells devices at which broker to log in (balancer), each alone in its process
+    #[arg(long, value_name = "ROLE", value_parser = ["centre", "hub", "broker", "balancer"], conflicts_with = "only")]
+    roles: Option<String>,
+    /// Where brokers connect to a hub or a balancer, over what the configuration says: tls://; may be repeated
+    #[arg(long, value_name = "URL")]
+    inner: Vec<String>,
+    /// Of a broker: where its hub is, over what the configuration says: tls://host:7702?pin=HEX
+    #[arg(long, value_name = "URL")]
+    hub: Option<String>,
+    /// Of a broker: a balancer that it reports to, over what the configuration says: tls://host:7702?pin=HEX; may be repeated
+    #[arg(long, value_name = "URL")]
+    balancer: Vec<String>,
     /// Leave the post office out
     #[arg(long, value_name = "ROLE", value_parser = ["backend"])]
     only: Option<String>,
@@ -113,6 +130,28 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
         ));
     }
     let (config, office, made) = configuration(args, &dir)?;
+    let is_alone = |office: &&Config| matches!(office.text("roles"), "broker" | "balancer");
+    if let Some(office) = office.as_ref().filter(is_alone) {
+        if args.health.is_some() || args.rules.is_some() || !args.listen.is_empty() || !args.apps.is_empty() {
+            return Err(Failure::usage(format!(
+                "a {} has to do with devices and brokers alone: --health, --rules, --listen and --apps are not for it",
+                office.text("roles")
+            )));
+        }
+        if args.check {
+            let shown = office.dump(Role::Office);
+            let text = format!("[office]\n{shown}# this can be served");
+            return Ok(out.either(&json!({ "ok": true, "configuration": shown }), text)?);
+        }
+        if office.text("roles") == "balancer" {
+            let again = || match configuration(args, &dir)? {
+                (_, Some(office), _) => Ok(office),
+                _ => Err(Failure::usage("the post office is left out")),
+            };
+            return balancer::run(office, &dir, &again, out);
+        }
+        return broker::run(office, &dir, out);
+    }
     let listens = listens(&config)?;
     let rules = args.rules.as_deref().map(read_rules).transpose()?;
     if args.check {
@@ -234,7 +273,16 @@ fn configuration(args: &Args, dir: &DataDir) -> Result<(Config, Option<Config>, 
     if !args.listen.is_empty() {
         config.set("listen", &args.listen.join(","))?;
     }
-    for (option, urls) in [("listen_devices", &args.devices), ("listen_apps", &args.apps)] {
+    let hub: Vec<String> = args.hub.iter().cloned().collect();
+    let roles: Vec<String> = args.roles.iter().cloned().collect();
+    for (option, urls) in [
+        ("listen_devices", &args.devices),
+        ("listen_apps", &args.apps),
+        ("listen_inner", &args.inner),
+        ("hub", &hub),
+        ("balancer", &args.balancer),
+        ("roles", &roles),
+    ] {
         if !urls.is_empty() {
             office.set(option, &urls.join(","))?;
         }
@@ -316,7 +364,7 @@ fn announce(desk: &Desk, listens: &[Url], config: &Config, out: &mut Out) -> Don
     }
     for (name, urls) in desk
         .post()
-        .map(|post| [("devices", &post.devices), ("applications", &post.apps)])
+        .map(|post| [("devices", &post.devices), ("applications", &post.apps), ("brokers", &post.inner)])
         .into_iter()
         .flatten()
     {

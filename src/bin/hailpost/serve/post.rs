@@ -32,6 +32,8 @@ pub struct Post {
     pub devices: Vec<String>,
     /// Where applications connect.
     pub apps: Vec<String>,
+    /// Where brokers apart connect.
+    pub inner: Vec<String>,
     /// Answers that wait for the disk, by ticket.
     waiting: BTreeMap<u64, (Value, Sender<Value>)>,
 }
@@ -51,9 +53,17 @@ impl Post {
                 })
                 .collect()
         };
-        let devices = reachable("listen_devices", addresses.devices)?;
+        // A hub listens for devices only where it is told to.
+        let devices = match addresses.devices.is_empty() {
+            true => Vec::new(),
+            false => reachable("listen_devices", addresses.devices)?,
+        };
         let apps = reachable("listen_apps", addresses.apps)?;
-        Ok(Post { node, authority: None, devices, apps, waiting: BTreeMap::new() })
+        let inner = match config.non_empty("listen_inner") {
+            Some(_) => reachable("listen_inner", addresses.inner)?,
+            None => addresses.inner.iter().map(|address| format!("tls://{address}")).collect(),
+        };
+        Ok(Post { node, authority: None, devices, apps, inner, waiting: BTreeMap::new() })
     }
 
     /// From now on this one is asked about credentials that the office does not know.
@@ -136,7 +146,7 @@ impl Post {
                 (self.with(net, |office, _| Ok(office.add_user(name)?))?, json!({ "ok": true }))
             }
             "device_add" => {
-                let url = self.url(&ask)?;
+                let url = self.url(net, &ask)?;
                 let user = ask.text("user")?;
                 let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
                 let days = request.get("days").and_then(Value::as_u64);
@@ -171,14 +181,22 @@ impl Post {
     }
 
     /// Where a new device is told to log in.
-    fn url(&self, ask: &Request<'_>) -> Result<Url, Failure> {
+    fn url(&self, net: &Loop, ask: &Request<'_>) -> Result<Url, Failure> {
         let given = ask
             .optional("office")
             .or_else(|| self.devices.iter().map(String::as_str).find(|url| url.starts_with("hail://")));
         let given = given.ok_or_else(|| {
             Failure::usage("no office serves on hail:// here: start one, or name it with --office")
         })?;
-        Ok(given.parse()?)
+        let url: Url = given.parse()?;
+        // All brokers of an office have its key.
+        let key =
+            url.key.or_else(|| (url.scheme == Scheme::Hail).then(|| LinkKey(self.node(net).server_key())));
+        let url = Url { key, ..url };
+        if url.scheme == Scheme::Ask {
+            url.check_peer()?;
+        }
+        Ok(url)
     }
 
     fn with<R>(
@@ -192,9 +210,25 @@ impl Post {
     /// What it holds and counted.
     pub fn status(&self, net: &Loop) -> Value {
         let office = self.node(net);
+        let brokers: Vec<Value> = office
+            .broker_list()
+            .into_iter()
+            .map(|broker| {
+                json!({
+                    "name": broker.name,
+                    "key": broker.key.to_string(),
+                    "up": broker.is_up,
+                    "sessions": broker.sessions,
+                    "most": broker.most,
+                })
+            })
+            .collect();
         json!({
             "devices": self.devices,
             "apps": self.apps,
+            "inner": self.inner,
+            "brokers": brokers,
+            "online": office.hub().online_count(),
             "sessions": office.server().len(),
             "active": office.server().active(),
             "waiting": office.hub().waiting_count(),
@@ -208,6 +242,7 @@ impl Post {
             ("link", members(office.server().counters().list())),
             ("hub", members(office.hub().counters().list())),
             ("apps", members(office.apps().counters().list())),
+            ("brokers", members(office.brokers().counters().list())),
             ("office", members(office.counters().list())),
         ]
         .into_iter()

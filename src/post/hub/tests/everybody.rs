@@ -113,7 +113,7 @@ fn subscribers_get_what_an_application_sends_to_them() {
     for number in 0..count {
         let name = format!("user{number:05}");
         let inbox = desk.user(&name, 1)[0];
-        let seat = Seat(inbox.0 + 1000);
+        let seat = Seat::here(inbox.0 + 1000);
         let frame = Frame::Subscribe { request: 1, app: "news".into(), on: true };
         desk.hub.frame(desk.now, inbox, seat, frame);
     }
@@ -123,7 +123,7 @@ fn subscribers_get_what_an_application_sends_to_them() {
     assert_eq!(desk.kept(), (count, 1));
     let frame = Frame::Subscribe { request: 2, app: "nothing".into(), on: true };
     let somebody = desk.user("somebody", 1)[0];
-    desk.hub.frame(desk.now, somebody, Seat(1002), frame);
+    desk.hub.frame(desk.now, somebody, Seat::here(1002), frame);
     desk.settle();
     assert!(desk.frames.iter().any(|(_, frame)| *frame == Frame::Answer { request: 2, code: 404 }));
 }

@@ -118,7 +118,7 @@ impl Desk {
         self.settle();
         let (_, rights) = self.hub.admit(name, &secret).unwrap();
         assert_eq!(self.hub.admit(name, "another"), None);
-        Sender::App { name: name.into(), rights, seat: Seat(900) }
+        Sender::App { name: name.into(), rights, seat: Seat::here(900) }
     }
 
     fn send(&mut self, sender: &Sender, message: Message) -> (u16, Option<State>) {
@@ -129,12 +129,12 @@ impl Desk {
     }
 
     fn online(&mut self, inbox: Inbox) {
-        self.hub.online(self.now, inbox, Seat(inbox.0 + 1000));
+        self.hub.online(self.now, inbox, Seat::here(inbox.0 + 1000));
         self.settle();
     }
 
     fn offline(&mut self, inbox: Inbox) {
-        self.hub.offline(self.now, inbox, Seat(inbox.0 + 1000));
+        self.hub.offline(self.now, inbox, Seat::here(inbox.0 + 1000));
         self.settle();
     }
 

@@ -94,11 +94,11 @@ fn a_frame_of_nobody_is_refused_and_those_that_wait_are_bounded() {
     let mut desk = Desk::new(HubConfig { max_pending: 2, ..HubConfig::default() });
     let anna = desk.user("anna", 1)[0];
     let setting = |request| Frame::Setting { request, keep: true };
-    desk.hub.frame(desk.now, Inbox(999), Seat(1), setting(1));
+    desk.hub.frame(desk.now, Inbox(999), Seat::here(1), setting(1));
     desk.settle();
     assert_eq!(desk.frames.pop(), Some((Inbox(999), Frame::Answer { request: 1, code: 507 })));
     for request in 2..=4 {
-        desk.hub.frame(desk.now, anna, Seat(1), setting(request));
+        desk.hub.frame(desk.now, anna, Seat::here(1), setting(request));
     }
     desk.settle();
     desk.frames.sort_by_key(|(_, frame)| match frame {

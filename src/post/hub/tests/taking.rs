@@ -15,7 +15,7 @@ fn what_is_not_to_be_kept_is_passed_on_or_dropped() {
     assert_eq!(desk.bodies(anna), ["2"]);
     assert_eq!(desk.kept(), (0, 0));
     let frame = Frame::Setting { request: 5, keep: false };
-    desk.hub.frame(desk.now, anna, Seat(anna.0 + 1000), frame);
+    desk.hub.frame(desk.now, anna, Seat::here(anna.0 + 1000), frame);
     desk.settle();
     assert!(desk.frames.contains(&(anna, Frame::Answer { request: 5, code: 200 })));
     desk.offline(anna);
@@ -132,11 +132,11 @@ fn a_device_sends_to_a_user_and_to_an_application_once() {
     };
     for _ in 0..2 {
         let frame = put(1, Address::User("ben".into()));
-        desk.hub.frame(desk.now, anna, Seat(anna.0 + 1000), frame);
+        desk.hub.frame(desk.now, anna, Seat::here(anna.0 + 1000), frame);
         desk.settle();
     }
     let frame = put(2, Address::App("shop".into()));
-    desk.hub.frame(desk.now, anna, Seat(anna.0 + 1000), frame);
+    desk.hub.frame(desk.now, anna, Seat::here(anna.0 + 1000), frame);
     desk.settle();
     let answers = desk.frames.iter().filter_map(|(_, frame)| match frame {
         Frame::PutAnswer { number, code, .. } => Some((*number, *code)),
