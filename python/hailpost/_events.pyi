@@ -308,11 +308,6 @@ class Failed(Event):
     error: Error
 
 @dataclass(frozen=True)
-class Authenticate(Event):
-    """Somebody logs in by a `session` that the store does not know: the application admits or refuses it by this `ticket`."""
-
-    ticket: int
-    session: bytes
 class BrokerUp(Event):
     """A broker can be used: a balancer gives it to devices: `name`."""
 
@@ -324,6 +319,13 @@ class BrokerDown(Event):
 
     name: str
     text: str
+
+@dataclass(frozen=True)
+class Authenticate(Event):
+    """Somebody logs in by a `session` that the store does not know: the application admits or refuses it by this `ticket`."""
+
+    ticket: int
+    session: bytes
 
 @dataclass(frozen=True)
 class Warning(Event):
@@ -376,8 +378,8 @@ __all__ = [
     "DeviceOffline",
     "Stale",
     "Failed",
-    "Authenticate",
     "BrokerUp",
     "BrokerDown",
+    "Authenticate",
     "Warning",
 ]
