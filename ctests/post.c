@@ -350,6 +350,8 @@ static void credentials_of_others(void)
     turn_until(loop, &by_guest, HAIL_EVENT_MESSAGE, 1);
     CHECK(strcmp(by_guest.body, "welcome") == 0);
     hail_config_free(config);
+    hail_device_free(sender);
+    hail_device_free(guest);
     hail_office_free(office);
     hail_loop_free(loop);
     hail_buffer_free(anna.line);
