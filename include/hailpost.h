@@ -115,7 +115,7 @@
 #define HAIL_EVENT_ANSWERED 51 /**< The end of an application's request: id, code, and of a message that was taken state, of what was refused text. */
 #define HAIL_EVENT_DEVICE_ONLINE 60 /**< A device logged in at this office: inbox, resumed. */
 #define HAIL_EVENT_DEVICE_OFFLINE 61 /**< A device is no longer there: inbox, text. */
-#define HAIL_EVENT_STALE 62 /**< So much waited for a device that all of it is gone: inbox, missed. */
+#define HAIL_EVENT_STALE 62 /**< So much waited for a device, or it was silent for so long, that nothing is kept for it until it comes: inbox, missed. */
 #define HAIL_EVENT_FAILED 63 /**< What was asked for cannot be done: ticket, status, text. */
 #define HAIL_EVENT_BROKER_UP 64 /**< A broker can be used: a balancer gives it to devices: name. */
 #define HAIL_EVENT_BROKER_DOWN 65 /**< A broker cannot be used any more: name, text. */

@@ -162,6 +162,11 @@ pub enum Input<'a> {
     },
     /// The network is another, or back: what waits for a pause need not.
     NetworkChanged,
+    /// The wall clock was set: it is this Unix second now.
+    Clock {
+        /// Seconds since 1970.
+        unix: u64,
+    },
     /// The deadline has come.
     Deadline,
 }

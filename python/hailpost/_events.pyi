@@ -295,7 +295,7 @@ class DeviceOffline(Event):
 
 @dataclass(frozen=True)
 class Stale(Event):
-    """So much waited for a device that all of it is gone: `inbox`, `missed`."""
+    """So much waited for a device, or it was silent for so long, that nothing is kept for it until it comes: `inbox`, `missed`."""
 
     inbox: int
     missed: int

@@ -422,6 +422,12 @@ class Office:
 
         Returns its enrolment, whose `secret` is what it says after AUTH; it is good once Durable names its `ticket`.
         """
+    def backup(self, path: _StrPath) -> int:
+        """Copies the store into a new file while the office serves: all that is acknowledged when it begins.
+
+        Returns a ticket: Durable(ticket) says that the file is whole and on the disk, Failed(ticket, error) why there is
+        none. Until then its name has `.part` after it. A file that is there is not written over.
+        """
     def drain(self, draining: bool = True) -> None:
         """Tells devices to log in elsewhere, or later, and refuses new ones; with draining=False it is as before."""
     @property

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import dataclasses
 import logging
+import resource
 import signal
 import socket
 import subprocess
@@ -534,6 +535,45 @@ def test_brokers() -> None:
             with pytest.raises(hailpost.InvalidError):
                 broker.add_user("ben")
             anna.close()
+
+
+def test_backup(tmp_path: Path) -> None:
+    store, copy = tmp_path / "office.db", tmp_path / "copy.db"
+    with Post(store=str(store)) as post:
+        anna, line = post.device("anna"), post.enrol("ben").line
+
+        def accepted(number: int) -> None:
+            post.until(anna, hailpost.Accepted, lambda event: event.number == number)
+
+        for number in range(60):
+            accepted(anna.put("user:ben", f"{number} " + "x" * 60_000))
+        post.durable(post.office.backup(tmp_path / "first.db"))
+        # A disk that is full: what can be written ends before the copy does.
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, before[1]))
+        try:
+            ticket = post.office.backup(copy)
+            failed = post.until(post.office, hailpost.Failed, lambda event: event.ticket == ticket)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert "copy.db.part" in str(failed.error)
+        assert [path.name for path in tmp_path.iterdir() if "copy" in path.name] == []
+        accepted(anna.put("user:ben", "60 after"))
+        ticket = post.office.backup(str(copy))
+        with pytest.raises(hailpost.StateError):
+            post.office.backup(tmp_path / "other.db")
+        post.durable(ticket)
+    with hailpost.Office("hail://127.0.0.1:0", (), store=str(copy)) as office:
+        credential = line.split(" ")[1]
+        with hailpost.Device(credential=f"{office.urls[0]} {credential}", loop=office.loop) as ben:
+            bodies: list[int] = []
+            while len(bodies) < 61:
+                event = ben.next_event(PATIENCE)
+                assert event is not None
+                if isinstance(event, hailpost.Message):
+                    bodies.append(int(event.body.split(b" ")[0]))
+                    ben.confirm(event.sequence)
+            assert bodies == list(range(61))
 
 
 def test_asyncio_and_a_loop_for_each() -> None:

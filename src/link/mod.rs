@@ -15,6 +15,7 @@ mod handshake;
 mod keys;
 mod reliable;
 mod server;
+pub(crate) mod share;
 mod ticket;
 mod window;
 

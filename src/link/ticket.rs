@@ -76,6 +76,11 @@ impl TicketKeys {
         (self.root() != before).then(|| self.root())
     }
 
+    /// Whether keys are of days that are yet to come: the clock was set back. A day is left to clocks that are put right by little.
+    pub fn is_ahead(&self, unix: u64) -> bool {
+        self.newest().day > unix / DAY + 1
+    }
+
     /// The oldest key that is still of use.
     pub fn root(&self) -> TicketRoot {
         self.ring[0]

@@ -1,6 +1,6 @@
 //! The only clock, and the system's randomness.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 #[cfg(feature = "gateway")]
 use crate::rng::Seeded;
@@ -22,10 +22,18 @@ impl Clock {
     }
 }
 
-/// Seconds since 1970. Read when a store is opened, never inside a turn.
+impl Clock {
+    /// Microseconds from the origin of this clock to 1970, backwards: what changes when the wall clock is set.
+    pub fn offset(&self) -> i64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+        wall.saturating_sub_unsigned(self.now().as_micros())
+    }
+}
+
+/// Seconds since 1970, for what is opened. Inside a turn nobody asks: [`Input::Clock`](crate::io::Input) tells who has to know.
 #[cfg(any(feature = "backend", feature = "device"))]
 pub(super) fn unix_seconds() -> u64 {
-    use std::time::{SystemTime, UNIX_EPOCH};
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 

@@ -51,5 +51,8 @@ pub use open_device::open_device;
 #[cfg(feature = "gateway")]
 pub use open_gateway::{HOME_RULES, open_gateway, open_recognition, open_recognizer};
 #[cfg(feature = "post")]
-pub use open_office::{OfficeAddresses, Part, enrolment_line, office_url, open_office, open_office_beside};
+pub use open_office::{
+    OfficeAddresses, Part, RELOADED_OFFICE, enrolment_line, office_url, open_office, open_office_beside,
+    reload_office,
+};
 pub use stream::StreamCounters;

@@ -107,6 +107,34 @@ pub fn open_office_beside(
     open(net, config, Some(backend))
 }
 
+/// Options that [`reload_office`] puts in force.
+pub const RELOADED_OFFICE: [&str; 8] = [
+    "max_sessions",
+    "max_apps_connections",
+    "max_waiting",
+    "max_waiting_octets",
+    "announce",
+    "max_connections_per_address",
+    "identity_file",
+    "identity_pem",
+];
+
+/// Puts in force what a configuration says now, of the options [`RELOADED_OFFICE`]; key and certificate of its own `tls://`
+/// listeners are read again.
+///
+/// # Errors
+/// When the identity cannot be read or used. Then nothing has changed.
+pub fn reload_office(net: &mut Loop, id: NodeId, config: &Config) -> Result<(), Fault> {
+    let wanted = office_config(config)?;
+    #[cfg(feature = "tls")]
+    if let Some(identity) = super::configured::identity(config)? {
+        let tls = super::tls::server_config(&[&identity], &[Service::Link.alpn(), Service::App.alpn()])?;
+        net.secure(id, &tls)?;
+    }
+    net.limits_mut().per_address = config.count("max_connections_per_address");
+    net.with(id, |node: &mut OfficeNode, _| node.reconfigure(wanted))
+}
+
 fn open(net: &mut Loop, config: &Config, beside: Option<NodeId>) -> Result<(NodeId, OfficeAddresses), Fault> {
     let part = Part::of(config)?;
     match part {

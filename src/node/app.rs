@@ -115,8 +115,8 @@ impl Node for AppNode {
                 self.app.network_changed(now);
             }
             Input::Deadline => self.app.handle_deadline(now),
-            // Nobody connects to an application, and it has no store.
-            Input::Accepted { .. } | Input::Stored { .. } => {}
+            // Nobody connects to an application, and it has no store, and nothing that is kept until a date.
+            Input::Accepted { .. } | Input::Stored { .. } | Input::Clock { .. } => {}
         }
     }
 

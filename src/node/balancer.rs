@@ -290,7 +290,7 @@ impl Node for BalancerNode {
             }
             Input::Deadline => self.expire(now),
             // A balancer connects to nobody, and its store is its own.
-            Input::Connected { .. } | Input::Stored { .. } | Input::NetworkChanged => {}
+            Input::Connected { .. } | Input::Stored { .. } | Input::NetworkChanged | Input::Clock { .. } => {}
         }
     }
 

@@ -270,8 +270,8 @@ impl Node for BrokerNode {
                 self.broker.handle_deadline(now);
             }
             Input::NetworkChanged => self.broker.network_changed(now),
-            // A broker keeps nothing.
-            Input::Stored { .. } => {}
+            // A broker keeps nothing, and the time is what its hub says.
+            Input::Stored { .. } | Input::Clock { .. } => {}
         }
     }
 

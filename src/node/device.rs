@@ -504,6 +504,7 @@ impl Node for DeviceNode {
                     self.unsent.clear();
                 }
             }
+            Input::Clock { unix } => self.device.set_unix(now, unix),
             Input::NetworkChanged => {
                 self.hang_up();
                 // A session that is up at the office itself goes on there.

@@ -135,7 +135,7 @@ numbered! {
         DeviceOnline = 60, "device_online";
         /// A device is no longer there: `inbox`, `text`.
         DeviceOffline = 61, "device_offline";
-        /// So much waited for a device that all of it is gone: `inbox`, `missed`.
+        /// So much waited for a device, or it was silent for so long, that nothing is kept for it until it comes: `inbox`, `missed`.
         Stale = 62, "stale";
         /// What was asked for cannot be done: `ticket`, `status`, `text`.
         Failed = 63, "failed";

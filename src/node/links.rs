@@ -10,7 +10,10 @@ use super::Event;
 use crate::{
     counters::counters,
     io::{Conn, Output, Peer, Transport},
-    link::{Closing, Deframer, Path, Server, ServerInput, ServerOutput, Session, TicketRoot, Why, framed},
+    link::{
+        Closing, Deframer, Path, Server, ServerInput, ServerOutput, Session, TicketRoot, Why, framed,
+        share::is_within,
+    },
     status::Status,
     time::Time,
 };
@@ -19,6 +22,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long frames wait that the link had no room for, before they are tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Octets that may wait for any session while there is plenty of room: a message, and what is said beside it.
+const HELD_FLOOR: usize = 128 << 10;
 
 counters! {
     /// What an office, or a broker, counted besides its parts.
@@ -28,7 +33,7 @@ counters! {
         streams_impatient: "streams closed because no session was on them for too long",
         streams_broken: "streams closed because what came on them is no datagram",
         held: "frames that waited because the link had no room for them",
-        held_full: "sessions closed because too much waited for them",
+        held_full: "sessions closed because too much waited for them: more than their share of what may wait for all",
     }
 }
 
@@ -37,6 +42,13 @@ struct Stream {
     deframer: Deframer,
     /// When it is closed unless a session comes up on it.
     due: Option<Time>,
+}
+
+/// Frames that wait for one session.
+#[derive(Default)]
+struct Held {
+    frames: VecDeque<Vec<u8>>,
+    octets: usize,
 }
 
 /// What the link's end wants of who holds it.
@@ -65,7 +77,7 @@ pub(super) struct Links {
     sockets: [Option<Conn>; 2],
     streams: BTreeMap<Conn, Stream>,
     /// Frames that the link has no room for, in order.
-    held: HashMap<Session, VecDeque<Vec<u8>>>,
+    held: HashMap<Session, Held>,
     held_octets: usize,
     held_due: Option<Time>,
     ready: VecDeque<Linked>,
@@ -160,6 +172,12 @@ impl Links {
         [self.server.deadline(), self.held_due, streams].into_iter().flatten().min()
     }
 
+    /// Octets that wait.
+    #[cfg(test)]
+    pub const fn held(&self) -> usize {
+        self.held_octets
+    }
+
     /// How much of the room for what waits is used, of a hundred.
     pub fn backlog(&self) -> u8 {
         (self.held_octets.saturating_mul(100) / self.max_held.max(1)).min(100) as u8
@@ -220,14 +238,17 @@ impl Links {
             }
         }
         self.counters.held += 1;
-        if self.held_octets + octets.len() > self.max_held {
+        let own = self.held.get(&session).map_or(0, |held| held.octets);
+        if !is_within(own, octets.len(), HELD_FLOOR, self.held_octets, self.max_held) {
             self.counters.held_full += 1;
             self.close(now, session, Closing::Full);
             let why = Why::Closed(Closing::Full);
             return self.ready.push_back(Linked::Gone { session, principal, why });
         }
         self.held_octets += octets.len();
-        self.held.entry(session).or_default().push_back(octets);
+        let held = self.held.entry(session).or_default();
+        held.octets += octets.len();
+        held.frames.push_back(octets);
         self.held_due = self.held_due.or(Some(now + AGAIN));
     }
 
@@ -240,15 +261,18 @@ impl Links {
 
     fn send_held(&mut self, now: Time, session: Session) {
         let Some(mut waiting) = self.held.remove(&session) else { return };
-        while let Some(octets) = waiting.pop_front() {
+        while let Some(octets) = waiting.frames.pop_front() {
             match self.server.send(now, session, octets.clone()) {
                 Err(fault) if fault.status == Status::Full => {
-                    waiting.push_front(octets);
+                    waiting.frames.push_front(octets);
                     self.held.insert(session, waiting);
                     self.held_due = self.held_due.or(Some(now + AGAIN));
                     return;
                 }
-                _ => self.held_octets -= octets.len(),
+                _ => {
+                    self.held_octets -= octets.len();
+                    waiting.octets -= octets.len();
+                }
             }
         }
     }
@@ -256,7 +280,7 @@ impl Links {
     /// A session is over.
     fn forget(&mut self, now: Time, session: Session) {
         let waiting = self.held.remove(&session).unwrap_or_default();
-        self.held_octets -= waiting.iter().map(Vec::len).sum::<usize>();
+        self.held_octets -= waiting.octets;
         self.keep_stream(session, Some(now + PATIENCE));
     }
 

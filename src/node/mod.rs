@@ -9,6 +9,8 @@ mod authority;
 #[cfg(feature = "backend")]
 mod backend;
 #[cfg(feature = "post")]
+mod backup;
+#[cfg(feature = "post")]
 mod balancer;
 #[cfg(feature = "post")]
 mod balancers;

@@ -1,9 +1,16 @@
 //! An office: devices on the link, applications on their connections, the hub between them, and its store.
 
-use std::collections::{BTreeMap, VecDeque};
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::Path as FilePath,
+};
 
 use super::{
     Event, EventKind, Field, Node,
+    backup::Backup,
     durable::{Committed, Durable},
     links::{Linked, Links, OfficeCounters},
 };
@@ -14,11 +21,11 @@ use crate::{
         HERE, Inbox, Seat, SessionId,
         apps::{Apps, AppsConfig, AppsOutput},
         brokers::{BrokerInfo, Brokers, BrokersConfig, BrokersOutput},
-        hub::{self, Enrolled, Hub, HubConfig, HubEvent, HubOutput, Rights, Vouched},
+        hub::{self, Enrolled, Hub, HubConfig, HubEvent, HubOutput, List, Listed, Rights, Vouched},
     },
     rng::Entropy,
     status::{Fault, Status},
-    store::{Op, Store, Table},
+    store::{Copied, Op, Store, Table},
     time::Time,
     wire::{link::Refusal, post::Frame},
 };
@@ -28,6 +35,13 @@ const LINK: Table = Table::rows("link");
 const PRIVATE: &[u8] = b"private";
 const RESET: &[u8] = b"reset";
 const TICKETS: &[u8] = b"tickets";
+/// There in a copy of the store, and in the store itself only while a copy begins.
+const COPY: &[u8] = b"copy";
+/// Sessions that are ended in one turn when the office closes.
+const EVICTED: usize = 2048;
+/// Pages of lists that nobody fetched.
+const MAX_LISTED: usize = 64;
+
 /// How an office behaves.
 #[derive(Clone, Debug)]
 pub struct OfficeConfig {
@@ -39,7 +53,8 @@ pub struct OfficeConfig {
     pub apps: AppsConfig,
     /// Streams of devices, at the most.
     pub max_streams: usize,
-    /// Octets that wait, of all sessions, because the link has no room for them.
+    /// Octets that wait, of all sessions, because the link has no room for them. A session that wants more than an eighth of what is
+    /// left is closed.
     pub max_held: usize,
     /// Brokers apart from this process.
     pub brokers: BrokersConfig,
@@ -71,6 +86,11 @@ pub struct OfficeNode {
     store: Durable,
     outputs: VecDeque<Output<Event>>,
     events: VecDeque<Event>,
+    backup: Option<Backup>,
+    /// It is about to stop: sessions are ended.
+    leaving: bool,
+    /// By ticket, until they are fetched.
+    listed: BTreeMap<u64, Listed>,
 }
 
 impl OfficeNode {
@@ -82,9 +102,12 @@ impl OfficeNode {
         mut rng: impl Entropy + Clone + Send + 'static,
         store: Box<dyn Store>,
     ) -> Result<OfficeNode, Fault> {
-        let (secrets, ops) = secrets(&*store, unix, &mut rng)?;
+        let Found { secrets, ops, is_copy } = secrets(&*store, unix, &mut rng)?;
         let open = hub::Open { now, unix, rng: Box::new(rng.clone()) };
         let mut hub = Hub::open(config.hub, open, &*store)?;
+        if is_copy {
+            hub.begin_anew();
+        }
         if !ops.is_empty() {
             hub.also_store(ops);
         }
@@ -98,6 +121,9 @@ impl OfficeNode {
             store: Durable::new(store),
             outputs: VecDeque::new(),
             events: VecDeque::new(),
+            backup: None,
+            leaving: false,
+            listed: BTreeMap::new(),
         })
     }
 
@@ -168,6 +194,115 @@ impl OfficeNode {
     /// A new application; its secret counts once the ticket is durable.
     pub fn add_app(&mut self, name: &str, rights: Rights) -> Result<(String, u64), Fault> {
         self.hub.add_app(name, rights)
+    }
+
+    /// A device gets another credential in the place of the one that it has, with another session id; what waits for it stays.
+    /// Answers as [`OfficeNode::add_device`].
+    pub fn rotate_device(&mut self, session: SessionId) -> Enrolled {
+        self.hub.rotate_device(session)
+    }
+
+    /// A user is no more, with all devices and what waits for them. Answers with a ticket as [`OfficeNode::add_user`].
+    pub fn remove_user(&mut self, name: &str) -> u64 {
+        self.hub.remove_user(name)
+    }
+
+    /// An application is no more, with what waits for it. Answers with a ticket as [`OfficeNode::add_user`].
+    pub fn remove_app(&mut self, now: Time, name: &str) -> Result<u64, Fault> {
+        let (inbox, ticket) = self.hub.remove_app(name)?;
+        self.apps.dismiss(now, inbox, &mut self.hub);
+        Ok(ticket)
+    }
+
+    /// An application gets another secret; who logged in by the old one is sent away. Answers as [`OfficeNode::add_app`].
+    pub fn rotate_app(&mut self, now: Time, name: &str) -> Result<(String, u64), Fault> {
+        let (inbox, secret, ticket) = self.hub.rotate_app(name)?;
+        self.apps.dismiss(now, inbox, &mut self.hub);
+        Ok((secret, ticket))
+    }
+
+    /// A page of who there is. The event `durable` with this ticket says that [`OfficeNode::take_listed`] has it, `failed` that there
+    /// is none.
+    pub fn list(&mut self, list: List) -> u64 {
+        self.hub.list(list)
+    }
+
+    /// The page that was asked for, once.
+    pub fn take_listed(&mut self, ticket: u64) -> Option<Listed> {
+        self.listed.remove(&ticket)
+    }
+
+    /// Puts in force what can be changed while it serves: how many sessions, connections and messages may wait, and what is
+    /// announced. Bounds of the link other than that of its sessions stay.
+    pub fn reconfigure(&mut self, config: OfficeConfig) {
+        self.links.server.set_max_sessions(config.link.max_sessions);
+        self.hub.reconfigure(config.hub);
+        self.apps.reconfigure(config.apps);
+        self.announce = config.announce;
+    }
+
+    /// The office is about to stop: nobody new is let in, and who is there is sent away in portions, to come back later or go
+    /// elsewhere.
+    pub fn leave(&mut self) {
+        self.links.server.drain(true);
+        self.leaving = true;
+    }
+
+    /// Copies the store into a new file while it serves (OM-03), a piece a turn: all that is acknowledged now, and nothing that
+    /// comes later than the copy begins. The event `durable` with this ticket says that the file is whole and on the disk,
+    /// `failed` why there is none. An office can be opened on the copy: tickets that its original gave out are void there.
+    ///
+    /// # Errors
+    /// [`Status::State`] while a copy is under way.
+    pub fn backup(&mut self, to: &FilePath) -> Result<u64, Fault> {
+        if self.backup.is_some() {
+            return Err(Fault::new(Status::State, "a backup is under way: wait for its end"));
+        }
+        let mark = Op::Put { table: LINK, key: COPY.to_vec(), value: Vec::new() };
+        let mark = self.hub.also_store(vec![mark]);
+        let ticket = self.hub.request();
+        self.backup = Some(Backup::new(to, ticket, mark));
+        Ok(ticket)
+    }
+
+    /// How far the copy under way is.
+    pub fn backup_progress(&self) -> Option<Copied> {
+        self.backup.as_ref().map(Backup::copied)
+    }
+
+    fn end_backup(&mut self, result: Result<(), Fault>) {
+        let Some(backup) = self.backup.take() else { return };
+        self.store.store.backup_cancel();
+        backup.end(result, &mut self.events);
+    }
+
+    /// Works on a copy. Whether there is more to do.
+    fn turn_backup(&mut self, committed: &Committed) -> bool {
+        let Some(backup) = &mut self.backup else { return false };
+        let store = &mut *self.store.store;
+        let marked = match committed {
+            Committed::Failed => {
+                let detail = "the store fails, so the backup was given up";
+                Err(Fault::new(Status::Store, detail))
+            }
+            Committed::Through(through) => backup.stored(*through, store),
+            Committed::Nothing => Ok(false),
+        };
+        let stepped = match marked {
+            Ok(true) => Ok(false),
+            Ok(false) => backup.step(store),
+            Err(ref fault) => Err(fault.clone()),
+        };
+        if !matches!(marked, Ok(false)) {
+            let (table, key) = (LINK, COPY.to_vec());
+            self.hub.also_store(vec![Op::Delete { table, key }]);
+        }
+        match stepped {
+            Ok(false) => return self.backup.as_ref().is_some_and(Backup::is_copying),
+            Ok(true) => self.end_backup(Ok(())),
+            Err(fault) => self.end_backup(Err(fault)),
+        }
+        true
     }
 
     /// Whether devices are told to log in elsewhere, and new ones are refused.
@@ -295,9 +430,16 @@ impl OfficeNode {
                 });
                 self.links.server.authenticated(now, ticket, answer.ok_or(Refusal::Unknown));
             }
-            HubOutput::Revoked { inbox, .. } => {
-                self.links.server.revoke(now, inbox.0.into(), u32::MAX);
-                self.brokers.revoked(inbox);
+            HubOutput::Revoked { inbox, epoch, .. } => {
+                self.links.server.revoke(now, inbox.0.into(), epoch);
+                self.brokers.revoked(inbox, epoch);
+            }
+            HubOutput::Listed { ticket, listed } => {
+                self.listed.insert(ticket, listed);
+                if self.listed.len() > MAX_LISTED {
+                    self.listed.pop_first();
+                }
+                self.events.push_back(Event::new(EventKind::Durable).with_u64(Field::Ticket, ticket));
             }
             HubOutput::Event(event) => self.events.push_back(match event {
                 HubEvent::Done { ticket, result: Ok(()) } => {
@@ -333,6 +475,10 @@ impl Node for OfficeNode {
                 }
             }
             Input::Deadline => self.expire(now),
+            Input::Clock { unix } => {
+                self.links.server.set_unix(now, unix);
+                self.hub.set_unix(now, unix);
+            }
             // An office connects to nobody, and its store is its own.
             Input::Connected { .. } | Input::Stored { .. } | Input::NetworkChanged => {}
         }
@@ -372,12 +518,12 @@ impl Node for OfficeNode {
     }
 
     fn flush(&mut self, now: Time) -> bool {
-        match self.store.commit(now, &mut self.events) {
-            Committed::Nothing => return false,
-            Committed::Failed => {}
-            Committed::Through(through) => self.hub.stored(now, through),
+        let committed = self.store.commit(now, &mut self.events);
+        if let Committed::Through(through) = committed {
+            self.hub.stored(now, through);
         }
-        true
+        let evicted = if self.leaving { self.links.server.evict(now, EVICTED) } else { 0 };
+        self.turn_backup(&committed) || evicted > 0 || !matches!(committed, Committed::Nothing)
     }
 
     fn deadline(&self) -> Option<Time> {
@@ -400,6 +546,7 @@ fn reason(why: Why) -> &'static str {
     match why {
         Why::Closed(Closing::Done) => "it said goodbye",
         Why::Closed(Closing::Revoked) => "its credential was revoked",
+        Why::Closed(Closing::Drained) => "the office is about to stop",
         Why::Closed(_) => "the session was closed",
         Why::Silent => "nothing came from it any more",
         Why::Unreachable => "it acknowledged nothing any more",
@@ -421,8 +568,17 @@ fn reason_of(why: u16) -> &'static str {
     })
 }
 
-/// The secrets of the link that the store holds, and what is to be stored of those that it did not.
-fn secrets(store: &dyn Store, unix: u64, rng: &mut dyn Entropy) -> Result<(ServerSecrets, Vec<Op>), Fault> {
+/// What the store holds of the link.
+struct Found {
+    secrets: ServerSecrets,
+    /// What is to be stored of it.
+    ops: Vec<Op>,
+    /// The store is a copy of another.
+    is_copy: bool,
+}
+
+/// The secrets of the link that the store holds, and those that it did not.
+fn secrets(store: &dyn Store, unix: u64, rng: &mut dyn Entropy) -> Result<Found, Fault> {
     let mut kept: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     store.load(LINK, &mut |key, value| drop(kept.insert(key.to_vec(), value.to_vec())))?;
     let corrupt = || Fault::new(Status::StoreCorrupt, "a key of the link cannot be read");
@@ -437,7 +593,12 @@ fn secrets(store: &dyn Store, unix: u64, rng: &mut dyn Entropy) -> Result<(Serve
         }
     };
     let (private, reset) = (key(PRIVATE)?, key(RESET)?);
-    let tickets = match kept.get(TICKETS) {
+    let is_copy = kept.contains_key(COPY);
+    if is_copy {
+        ops.push(Op::Delete { table: LINK, key: COPY.to_vec() });
+    }
+    // A copy does not know whose credentials were revoked since, or who has the inboxes that were given since.
+    let tickets = match kept.get(TICKETS).filter(|_| !is_copy) {
         Some(octets) => {
             let (day, key) = octets.split_at_checked(8).ok_or_else(corrupt)?;
             let day = u64::from_be_bytes(day.try_into().map_err(|_| corrupt())?);
@@ -451,7 +612,8 @@ fn secrets(store: &dyn Store, unix: u64, rng: &mut dyn Entropy) -> Result<(Serve
             root
         }
     };
-    Ok((ServerSecrets { private, next_private: None, reset, tickets }, ops))
+    let secrets = ServerSecrets { private, next_private: None, reset, tickets };
+    Ok(Found { secrets, ops, is_copy })
 }
 
 fn put_tickets(root: &TicketRoot) -> Op {

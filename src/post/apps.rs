@@ -177,6 +177,20 @@ impl Apps {
         }
     }
 
+    /// What an application logged in by holds no more: its connections are closed.
+    pub fn dismiss(&mut self, now: Time, inbox: Inbox, hub: &mut Hub) {
+        let is_its = |(_, connection): &(&Conn, &Connection)| {
+            connection.who.as_ref().is_some_and(|who| who.inbox == inbox)
+        };
+        let conns: Vec<Conn> = self.connections.iter().filter(is_its).map(|(conn, _)| *conn).collect();
+        conns.into_iter().for_each(|conn| self.close(now, conn, hub));
+    }
+
+    /// Puts other bounds in force, for what comes from now on.
+    pub const fn reconfigure(&mut self, config: AppsConfig) {
+        self.config = config;
+    }
+
     /// The connection that gets what is for this inbox.
     pub fn seat_of(&self, inbox: Inbox) -> Option<Seat> {
         self.inboxes.get(&inbox).copied()

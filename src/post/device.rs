@@ -323,8 +323,7 @@ impl Device {
             ops.push(setting(NUMBER, self.reserved));
         }
         let expires = self.unix(now) + u64::from(ttl);
-        let value = [&expires.to_be_bytes()[..], &Frame::Put(frame.clone()).encode()].concat();
-        ops.push(Op::Put { table: OUTBOX, key: number.to_be_bytes().to_vec(), value });
+        ops.push(put_letter(number, expires, &frame));
         self.octets += size(&frame);
         self.counters.put += 1;
         let letter = Letter { frame, expires, stored: false, given: false, ended: false };
@@ -455,6 +454,29 @@ impl Device {
     pub fn told(&mut self, number: u64) {
         let op = Op::Delete { table: OUTCOME, key: number.to_be_bytes().to_vec() };
         self.submit(vec![op]);
+    }
+
+    /// The wall clock was set. What is left of each message's time stays what it was: a clock that begins in 1970 and is
+    /// put right later makes none of them late.
+    pub fn set_unix(&mut self, now: Time, unix: u64) {
+        let before = self.unix(now);
+        self.epoch = unix.saturating_mul(1_000_000).saturating_sub(now.as_micros());
+        let moved = |expires: u64| match unix.checked_sub(before) {
+            Some(forward) => expires.saturating_add(forward),
+            None => expires.saturating_sub(before - unix),
+        };
+        self.expiring = self.expiring.iter().map(|(expires, number)| (moved(*expires), *number)).collect();
+        let mut ops = Vec::new();
+        for (number, letter) in &mut self.letters {
+            letter.expires = moved(letter.expires);
+            // The row of one that has ended is about to go.
+            if !letter.ended {
+                ops.push(put_letter(*number, letter.expires, &letter.frame));
+            }
+        }
+        if !ops.is_empty() {
+            self.submit(ops);
+        }
     }
 
     /// When [`Device::handle_deadline`] is wanted.
@@ -648,6 +670,11 @@ fn read_outcome(octets: &[u8]) -> Option<Outcome> {
         (2, _) => Outcome::Expired,
         _ => return None,
     })
+}
+
+fn put_letter(number: u64, expires: u64, frame: &Put) -> Op {
+    let value = [&expires.to_be_bytes()[..], &Frame::Put(frame.clone()).encode()].concat();
+    Op::Put { table: OUTBOX, key: number.to_be_bytes().to_vec(), value }
 }
 
 #[cfg(test)]

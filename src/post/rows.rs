@@ -9,13 +9,14 @@
 //! | `broadcast` | sequence (8) | from (4), until (4), as a message |
 //! | `seen` | sequence of a broadcast (8), inbox (4) | |
 //! | `stale` | inbox (4) | missed (4) |
+//! | `heard` | inbox (4) | the day of service of its last login (2) |
 //! | `user` | name | flags (1: keep), inboxes (4 each) |
 //! | `device` | session id (16) | inbox (4), device id (16), secret (32), epoch (4), expires (8), user's name |
 //! | `inbox` | inbox (4) | session id (16), user's name |
 //! | `vouched` | name of a user, its length first, device id (16) | inbox (4) |
 //! | `app` | name | inbox (4), rights, hash of the secret (32) |
 //! | `follow` | name of an application, its length first, name of a user | |
-//! | `revoked` | inbox (4) | Unix seconds (8): what was given out before is void |
+//! | `revoked` | inbox (4) | Unix seconds (8), epoch (4): what was given out under an earlier epoch is void |
 //! | `post` | a setting's name | its number (8) |
 //!
 //! Queues are not rows: they are read from the log at a start. A message with one receiver is confirmed by its leaving. Who
@@ -39,6 +40,7 @@ pub const KNOWN: Table = Table::log("known");
 pub const BROADCAST: Table = Table::log("broadcast");
 pub const SEEN: Table = Table::rows("seen");
 pub const STALE: Table = Table::rows("stale");
+pub const HEARD: Table = Table::rows("heard");
 pub const USER: Table = Table::rows("user");
 pub const DEVICE: Table = Table::rows("device");
 pub const INBOX: Table = Table::rows("inbox");
@@ -302,6 +304,26 @@ pub fn read_app(value: &[u8]) -> Option<App> {
     Some(App { inbox, rights: [0, 1, 2].map(|bit| bits >> bit & 1 != 0), secret_hash: value.array()? })
 }
 
+/// That what was given out for an inbox holds no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Revoked {
+    /// When, in Unix seconds.
+    pub at: u64,
+    /// What has this epoch, or a later one, is good.
+    pub epoch: u32,
+}
+
+pub fn put_revoked(inbox: Inbox, revoked: Revoked) -> Op {
+    let key = inbox.0.to_be_bytes().to_vec();
+    let value = [&revoked.at.to_be_bytes()[..], &revoked.epoch.to_be_bytes()].concat();
+    Op::Put { table: REVOKED, key, value }
+}
+
+pub fn read_revoked(value: &[u8]) -> Option<Revoked> {
+    let mut value = Octets(value);
+    Some(Revoked { at: value.u64()?, epoch: value.u32()? })
+}
+
 /// Whose an inbox is, and the session id that it was given for; zeros when the application vouched.
 pub fn put_owner(inbox: Inbox, session: SessionId, user: &str) -> Op {
     let (key, value) = (inbox.0.to_be_bytes().to_vec(), [&session.0[..], user.as_bytes()].concat());
@@ -357,6 +379,20 @@ pub fn read_broadcast(key: &[u8], value: &[u8]) -> Option<(Sequence, Broadcast)>
 
 pub fn put_number(name: &str, number: u64) -> Op {
     Op::Put { table: SETTING, key: name.as_bytes().to_vec(), value: number.to_be_bytes().to_vec() }
+}
+
+pub fn put_heard(inbox: Inbox, day: u16) -> Op {
+    let (key, value) = (inbox.0.to_be_bytes().to_vec(), day.to_be_bytes().to_vec());
+    Op::Put { table: HEARD, key, value }
+}
+
+pub fn put_stale(inbox: Inbox, missed: u32) -> Op {
+    let (key, value) = (inbox.0.to_be_bytes().to_vec(), missed.to_be_bytes().to_vec());
+    Op::Put { table: STALE, key, value }
+}
+
+pub fn read_u16(octets: &[u8]) -> Option<u16> {
+    Octets(octets).u16()
 }
 
 pub fn read_u32(octets: &[u8]) -> Option<u32> {

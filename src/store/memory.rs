@@ -12,6 +12,14 @@ use crate::status::Fault;
 
 type Rows = BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>;
 
+#[cfg(any(feature = "sqlite", feature = "system-sqlite"))]
+use super::{
+    Copied, Sqlite,
+    copy::{NewFile, PIECE},
+};
+#[cfg(any(feature = "sqlite", feature = "system-sqlite"))]
+use crate::status::Status;
+
 /// The engine in memory. A clone shares the durable rows and starts with nothing queued.
 #[derive(Default)]
 pub struct Memory {
@@ -19,6 +27,52 @@ pub struct Memory {
     queued: VecDeque<Batch>,
     asked: VecDeque<Fetch>,
     committed: u64,
+    #[cfg(any(feature = "sqlite", feature = "system-sqlite"))]
+    copying: Option<Box<Copying>>,
+}
+
+/// Rows on their way into a file.
+#[cfg(any(feature = "sqlite", feature = "system-sqlite"))]
+struct Copying {
+    rows: std::vec::IntoIter<Op>,
+    /// Closed before its file gets its name.
+    copy: Sqlite,
+    file: NewFile,
+    copied: Copied,
+    ticket: u64,
+}
+
+#[cfg(any(feature = "sqlite", feature = "system-sqlite"))]
+impl Copying {
+    fn step(mut self: Box<Self>) -> Result<(Copied, Option<Box<Copying>>), Fault> {
+        let mut octets = 0;
+        let mut ops = Vec::new();
+        while octets < PIECE
+            && let Some(op) = self.rows.next()
+        {
+            octets += size(&op);
+            ops.push(op);
+        }
+        self.copied.octets += octets as u64;
+        if !ops.is_empty() {
+            self.ticket += 1;
+            self.copy.submit(Batch { ticket: self.ticket, ops });
+            self.copy.commit()?;
+            return Ok((self.copied, Some(self)));
+        }
+        let Copying { copy, file, copied, .. } = *self;
+        drop(copy);
+        file.finish()?;
+        Ok((Copied { done: true, ..copied }, None))
+    }
+}
+
+#[cfg(any(feature = "sqlite", feature = "system-sqlite"))]
+fn size(op: &Op) -> usize {
+    match op {
+        Op::Put { key, value, .. } => key.len() + value.len(),
+        _ => 0,
+    }
 }
 
 impl Clone for Memory {
@@ -90,6 +144,41 @@ impl Store for Memory {
             rows.iter().for_each(|(key, value)| row(key, value));
         }
         Ok(())
+    }
+
+    #[cfg(any(feature = "sqlite", feature = "system-sqlite"))]
+    fn backup(&mut self, to: &std::path::Path) -> Result<(), Fault> {
+        if self.copying.is_some() {
+            return Err(Fault::new(Status::State, "a copy is under way: wait for its end"));
+        }
+        let file = NewFile::create(to)?;
+        let copy = Sqlite::open(file.part())?;
+        let put = |table: Table| {
+            move |(key, value): (&Vec<u8>, &Vec<u8>)| Op::Put {
+                table,
+                key: key.clone(),
+                value: value.clone(),
+            }
+        };
+        let rows: Vec<Op> =
+            self.rows().iter().flat_map(|(table, rows)| rows.iter().map(put(*table))).collect();
+        let copied = Copied { of: rows.iter().map(|op| size(op) as u64).sum(), ..Copied::default() };
+        self.copying = Some(Box::new(Copying { rows: rows.into_iter(), copy, file, copied, ticket: 0 }));
+        Ok(())
+    }
+
+    #[cfg(any(feature = "sqlite", feature = "system-sqlite"))]
+    fn backup_step(&mut self) -> Result<Copied, Fault> {
+        let copying = self.copying.take();
+        let copying = copying.ok_or_else(|| Fault::new(Status::State, "no copy is under way"))?;
+        let (copied, rest) = copying.step()?;
+        self.copying = rest;
+        Ok(copied)
+    }
+
+    #[cfg(any(feature = "sqlite", feature = "system-sqlite"))]
+    fn backup_cancel(&mut self) {
+        self.copying = None;
     }
 }
 

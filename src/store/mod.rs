@@ -4,6 +4,8 @@
 //! acknowledgement waits for the ticket to come back. Engines: [`Memory`] (tests, the simulator, a gateway without
 //! disk) and SQLite.
 
+#[cfg(any(feature = "sqlite", feature = "system-sqlite"))]
+mod copy;
 mod memory;
 #[cfg(any(feature = "sqlite", feature = "system-sqlite"))]
 mod sqlite;
@@ -12,7 +14,9 @@ pub use memory::Memory;
 #[cfg(any(feature = "sqlite", feature = "system-sqlite"))]
 pub use sqlite::Sqlite;
 
-use crate::status::Fault;
+use std::path::Path;
+
+use crate::status::{Fault, Status};
 
 /// A named set of rows, kept in order of their keys. The name is the part's business: letters and `_`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -136,6 +140,17 @@ pub struct Batch {
     pub ops: Vec<Op>,
 }
 
+/// How far a copy of a store is.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Copied {
+    /// Octets that are copied.
+    pub octets: u64,
+    /// Octets that there are to copy.
+    pub of: u64,
+    /// The copy is whole, on the disk, and has its name.
+    pub done: bool,
+}
+
 /// An engine.
 pub trait Store: Send {
     /// Takes a batch for the next commit. Nothing of it is durable yet.
@@ -157,4 +172,22 @@ pub trait Store: Send {
 
     /// Walks the durable rows of a table in order of their keys.
     fn load(&self, table: Table, row: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Fault>;
+
+    /// Begins a copy of all that is durable now, as a store of its own in a new file (mode 0600). What becomes durable later is
+    /// not in it. Until it is whole the file's name has `.part` after it. There is one copy at a time.
+    ///
+    /// # Errors
+    /// [`Status::State`] when the file is there, or a copy is under way; [`Status::Unsupported`] of an engine that makes none;
+    /// otherwise what the system says.
+    fn backup(&mut self, _to: &Path) -> Result<(), Fault> {
+        Err(Fault::new(Status::Unsupported, "this store makes no copies of itself"))
+    }
+
+    /// Copies a piece of about 1 MiB. After an error there is no copy under way, and nothing is left of it.
+    fn backup_step(&mut self) -> Result<Copied, Fault> {
+        Err(Fault::new(Status::State, "no copy is under way"))
+    }
+
+    /// Gives a copy up, if one is under way: nothing is left of it.
+    fn backup_cancel(&mut self) {}
 }

@@ -2,7 +2,9 @@
 
 use std::{
     collections::{BTreeMap, VecDeque, btree_map::Entry},
-    path::Path,
+    fs::File,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
 };
 
 use rusqlite::{
@@ -10,22 +12,38 @@ use rusqlite::{
     types::{ToSqlOutput, Value, ValueRef},
 };
 
-use super::{Batch, Fetch, Fetched, Keys, Op, Row, Store, Table, Wanted};
+use super::{
+    Batch, Copied, Fetch, Fetched, Keys, Op, Row, Store, Table, Wanted,
+    copy::{NewFile, PIECE},
+};
 use crate::status::{Fault, Status};
 
 /// The schema that this version writes; kept in `PRAGMA user_version`. 1 had all rows in one table.
 const SCHEMA: i32 = 2;
 /// Statements kept ready.
 const STATEMENTS: usize = 128;
+/// Pages that the log has when it is written back: SQLite's own default.
+const AUTOCHECKPOINT: i32 = 1000;
 
 /// The engine on SQLite. A [`Table`] is a table of its own, made when it is first written.
 pub struct Sqlite {
+    /// Closed before `own`.
     connection: Connection,
+    /// The file, to copy it from. Once it is open it stays: closing it would take SQLite's lock of it away (fcntl(2)).
+    own: Option<File>,
+    path: PathBuf,
+    copying: Option<Copying>,
     queued: VecDeque<Batch>,
     answers: VecDeque<Fetched>,
     committed: u64,
     /// By table that is there.
     known: BTreeMap<Table, Statements>,
+}
+
+/// A copy under way. Meanwhile the log is not written back, so that the file stays as it is.
+struct Copying {
+    file: NewFile,
+    copied: Copied,
 }
 
 /// What is said to SQLite about one table.
@@ -116,6 +134,9 @@ impl Sqlite {
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         let opened = Sqlite {
             connection,
+            own: None,
+            path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+            copying: None,
             queued: VecDeque::new(),
             answers: VecDeque::new(),
             committed: 0,
@@ -207,6 +228,67 @@ impl Sqlite {
         Ok(Some(last))
     }
 
+    /// Writes all of the log back into the file, and then none of it.
+    fn freeze(&self) -> rusqlite::Result<bool> {
+        self.autocheckpoint(0)?;
+        let busy: i64 = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        Ok(busy == 0)
+    }
+
+    fn autocheckpoint(&self, pages: i32) -> rusqlite::Result<()> {
+        self.connection.pragma_update_and_check(None, "wal_autocheckpoint", pages, |_| Ok(()))
+    }
+
+    /// The copy is whole, or given up.
+    fn thaw(&mut self) {
+        self.copying = None;
+        // It is a number of the connection's, nothing of the file's.
+        let _ = self.autocheckpoint(AUTOCHECKPOINT);
+    }
+
+    fn begin_copy(&mut self, to: &Path) -> Result<Copying, Fault> {
+        let file = NewFile::create(to)?;
+        match self.freeze() {
+            Ok(true) => {}
+            Ok(false) => return Err(Fault::new(Status::State, "the store is busy: try again")),
+            Err(error) => return Err(fault("the store", &error)),
+        }
+        let own = match self.own.take() {
+            Some(own) => own,
+            None => File::open(&self.path).map_err(|error| self.unreadable(&error))?,
+        };
+        let of = self.own.insert(own).metadata().map(|meta| meta.len());
+        let of = of.map_err(|error| self.unreadable(&error))?;
+        Ok(Copying { file, copied: Copied { octets: 0, of, done: false } })
+    }
+
+    fn unreadable(&self, error: &std::io::Error) -> Fault {
+        Fault::new(Status::Io, format!("cannot read {}: {error}", self.path.display()))
+    }
+
+    /// Copies a piece, and has it on the disk: what is left to the kernel until the end would be one long wait then.
+    fn copy_piece(&mut self) -> Result<Copied, Fault> {
+        let (Some(copying), Some(own)) = (self.copying.as_mut(), self.own.as_ref()) else {
+            return Err(Fault::new(Status::State, "no copy is under way"));
+        };
+        let Copied { octets: at, of, .. } = copying.copied;
+        let mut piece = vec![0; PIECE.min(usize::try_from(of - at).unwrap_or(PIECE))];
+        if let Err(error) = own.read_exact_at(&mut piece, at) {
+            return Err(self.unreadable(&error));
+        }
+        let file = copying.file.file();
+        let written = file.write_all_at(&piece, at).and_then(|()| file.sync_data());
+        written.map_err(|error| copying.file.fault(&error))?;
+        copying.copied.octets += piece.len() as u64;
+        let copied = copying.copied;
+        if copied.octets < of {
+            return Ok(copied);
+        }
+        let copying = self.copying.take().expect("it was just seen");
+        copying.file.finish()?;
+        Ok(Copied { done: true, ..copied })
+    }
+
     fn exists(&self, table: Table) -> rusqlite::Result<bool> {
         let mut found = self.connection.prepare_cached("SELECT 1 FROM sqlite_schema WHERE name = ?1")?;
         found.exists([table.name])
@@ -288,6 +370,36 @@ impl Store for Sqlite {
             Ok(())
         };
         walk().map_err(|error| fault("the store", &error))
+    }
+
+    fn backup(&mut self, to: &Path) -> Result<(), Fault> {
+        if self.copying.is_some() {
+            return Err(Fault::new(Status::State, "a copy is under way: wait for its end"));
+        }
+        match self.begin_copy(to) {
+            Ok(copying) => {
+                self.copying = Some(copying);
+                Ok(())
+            }
+            Err(fault) => {
+                self.thaw();
+                Err(fault)
+            }
+        }
+    }
+
+    fn backup_step(&mut self) -> Result<Copied, Fault> {
+        let copied = self.copy_piece();
+        if !copied.as_ref().is_ok_and(|copied| !copied.done) {
+            self.thaw();
+        }
+        copied
+    }
+
+    fn backup_cancel(&mut self) {
+        if self.copying.is_some() {
+            self.thaw();
+        }
     }
 }
 
@@ -437,6 +549,132 @@ mod tests {
                 |store: &mut dyn Store, table, to: &[u8]| ask(store, table, range(&[0; 8], to, 9)).len();
             assert_eq!((left(&mut *store, TABLE, b"zz"), left(&mut *store, LOG, &log(9))), (4, 2));
         }
+    }
+
+    /// Both engines: what is durable when it begins is in the copy, all of it and nothing else.
+    #[test]
+    fn a_copy_has_what_was_durable_at_its_beginning() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.db");
+        let engines: [Box<dyn Store>; 2] =
+            [Box::new(Sqlite::open(&path).unwrap()), Box::<super::super::Memory>::default()];
+        for (at, mut store) in engines.into_iter().enumerate() {
+            let name = |number: u32| dir.path().join(format!("copy{at}{number}"));
+            assert_eq!(store.backup_step().err().unwrap().status, Status::State);
+            let mut ticket = 0;
+            let mut write = |store: &mut dyn Store, key: u32, octets: usize| {
+                ticket += 1;
+                store.submit(put(ticket, &key.to_be_bytes(), &vec![key as u8; octets]));
+                store.commit().unwrap();
+            };
+            (0..40).for_each(|key| write(&mut *store, key, 100_000));
+            store.submit(put(900, b"not yet", b""));
+            store.backup(&name(1)).unwrap();
+            assert_eq!(store.backup(&name(2)).err().unwrap().status, Status::State, "one at a time");
+            let mut steps = 0;
+            loop {
+                let copied = store.backup_step().unwrap();
+                steps += 1;
+                assert!(copied.octets <= copied.of && copied.of >= 4_000_000, "{copied:?}");
+                if copied.done {
+                    break;
+                }
+                assert!(!name(1).exists());
+                // More than what the log is written back at.
+                (0..20).for_each(|key| write(&mut *store, 1000 * steps + key, 100_000));
+            }
+            assert!(steps >= 4, "{steps}");
+            assert!(!dir.path().join(format!("copy{at}1.part")).exists());
+            let copy = Sqlite::open(&name(1)).unwrap();
+            let keys: Vec<Vec<u8>> = rows(&copy).into_iter().map(|(key, _)| key).collect();
+            assert_eq!(keys, (0..40u32).map(|key| key.to_be_bytes().to_vec()).collect::<Vec<_>>());
+            drop(copy);
+
+            // Given up, or into a name that is taken.
+            assert_eq!(store.backup(&name(1)).err().unwrap().status, Status::State);
+            store.backup(&name(3)).unwrap();
+            store.backup_cancel();
+            store.backup(&name(3)).unwrap();
+            store.backup_step().unwrap();
+            drop(store);
+            assert_eq!(
+                std::fs::read_dir(dir.path())
+                    .unwrap()
+                    .flatten()
+                    .filter(|entry| { entry.file_name().to_string_lossy().contains("copy") })
+                    .count(),
+                1 + at,
+                "only what is whole is left"
+            );
+        }
+    }
+
+    /// A descriptor of the file that is closed would take the lock away.
+    #[test]
+    fn the_store_is_locked_after_a_copy_and_its_log_is_written_back_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.db");
+        let mut store = Sqlite::open(&path).unwrap();
+        for ticket in 1..=3 {
+            store.backup(&dir.path().join(format!("copy{ticket}"))).unwrap();
+            while !store.backup_step().unwrap().done {}
+        }
+        let me = std::env::current_exe().unwrap();
+        let other = std::process::Command::new(me)
+            .args(["--exact", "store::sqlite::tests::child_that_opens", "--ignored"])
+            .env("HAILPOST_TEST_STORE", &path)
+            .output()
+            .unwrap();
+        assert!(other.status.success(), "{}", String::from_utf8_lossy(&other.stdout));
+        for ticket in 1..=60 {
+            store.submit(put(ticket, b"a", &vec![0; 1 << 18]));
+            store.commit().unwrap();
+        }
+        let log = std::fs::metadata(dir.path().join("store.db-wal")).unwrap().len();
+        assert!(log < 12 << 20, "the log has {log} octets");
+    }
+
+    #[test]
+    fn killed_midway_a_copy_leaves_a_part_and_the_next_one_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.db");
+        let mut store = Sqlite::open(&path).unwrap();
+        for ticket in 1..=30 {
+            store.submit(put(ticket, &ticket.to_be_bytes(), &vec![7; 100_000]));
+            store.commit().unwrap();
+        }
+        drop(store);
+        let me = std::env::current_exe().unwrap();
+        let mut killed = std::process::Command::new(me);
+        killed.args(["--exact", "store::sqlite::tests::child_that_is_killed", "--ignored"]);
+        assert!(!killed.env("HAILPOST_TEST_STORE", &path).output().unwrap().status.success());
+        let (copy, part) = (dir.path().join("copy"), dir.path().join("copy.part"));
+        assert!(part.exists() && !copy.exists());
+        let mut store = Sqlite::open(&path).unwrap();
+        assert_eq!(rows(&store).len(), 31, "what came during the copy is in its log");
+        store.backup(&copy).unwrap();
+        while !store.backup_step().unwrap().done {}
+        assert_eq!(rows(&Sqlite::open(&copy).unwrap()).len(), 31);
+        assert!(!part.exists());
+    }
+
+    #[test]
+    #[ignore = "run by the test above, in a process of its own"]
+    fn child_that_is_killed() {
+        let Some(path) = std::env::var_os("HAILPOST_TEST_STORE").map(PathBuf::from) else { return };
+        let mut store = Sqlite::open(&path).unwrap();
+        store.backup(&path.with_file_name("copy")).unwrap();
+        assert!(!store.backup_step().unwrap().done);
+        store.submit(put(1, b"meanwhile", b""));
+        store.commit().unwrap();
+        std::process::abort();
+    }
+
+    #[test]
+    #[ignore = "run by a test above, in a process of its own"]
+    fn child_that_opens() {
+        let Some(path) = std::env::var_os("HAILPOST_TEST_STORE") else { return };
+        assert_eq!(Sqlite::open(Path::new(&path)).err().map(|fault| fault.status), Some(Status::StoreLocked));
     }
 
     #[test]

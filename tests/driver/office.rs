@@ -303,3 +303,117 @@ fn devices_and_applications_of_an_office_share_an_address() {
     let (_, addresses) = open_office(&mut net, &config(&options)).unwrap();
     assert_eq!((addresses.devices, addresses.apps), (vec![free], vec![free]));
 }
+
+/// Messages as an application gives them, over TCP.
+struct Typed {
+    stream: TcpStream,
+    said: Vec<u8>,
+    sent: u64,
+}
+
+impl Typed {
+    fn new(house: &mut House, name: &str) -> Typed {
+        let (secret, _) =
+            house.office(|office| office.add_app(name, Rights { send: true, ..Rights::default() })).unwrap();
+        house.until(house.office, EventKind::Durable);
+        let mut stream = TcpStream::connect(house.addresses.apps[0]).unwrap();
+        stream.write_all(format!("AUTH {name} {secret}\n").as_bytes()).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        Typed { stream, said: Vec::new(), sent: 0 }
+    }
+
+    fn send(&mut self, to: &str, body: &str) {
+        self.sent += 1;
+        let text = format!(
+            "SEND HP/1\nId {}\nTo user:{to}\nOffline store\nContent-Length {}\n\n{body}",
+            self.sent,
+            body.len()
+        );
+        self.stream.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// How many are acknowledged.
+    fn acknowledged(&mut self) -> u64 {
+        let mut piece = [0; 4096];
+        while let Ok(count @ 1..) = self.stream.read(&mut piece) {
+            self.said.extend_from_slice(&piece[..count]);
+        }
+        String::from_utf8_lossy(&self.said).matches("State stored").count() as u64
+    }
+}
+
+/// OM-03.
+#[test]
+fn a_backup_made_while_messages_are_taken_is_an_office_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let store = path("office.db");
+    let mut house = House::new(&[("store", store.to_str().unwrap()), ("max_waiting", "100000")]);
+    house.office(|office| office.add_user("anna")).unwrap();
+    house.until(house.office, EventKind::Durable);
+    let line = house.enrol("anna");
+    let mut news = Typed::new(&mut house, "news");
+    let filler = "x".repeat(60_000);
+    let give = |house: &mut House, news: &mut Typed, count: u64| {
+        for _ in 0..count {
+            let body = format!("{} {filler}", news.sent + 1);
+            news.send("anna", &body);
+            while news.acknowledged() < news.sent {
+                house.net.wait(Some(Duration::from_millis(100))).unwrap();
+                house.events.extend(std::iter::from_fn(|| house.net.next_event()));
+            }
+        }
+    };
+    give(&mut house, &mut news, 250);
+    let copy = path("copy.db");
+    let ticket = house.office(|office| office.backup(&copy)).unwrap();
+    let second = house.office(|office| office.backup(&path("second.db"))).unwrap_err();
+    assert_eq!(second.status, hailpost::status::Status::State);
+    while house.office(|office| office.backup_progress()).is_none_or(|copied| copied.of == 0) {
+        house.net.step().unwrap();
+    }
+    give(&mut house, &mut news, 1);
+    assert!(house.office(|office| office.backup_progress()).is_some(), "it goes on");
+    assert!(!copy.exists() && path("copy.db.part").exists());
+    assert_eq!(house.until(house.office, EventKind::Durable).u64(Field::Ticket), Some(ticket));
+    assert!(!path("copy.db.part").exists());
+    give(&mut house, &mut news, 5);
+
+    // What cannot be written is told, and everyone is served.
+    for bad in [copy.clone(), path("none/copy.db")] {
+        let ticket = house.office(|office| office.backup(&bad)).unwrap();
+        let failed = house.until(house.office, EventKind::Failed);
+        assert_eq!(failed.u64(Field::Ticket), Some(ticket));
+        assert!(failed.text(Field::Text).unwrap().contains("copy.db"), "{failed:?}");
+    }
+    give(&mut house, &mut news, 1);
+    let device = house.device(&line, &[]);
+    assert_eq!(house.until(device, EventKind::Message).text(Field::Sender), Some("app:news"));
+    let key = house.office(|office| office.server_key());
+    let sequence = |house: &mut House, device: NodeId, number: u64| loop {
+        let message = house.until(device, EventKind::Message);
+        let body = String::from_utf8(message.bytes(Field::Body).unwrap().to_vec()).unwrap();
+        let sequence = message.u64(Field::Sequence).unwrap();
+        let confirm = |node: &mut DeviceNode, _| node.confirm(sequence);
+        house.net.with(device, confirm).unwrap().unwrap();
+        if body.starts_with(&format!("{number} ")) {
+            return sequence;
+        }
+    };
+    let newest = sequence(&mut house, device, 257);
+    drop(house);
+
+    // The copy: another office, with the same key and accounts, and what was acknowledged when it was begun.
+    let mut house = House::new(&[("store", copy.to_str().unwrap())]);
+    assert_eq!(house.office(|office| office.server_key()), key);
+    let waiting = house.office(|office| office.hub().waiting_count());
+    assert_eq!(waiting, 250);
+    let port = house.addresses.devices[0].port();
+    let line = line.replacen(line.split(['?', ':']).nth(2).unwrap(), &port.to_string(), 1);
+    let device = house.device(&line, &[]);
+    let last = sequence(&mut house, device, 250);
+    let mut more = Typed::new(&mut house, "more");
+    more.send("anna", "1000 anew");
+    let anew = sequence(&mut house, device, 1000);
+    assert!(last < newest && newest < anew, "a number that was given after the copy is not given again");
+}

@@ -82,7 +82,7 @@ impl Node for Probe {
             }
             Input::Closed { conn, fault } => Told::Closed(conn, fault),
             Input::NetworkChanged => Told::NetworkChanged,
-            Input::Stored { .. } | Input::Deadline => return,
+            Input::Stored { .. } | Input::Clock { .. } | Input::Deadline => return,
         });
     }
 

@@ -7,7 +7,7 @@ use hailpost::{
     wire::link::{self, Datagram, Refusal},
 };
 
-use crate::pair::{NEXT_PRIVATE, Pair, ROUGH};
+use crate::pair::{NEXT_PRIVATE, Pair, ROUGH, UNIX};
 
 #[test]
 fn a_device_logs_in_and_messages_go_both_ways() {
@@ -169,6 +169,46 @@ fn a_ticket_that_is_over_revoked_or_of_another_server_leads_to_a_handshake() {
         let counters = *pair.server.counters();
         assert!(pair.devices[0].client.is_up());
         assert_eq!((counters.bad_tickets, counters.resumed, counters.handshakes), (1, 0, 1), "way {at}");
+    }
+}
+
+/// The wall clock jumps forwards and back: sessions stay, a ticket of days to come is none, and a login is a login.
+#[test]
+fn a_clock_that_jumps_ends_no_session_and_leaves_no_ticket_for_ever() {
+    for forward in [3u64, 400] {
+        let mut pair = Pair::new(7, 1);
+        pair.up();
+        let true_unix = |pair: &Pair| UNIX + pair.now.as_micros() / 1_000_000;
+        let ahead = true_unix(&pair) + forward * 86_400;
+        pair.server.set_unix(pair.now, ahead);
+        // A ticket of that time.
+        pair.devices[0].client.close(pair.now);
+        pair.run(1000);
+        pair.devices[0].client.open(pair.now);
+        pair.run(120_000);
+        assert!(pair.devices[0].client.is_up());
+        let sessions = pair.server.counters().sessions;
+        let back = true_unix(&pair);
+        pair.server.set_unix(pair.now, back);
+        pair.run(120_000);
+        pair.send_up(0, b"still there");
+        pair.run(1000);
+        assert_eq!(pair.server.counters().sessions, sessions, "the session went on");
+        let (bad, handshakes) = (pair.server.counters().bad_tickets, pair.server.counters().handshakes);
+        pair.devices[0].client.close(pair.now);
+        pair.run(1000);
+        pair.devices[0].client.open(pair.now);
+        pair.run(5000);
+        assert!(pair.devices[0].client.is_up());
+        let counters = pair.server.counters();
+        assert_eq!((counters.bad_tickets, counters.handshakes), (bad + 1, handshakes + 1));
+        // And from now on tickets are good again.
+        let resumed = counters.resumed;
+        pair.devices[0].client.close(pair.now);
+        pair.run(1000);
+        pair.devices[0].client.open(pair.now);
+        pair.run(5000);
+        assert_eq!(pair.server.counters().resumed, resumed + 1);
     }
 }
 

@@ -120,6 +120,157 @@ fn what_is_sent_is_kept_over_kill_9_and_printed_once() {
     assert_eq!(status["counters"]["hub"]["unreadable"], 0);
 }
 
+/// DECISIONS 1: add, rotate, revoke, remove.
+#[test]
+fn accounts_are_listed_renewed_and_removed() {
+    let mut house = House::new();
+    let data = house.data();
+    let with = |args: &[&str]| succeed(&[args, &["--data", &data]].concat());
+    let list = |what: &str| objects(&with(&[what, "list", "--json"]));
+    for user in ["anna", "ben", "carl"] {
+        with(&["user", "add", user]);
+    }
+    let ((anna, session), (ben, _)) = (house.enrol("anna"), house.enrol("ben"));
+    let users = list("user");
+    assert_eq!(users.len(), 3);
+    assert_eq!((&users[0]["name"], &users[0]["devices"]), (&"anna".into(), &1.into()));
+    let secret = with(&["app", "add", "news", "--send"]);
+    assert!(with(&["app", "list"]).contains("news"), "{}", with(&["app", "list"]));
+
+    // Another credential for the same device: what waits is handed to the new one alone, after a restart too.
+    succeed(&["send", "user:anna", "waits", "--credential", &ben]);
+    let devices = objects(&with(&["device", "list", "anna", "--json"]));
+    assert_eq!((&devices[0]["session"], &devices[0]["waiting"]), (&session.as_str().into(), &1.into()));
+    let line = with(&["device", "rotate", &session]);
+    for restarts in [false, true] {
+        if restarts {
+            house.restart();
+        }
+        let old = run(&["listen", "--credential", &anna, "--count", "1"]);
+        assert_eq!(old.status.code(), Some(3), "{}", stderr(&old));
+    }
+    let renewed = house.at("renewed.line");
+    fs::write(&renewed, line.trim()).unwrap();
+    fs::set_permissions(&renewed, fs::Permissions::from_mode(0o600)).unwrap();
+    let said = succeed(&["listen", "--credential", &renewed, "--count", "1", "--json"]);
+    assert_eq!(bodies(&said), ["waits"]);
+
+    let renewed = with(&["app", "rotate", "news"]);
+    assert_ne!(renewed, secret);
+    let auth = |secret: &str| {
+        let mut typed = TcpStream::connect(house.urls[2].strip_prefix("tcp://").unwrap()).unwrap();
+        typed.write_all(format!("AUTH news {}\n", secret.trim()).as_bytes()).unwrap();
+        let mut said = [0; 10];
+        typed.read_exact(&mut said).unwrap();
+        (typed, String::from_utf8_lossy(&said).into_owned())
+    };
+    assert_eq!(auth(&secret).1, "HP/1 401 U".to_owned());
+    let (mut typed, said) = auth(&renewed);
+    assert_eq!(said, "HP/1 200 O");
+    with(&["app", "remove", "news"]);
+    let mut rest = Vec::new();
+    typed.read_to_end(&mut rest).unwrap();
+    assert_eq!(list("app").len(), 0);
+
+    succeed(&["send", "user:anna", "to nobody", "--credential", &ben]);
+    with(&["user", "remove", "anna"]);
+    assert_eq!((list("user").len(), list("device").len()), (2, 1));
+    let gone = run(&["listen", "--credential", &house.at("renewed.line"), "--count", "1"]);
+    assert_eq!(gone.status.code(), Some(3), "{}", stderr(&gone));
+    let status = &objects(&with(&["status", "--json"]))[0];
+    assert_eq!(status["office"]["waiting"], 0);
+    // By that name there can be somebody else.
+    with(&["user", "add", "anna"]);
+    for (args, text) in [
+        (&["user", "remove", "nobody"][..], "there is no user nobody"),
+        (&["app", "remove", "news"], "there is no application news"),
+        (&["app", "rotate", "news"], "there is no application news"),
+        (&["device", "rotate", &session], "there is no device"),
+        (&["device", "list", "nobody"], "there is no user nobody"),
+    ] {
+        let wrong = run(&[args, &["--data", &data]].concat());
+        assert!(!wrong.status.success() && stderr(&wrong).contains(text), "{args:?}: {}", stderr(&wrong));
+    }
+}
+
+#[test]
+fn a_stop_sends_devices_away_and_hup_puts_options_in_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("office.toml");
+    fs::write(&file, "[office]\nmax_waiting = 2\n").unwrap();
+    let (devices, apps) = (format!("hail://127.0.0.1:{}", port()), "tcp://127.0.0.1:0");
+    let more = ["--devices", &devices, "--apps", apps, "--config", file.to_str().unwrap()];
+    let (mut serve, _) = Running::serve(dir.path(), "tls://127.0.0.1:0", &more);
+    let data = dir.path().join("office").to_str().unwrap().to_owned();
+    let mut lines = Vec::new();
+    for user in ["anna", "ben"] {
+        succeed(&["user", "add", user, "--data", &data]);
+        let file = dir.path().join(user).to_str().unwrap().to_owned();
+        fs::write(&file, succeed(&["device", "add", user, "--data", &data]).trim()).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        lines.push(file);
+    }
+    let send = || succeed(&["send", "user:anna", "x", "--credential", &lines[1]]).trim().to_owned();
+    assert_eq!([send(), send()], ["stored", "stored"]);
+    assert_ne!(send(), "stored", "the third is too many");
+    let count = |kind: &str| {
+        objects(&succeed(&["status", "--data", &data, "--json"]))[0]["counters"]["hub"][kind].clone()
+    };
+    assert_eq!(count("stale_devices"), 1);
+    fs::write(&file, "[office]\nmax_waiting = 5\nlisten_apps = [\"tcp://127.0.0.1:1\"]\n").unwrap();
+    serve.signal(Signal::HUP);
+    let said = serve.event("reloaded")["text"].as_str().unwrap().to_owned();
+    assert!(said.contains("max_waiting changed"), "{said}");
+
+    let mut listens = Running::start(dir.path(), &["listen", "--credential", &lines[0]]);
+    listens.until(|event| event["event"] == "welcome" || event["event"] == "logged_in");
+    assert_eq!([send(), send(), send()].map(|said| said != "dropped"), [true; 3]);
+    serve.signal(Signal::TERM);
+    let (status, rest) = serve.end();
+    assert!(status.success(), "{rest}");
+    let down = listens.event("down");
+    assert!(down["text"].as_str().unwrap().contains("about to stop"), "{down}");
+}
+
+/// OM-03.
+#[test]
+fn a_backup_is_made_while_it_serves_and_while_it_does_not() {
+    let mut house = House::new();
+    for user in ["anna", "ben"] {
+        succeed(&["user", "add", user, "--data", &house.data()]);
+    }
+    let ((anna, _), (ben, _)) = (house.enrol("anna"), house.enrol("ben"));
+    let send = |body: &str| succeed(&["send", "user:anna", body, "--credential", &ben]);
+    send("one");
+    let (serving, alone) = (house.at("serving.db"), house.at("alone.db"));
+    let said = succeed(&["backup", &serving, "--data", &house.data()]);
+    assert!(said.contains(&serving), "{said}");
+    assert_eq!(fs::metadata(&serving).unwrap().permissions().mode() & 0o777, 0o600);
+    for (file, text) in [(&serving, "is there already"), (&house.at("none/copy.db"), "none/copy.db.part")] {
+        let wrong = run(&["backup", file, "--data", &house.data()]);
+        assert_eq!(wrong.status.code(), Some(1));
+        assert!(stderr(&wrong).contains(text), "{}", stderr(&wrong));
+    }
+    send("two");
+    house.serve.kill();
+    let said = succeed(&["backup", &alone, "--data", &house.data(), "--json"]);
+    assert_eq!(objects(&said)[0]["octets"], fs::metadata(&alone).unwrap().len());
+
+    // Back to each.
+    for (file, bodies_left) in [(&serving, vec!["one"]), (&alone, vec!["one", "two"])] {
+        for name in ["office.db", "office.db-wal"] {
+            let _ = fs::remove_file(Path::new(&house.data()).join(name));
+        }
+        fs::copy(file, Path::new(&house.data()).join("office.db")).unwrap();
+        house.restart();
+        let count = bodies_left.len().to_string();
+        let store = format!("{file}.anna");
+        let listen = ["listen", "--credential", &anna, "--count", &count, "--store", &store, "--json"];
+        assert_eq!(bodies(&succeed(&listen)), bodies_left);
+        house.serve.kill();
+    }
+}
+
 #[test]
 fn what_finds_no_office_waits_in_the_outbox() {
     let house = House::new();

@@ -73,6 +73,8 @@ struct Host {
     routes: BTreeMap<usize, Route>,
     life: u32,
     booted: Time,
+    /// Seconds by which its wall clock is wrong.
+    skew: i64,
     next_conn: u32,
     next_port: u16,
     sockets: BTreeMap<Conn, Socket>,
@@ -135,6 +137,7 @@ impl World {
             routes: BTreeMap::new(),
             life: 0,
             booted: Time::ZERO,
+            skew: 0,
             next_conn: 0,
             next_port: 40_000,
             sockets: BTreeMap::new(),
@@ -239,7 +242,7 @@ impl World {
         let at = &mut self.hosts[host.0];
         at.life += 1;
         at.booted = now;
-        let unix = EPOCH + now.as_micros() / 1_000_000;
+        let unix = (EPOCH + now.as_micros() / 1_000_000).saturating_add_signed(at.skew);
         let local = at.local(now);
         at.node = Some((at.boot)(Boot { now: local, unix, rng }));
         let mut arrived = Vec::new();
@@ -292,6 +295,13 @@ impl World {
         let result = act(node, now);
         self.turn(host, Vec::new());
         Some(result)
+    }
+
+    /// Sets a host's wall clock, to be wrong by so many seconds from now on.
+    pub fn set_clock(&mut self, host: HostId, skew: i64) {
+        self.hosts[host.0].skew = skew;
+        let unix = (EPOCH + self.now.as_micros() / 1_000_000).saturating_add_signed(skew);
+        self.with(host, |node, now| node.handle(now, Input::Clock { unix }));
     }
 
     /// Looks at a node. `None` if the host is down.

@@ -1,6 +1,9 @@
 //! A post office.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use hailpost::{
     config::Role,
@@ -204,6 +207,13 @@ impl Office {
         let (secret, ticket) =
             self.handle.call(py, |node: &mut OfficeNode, _| node.add_app(name, granted))?;
         values::make(py, "AppEnrolment", (name, secret, ticket))
+    }
+
+    /// Copies the store into a new file while the office serves: all that is acknowledged when it begins. Returns a ticket:
+    /// Durable(ticket) says that the file is whole and on the disk, Failed(ticket, error) why there is none. Until then its
+    /// name has `.part` after it. A file that is there is not written over.
+    fn backup(&self, py: Python<'_>, path: PathBuf) -> PyResult<u64> {
+        self.handle.call(py, |node: &mut OfficeNode, _| node.backup(&path))
     }
 
     /// Tells devices to log in elsewhere, or later, and refuses new ones; with draining=False it is as before.

@@ -23,7 +23,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    data::DataDir,
+    data::{DataDir, Lock},
     failure::Failure,
     serve::desk::Desk,
     signals::{Speaker, Word},
@@ -149,6 +149,11 @@ fn converse(stream: UnixStream, request: &Value) -> io::Result<Value> {
 
 /// Does what a back end would, while none serves.
 fn alone(dir: &DataDir, request: &Value) -> Result<Value, Failure> {
+    let (mut desk, _lock) = open_alone(dir)?;
+    desk.answer(request)
+}
+
+fn open_alone(dir: &DataDir) -> Result<(Desk, Lock), Failure> {
     if !dir.path().is_dir() {
         return Err(Failure::new(format!(
             "there is no back end at {}: start one with `hailpost serve`, or name its directory with --data",
@@ -156,11 +161,42 @@ fn alone(dir: &DataDir, request: &Value) -> Result<Value, Failure> {
         )));
     }
     dir.make()?;
-    let Some(_lock) = dir.lock()? else {
+    let Some(lock) = dir.lock()? else {
         return Err(Failure::new(format!(
             "the back end at {} is starting or ending: try again",
             dir.path().display()
         )));
     };
-    Desk::alone(dir)?.answer(request)
+    Ok((Desk::alone(dir)?, lock))
+}
+
+/// Several requests to the same: a back end that serves, or this process in its place.
+pub struct Session<'a> {
+    dir: &'a DataDir,
+    alone: Option<(Desk, Lock)>,
+}
+
+impl Session<'_> {
+    /// With the back end of a data directory.
+    pub fn new(dir: &DataDir) -> Session<'_> {
+        Session { dir, alone: None }
+    }
+
+    /// Whether no back end serves.
+    pub fn is_alone(&self) -> bool {
+        self.alone.is_some()
+    }
+
+    /// Asks; answers with what is said, or its refusal as a failure.
+    pub fn ask(&mut self, request: &Value) -> Result<Value, Failure> {
+        if self.alone.is_none() {
+            if let Some(answer) = ask_running(self.dir, request)? {
+                return Ok(answer);
+            }
+            self.alone = Some(open_alone(self.dir)?);
+        }
+        let (desk, _) = self.alone.as_mut().expect("it was just put there");
+        desk.turn()?;
+        desk.answer(request)
+    }
 }

@@ -217,7 +217,7 @@ impl Printer {
             // Who serves asks an authentication server, or nobody.
             EventKind::Authenticate => return None,
             EventKind::Stale => format!(
-                "{} so much waited for device {} that it was given up: {} messages are gone",
+                "{} too much waited for device {}, or it was silent for too long: {} messages are gone",
                 bad("stale"),
                 number(Field::Inbox),
                 grouped(number(Field::Missed))

@@ -1,6 +1,7 @@
 //! The program: everything that the library does, for people and for scripts. `hailpost help` tells what there is.
 #![forbid(unsafe_code)]
 
+mod backup;
 mod bench;
 mod capture;
 mod codec;
@@ -63,11 +64,11 @@ enum Command {
     Gateway(gateway::Args),
     /// Adds, lists and removes rules that the back end sends to gateways
     Rule(rule::Args),
-    /// Adds users of the post office
+    /// Adds, lists and removes users of the post office
     User(post::UserArgs),
-    /// Enrols and revokes devices of users
+    /// Enrols, lists and revokes devices of users
     Device(post::DeviceArgs),
-    /// Adds applications of the post office
+    /// Adds, lists and removes applications of the post office
     App(post::AppArgs),
     /// Sends a message as a device
     Send(post::SendArgs),
@@ -75,6 +76,8 @@ enum Command {
     Listen(post::ListenArgs),
     /// Says which users are there
     Presence(post::PresenceArgs),
+    /// Copies what the post office keeps into a file, while it serves or not
+    Backup(backup::Args),
     /// Shows what a back end and a post office hold and do
     Status(status::Args),
     /// The whole story on loopback in under a minute
@@ -118,6 +121,7 @@ fn run(command: Command, out: &mut Out) -> Done {
         Command::Send(args) => post::send(&args, out),
         Command::Listen(args) => post::listen(&args, out),
         Command::Presence(args) => post::presence(&args, out),
+        Command::Backup(args) => backup::run(&args, out),
         Command::Status(args) => status::run(&args, out),
         Command::Demo(args) => demo::run(&args, out),
         Command::Bench(args) => bench::run(&args, out),

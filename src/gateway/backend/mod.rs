@@ -406,7 +406,8 @@ impl Backend {
             }
             Input::Stored { through } => self.stored(now, through),
             Input::Deadline => self.tick(now),
-            Input::Connected { .. } | Input::NetworkChanged => {}
+            // Its own time goes on as before: what it holds is kept for a while, not until a date.
+            Input::Connected { .. } | Input::NetworkChanged | Input::Clock { .. } => {}
         }
     }
 

@@ -299,7 +299,7 @@ impl Gateway {
             }
             Input::Deadline => self.tick(now),
             Input::NetworkChanged => self.network_changed(now),
-            Input::Accepted { .. } | Input::Stored { .. } => {}
+            Input::Accepted { .. } | Input::Stored { .. } | Input::Clock { .. } => {}
         }
     }
 

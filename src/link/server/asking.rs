@@ -1,7 +1,8 @@
 //! Who asks to be let in: cookies under load, lookups, candidates. Nothing here touches a session that is proven.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry as MapEntry},
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -10,6 +11,7 @@ use super::{
     slab::{Entry, Slot, Stage},
 };
 use crate::{
+    io::holder,
     link::{
         Closing, Path, Why,
         handshake::{Responder, is_proven, resumed},
@@ -32,6 +34,8 @@ pub(super) struct Asking {
     candidates: BTreeMap<Slot, Candidate>,
     /// Principal, order and place of each candidate.
     of_one: BTreeSet<(u64, u64, Slot)>,
+    /// Lookups and candidates of each address.
+    of_address: [BTreeMap<Path, usize>; 2],
     next_ticket: u64,
     next_order: u64,
     /// A second, and the hellos and resumes that were taken in it without a cookie.
@@ -43,6 +47,10 @@ enum Pending {
     Lookup,
     Candidate(Slot),
 }
+
+/// Which of [`Asking::of_address`].
+const LOOKUPS: usize = 0;
+const CANDIDATES: usize = 1;
 
 struct Lookup {
     name: Name,
@@ -81,6 +89,7 @@ impl Asking {
     pub fn forget(&mut self, slot: Slot) -> Option<bool> {
         let candidate = self.candidates.remove(&slot)?;
         self.names.remove(&candidate.name);
+        self.leaves(CANDIDATES, candidate.name.1);
         self.of_one.remove(&(candidate.principal, candidate.order, slot));
         Some(candidate.resumed)
     }
@@ -94,7 +103,28 @@ impl Asking {
     fn take_lookup(&mut self, ticket: u64) -> Option<Lookup> {
         let lookup = self.lookups.remove(&ticket)?;
         self.names.remove(&lookup.name);
+        self.leaves(LOOKUPS, lookup.name.1);
         Some(lookup)
+    }
+
+    /// Whether an address may have one more, of which there may be so many in all: half of what is left is the most.
+    fn has_share(&self, of: usize, path: Path, used: usize, all: usize) -> bool {
+        let own = self.of_address[of].get(&address(path)).copied().unwrap_or(0);
+        // The last one is somebody's too.
+        used < all && own < (all - used).div_ceil(2)
+    }
+
+    fn enters(&mut self, of: usize, path: Path) {
+        *self.of_address[of].entry(address(path)).or_default() += 1;
+    }
+
+    fn leaves(&mut self, of: usize, path: Path) {
+        if let MapEntry::Occupied(mut count) = self.of_address[of].entry(address(path)) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 
     /// Counts a request without a cookie. Whether it is within the bound.
@@ -105,6 +135,14 @@ impl Asking {
         let within = self.taken.1[what] < bound;
         self.taken.1[what] += u32::from(within);
         within
+    }
+}
+
+/// Who has a share: a host whatever its port, or a stream.
+fn address(path: Path) -> Path {
+    match path {
+        Path::Datagram(address) => Path::Datagram(SocketAddr::new(holder(address.ip()), 0)),
+        stream => stream,
     }
 }
 
@@ -127,7 +165,8 @@ impl Server {
         if self.draining {
             return self.refuse(from, Refusal::Full, name.0);
         }
-        if self.asking.lookups.len() >= self.config.max_lookups {
+        let used = self.asking.lookups.len();
+        if !self.asking.has_share(LOOKUPS, from, used, self.config.max_lookups) {
             self.counters.lookups_full += 1;
             return;
         }
@@ -136,6 +175,7 @@ impl Server {
         let due = now + Duration::from_secs(CANDIDATE_SECONDS.into());
         let lookup = Lookup { name, session_id: hello.session_id, noise: hello.noise.to_vec(), private, due };
         self.asking.names.insert(name, Pending::Lookup);
+        self.asking.enters(LOOKUPS, from);
         self.asking.lookups.insert(ticket, lookup);
         self.outputs.push_back(Output::Lookup { ticket, session_id: hello.session_id });
     }
@@ -290,6 +330,7 @@ impl Server {
         let Some(slot) = self.slab.insert(principal, name.1, keys, interval) else { return };
         self.outputs.push_back(Output::Send { to: name.1, octets: answer.clone() });
         self.asking.names.insert(name, Pending::Candidate(slot));
+        self.asking.enters(CANDIDATES, name.1);
         let order = self.asking.next_order;
         self.asking.next_order += 1;
         self.asking.of_one.insert((principal, order, slot));
@@ -340,7 +381,8 @@ impl Server {
             self.asking.forget(oldest);
             self.drop_session(oldest);
         }
-        if self.asking.candidates.len() >= self.config.max_candidates {
+        let used = self.asking.candidates.len();
+        if !self.asking.has_share(CANDIDATES, name.1, used, self.config.max_candidates) {
             self.counters.candidates_full += 1;
             return false;
         }

@@ -22,6 +22,7 @@ use super::{
     Path, Why,
     cookie::Cookies,
     keys::mac,
+    share::is_within,
     ticket::{TicketKeys, TicketRoot},
 };
 use crate::{
@@ -63,9 +64,9 @@ pub struct ServerSecrets {
 pub struct ServerConfig {
     /// Sessions, candidates among them; at most 2^24 - 1.
     pub max_sessions: u32,
-    /// Sessions that have not shown yet that they have their keys.
+    /// Sessions that have not shown yet that they have their keys. One address has a third of them at the most.
     pub max_candidates: usize,
-    /// Lookups that wait for the authentication port.
+    /// Lookups that wait for the authentication port. One address has a third of them at the most.
     pub max_lookups: usize,
     /// Hellos a second that are taken without a cookie.
     pub hellos_without_cookie: u32,
@@ -73,9 +74,9 @@ pub struct ServerConfig {
     pub resumes_without_cookie: u32,
     /// Resets a second.
     pub resets: u32,
-    /// Octets of all sessions that wait to be acknowledged.
+    /// Octets of all sessions that wait to be acknowledged. One session has an eighth of what is left at the most.
     pub max_queued: usize,
-    /// Pieces of all sessions that wait for others.
+    /// Pieces of all sessions that wait for others. One session has an eighth of what is left at the most.
     pub max_held: usize,
     /// Shortest and longest heartbeat interval, in seconds; within 10 to 1800.
     pub intervals: (u16, u16),
@@ -205,9 +206,9 @@ counters! {
         repeated: "hellos and resumes that were received again while they were answered",
         cookies: "cookies sent",
         bad_cookies: "cookies that are not good",
-        lookups_full: "hellos dropped because too many lookups waited",
+        lookups_full: "hellos dropped because too many lookups waited, or more than the share of their address",
         lookups_expired: "lookups that were not answered in time",
-        candidates_full: "hellos and resumes dropped because too many candidates waited",
+        candidates_full: "hellos and resumes dropped because too many candidates waited, or more than the share of their address",
         sessions_full: "hellos and resumes refused because all sessions are taken",
         refused: "refusals sent",
         bad_hellos: "hellos whose handshake failed",
@@ -228,8 +229,9 @@ counters! {
         sent: "messages taken to be sent",
         acked: "messages acknowledged by the peer",
         full: "messages not taken, because too much waited",
+        full_of_all: "of these, because of what waited in all sessions, of which each has a share",
         pieces_repeated: "pieces that came before",
-        pieces_refused: "pieces not kept, because too many waited",
+        pieces_refused: "pieces not kept, because too many waited in their session, or more than its share of all",
         bad_frames: "frames that make no sense",
         unknown_frames: "frames of a kind that this version does not know",
         resent: "pieces sent again",
@@ -298,7 +300,7 @@ impl Server {
         config.intervals.1 = config.intervals.1.clamp(config.intervals.0, 1800);
         let public =
             [Some(secrets.private), secrets.next_private].map(|key| key.as_ref().map(super::public_key));
-        Server {
+        let mut server = Server {
             public,
             tickets: TicketKeys::new(secrets.tickets, unix),
             cookies: Cookies::new(now, &mut rng),
@@ -324,7 +326,10 @@ impl Server {
             config,
             secrets,
             rng,
-        }
+        };
+        // The keys may be of days to come already.
+        server.set_unix(now, unix);
+        server
     }
 
     /// The public key that devices are given, and the one after it.
@@ -332,9 +337,16 @@ impl Server {
         self.public
     }
 
-    /// The wall clock was set.
+    /// The wall clock was set. Set back by days, tickets that are of days to come are void, and their keys forgotten: each device
+    /// makes one full handshake when it comes again.
     pub fn set_unix(&mut self, now: Time, unix: u64) {
         self.unix = unix.saturating_sub(now.since(self.begun).as_secs());
+        if self.tickets.is_ahead(unix) {
+            let mut key = [0; 32];
+            self.rng.fill(&mut key);
+            self.tickets = TicketKeys::new(TicketRoot { day: unix / 86_400, key }, unix);
+            self.outputs.push_back(Output::TicketRoot(self.tickets.root()));
+        }
     }
 
     /// Takes what happened.
@@ -365,8 +377,10 @@ impl Server {
     /// [`link::MAX_MESSAGE`], [`Status::Full`] when too much waits.
     pub fn send(&mut self, now: Time, session: Session, octets: Vec<u8>) -> Result<u32, Fault> {
         let slot = self.slot(session).ok_or_else(|| Fault::new(Status::NotFound, "the session is over"))?;
-        if self.queued + octets.len() > self.config.max_queued {
+        let own = self.under_way(slot).map_or(0, |active| active.reliable.queued());
+        if !is_within(own, octets.len(), link::MAX_MESSAGE, self.queued, self.config.max_queued) {
             self.counters.full += 1;
+            self.counters.full_of_all += 1;
             return Err(Fault::new(Status::Full, "too much waits in all sessions: try again later"));
         }
         let number = self.with_active(now, slot, |active| active.reliable.send(now, octets));
@@ -406,6 +420,22 @@ impl Server {
             self.say_close(now, slot, super::Closing::Revoked);
             self.gone(slot, Why::Closed(super::Closing::Revoked));
         }
+    }
+
+    /// Puts another bound on the number of sessions. Those that there are stay.
+    pub fn set_max_sessions(&mut self, sessions: u32) {
+        self.config.max_sessions = sessions;
+        self.slab.set_limit(sessions);
+    }
+
+    /// Ends so many sessions at the most, and tells each to log in elsewhere, or later. How many that were.
+    pub fn evict(&mut self, now: Time, most: usize) -> usize {
+        let slots: Vec<Slot> = self.principals.iter().take(most).copied().collect();
+        for slot in &slots {
+            self.say_close(now, *slot, super::Closing::Drained);
+            self.gone(*slot, Why::Closed(super::Closing::Drained));
+        }
+        slots.len()
     }
 
     /// Whether answers tell devices to log in elsewhere, and new ones are refused.

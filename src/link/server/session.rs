@@ -12,11 +12,13 @@ use crate::{
         handshake::{DOWN, UP, resumed},
         keys::{Keys, same},
         reliable::{Reliable, Taken},
+        share::is_within,
         window::Window,
     },
     time::Time,
     wire::link::{
-        Acknowledgement, BEAT, Datagram, Frame, Kind, MAX_DATAGRAM, OVERHEAD, Refusal, Resume, refuse,
+        Acknowledgement, BEAT, Datagram, Frame, Kind, MAX_DATAGRAM, MAX_PIECES, OVERHEAD, Refusal, Resume,
+        refuse,
     },
 };
 
@@ -137,7 +139,8 @@ impl Server {
         }
         match frame.kind {
             Kind::Piece => {
-                let room = self.held < self.config.max_held;
+                let own = self.under_way(slot).map_or(0, |active| active.reliable.held());
+                let room = is_within(own, 1, MAX_PIECES, self.held, self.config.max_held);
                 match self.with_active(now, slot, |active| active.reliable.piece(now, counter, frame, room)) {
                     Taken::New => {}
                     Taken::Repeated => self.counters.pieces_repeated += 1,
@@ -379,7 +382,7 @@ impl Server {
         self.counters.resent += now.resent() - before.2;
     }
 
-    fn under_way(&self, slot: Slot) -> Option<&Active> {
+    pub(super) fn under_way(&self, slot: Slot) -> Option<&Active> {
         let index = self.slab.get(slot)?.active;
         self.actives.get(index as usize)?.as_deref()
     }

@@ -130,6 +130,10 @@ impl Slab {
         Slab { chunks: Vec::new(), free: NONE, used: 0, limit, wheel, second }
     }
 
+    pub fn set_limit(&mut self, limit: u32) {
+        self.limit = limit.min(MAX_SESSIONS);
+    }
+
     pub fn len(&self) -> u32 {
         self.used
     }

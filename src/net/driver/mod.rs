@@ -60,6 +60,8 @@ const STEP_OCTETS: usize = 1 << 20;
 const ACCEPT_BUDGET: usize = 64;
 /// Largest datagram that any of our protocols sends, and then some.
 const DATAGRAM_LEN: usize = 65_536;
+/// Microseconds by which the wall clock may go wrong before nodes are told. What is kept until a date is kept by the second.
+const CLOCK_STEP: u64 = 1_000_000;
 const WAKER: Token = Token(usize::MAX);
 
 /// The loop.
@@ -68,6 +70,8 @@ pub struct Loop {
     kernel: Events,
     waker: Arc<Waker>,
     clock: Clock,
+    /// The wall clock's distance from ours that nodes know of, in microseconds.
+    offset: i64,
     limits: Limits,
     slots: Vec<Option<Slot>>,
     by_id: HashMap<NodeId, usize>,
@@ -124,11 +128,13 @@ impl Loop {
     pub fn new() -> Result<Loop, Fault> {
         let poll = Poll::new().map_err(|error| fault("making the event queue", &error))?;
         let waker = Waker::new(poll.registry(), WAKER).map_err(|error| fault("making the waker", &error))?;
+        let clock = Clock::new();
         Ok(Loop {
             poll,
             kernel: Events::with_capacity(1024),
             waker: Arc::new(waker),
-            clock: Clock::new(),
+            offset: clock.offset(),
+            clock,
             limits: Limits::default(),
             slots: Vec::new(),
             by_id: HashMap::new(),
@@ -419,6 +425,7 @@ impl Loop {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => self.was_interrupted = true,
             Err(error) => return Err(fault("waiting for events", &error)),
         }
+        self.look_at_the_clock(self.clock.offset());
         self.take_kernel_events();
         self.fire_timers();
         let mut taken = 0;
@@ -435,6 +442,19 @@ impl Loop {
         self.settle();
         self.free.append(&mut self.freed_this_step);
         Ok(())
+    }
+
+    /// Tells nodes when the wall clock was set, or has drifted away from ours.
+    fn look_at_the_clock(&mut self, offset: i64) {
+        if offset.abs_diff(self.offset) <= CLOCK_STEP {
+            return;
+        }
+        self.offset = offset;
+        let micros = offset.saturating_add_unsigned(self.clock.now().as_micros());
+        let unix = u64::try_from(micros / 1_000_000).unwrap_or(0);
+        for at in 0..self.slots.len() {
+            self.tell(at, Input::Clock { unix });
+        }
     }
 
     fn take_kernel_events(&mut self) {
@@ -612,6 +632,50 @@ impl Loop {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Told(Arc<Mutex<Vec<u64>>>);
+
+    impl Node for Told {
+        fn handle(&mut self, _now: Time, input: Input<'_>) {
+            if let Input::Clock { unix } = input {
+                self.0.lock().unwrap().push(unix);
+            }
+        }
+
+        fn poll_output(&mut self, _now: Time) -> Option<Output<Event>> {
+            None
+        }
+
+        fn flush(&mut self, _now: Time) -> bool {
+            false
+        }
+
+        fn deadline(&self) -> Option<Time> {
+            None
+        }
+    }
+
+    #[test]
+    fn nodes_are_told_when_the_wall_clock_is_set_and_not_when_it_goes() {
+        let mut net = Loop::new().unwrap();
+        let told = Told::default();
+        net.add(Box::new(told.clone()), Vec::new());
+        let offset = net.offset;
+        for step in [0, 900_000, -900_000, 86_400_000_000, 86_400_500_000, -86_400_000_000] {
+            net.look_at_the_clock(offset + step);
+        }
+        let now = offset / 1_000_000;
+        let told: Vec<i64> = told.0.lock().unwrap().iter().map(|unix| *unix as i64 - now).collect();
+        assert_eq!(told.len(), 2);
+        assert!((86_400..86_460).contains(&told[0]) && (-86_400..-86_340).contains(&told[1]), "{told:?}");
+        net.step().unwrap();
+        assert!(net.offset.abs_diff(offset) < 1_000_000, "what the system says holds again");
+    }
+
     /// Python lets another thread run while one waits, so a loop has to be able to change threads.
     #[test]
     fn a_loop_can_go_to_another_thread() {

@@ -270,8 +270,8 @@ impl Brokers {
     }
 
     /// Tickets of an inbox are good no more.
-    pub fn revoked(&mut self, inbox: Inbox) {
-        self.tell_all(&Message::Revoked(vec![(inbox.0, u32::MAX)]));
+    pub fn revoked(&mut self, inbox: Inbox, epoch: u32) {
+        self.tell_all(&Message::Revoked(vec![(inbox.0, epoch)]));
     }
 
     /// Tickets begin here.
@@ -445,7 +445,7 @@ impl Brokers {
         self.counters.registered += 1;
         let Some(link) = self.links.get_mut(&conn) else { return };
         link.broker = Some(number(at));
-        let revoked: Vec<(u32, u32)> = hub.revoked().map(|inbox| (inbox.0, u32::MAX)).collect();
+        let revoked: Vec<(u32, u32)> = hub.revoked().map(|(inbox, epoch)| (inbox.0, epoch)).collect();
         for portion in revoked.chunks(MAX_REVOKED) {
             link.line.send(&Message::Revoked(portion.to_vec()), 0);
         }

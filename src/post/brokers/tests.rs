@@ -120,7 +120,7 @@ impl Desk {
                     HubOutput::Authenticated { ticket, credential } => {
                         assert!(self.brokers.authenticated(ticket, credential.as_ref()));
                     }
-                    HubOutput::Revoked { inbox, .. } => self.brokers.revoked(inbox),
+                    HubOutput::Revoked { inbox, epoch, .. } => self.brokers.revoked(inbox, epoch),
                     _ => {}
                 }
             } else if let Some(fetched) = self.store.answer() {

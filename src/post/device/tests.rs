@@ -73,6 +73,32 @@ fn each_message_expires_in_its_time_over_a_restart_too() {
     assert_eq!((device.deadline(Time::ZERO), device.waiting()), (None, 0));
 }
 
+/// A clock that begins in 1970 and is put right, or goes wrong: what is left of a message's time stays, after a restart too.
+#[test]
+fn a_clock_that_is_set_makes_no_message_late() {
+    for unix in [UNIX + 400 * 86_400, UNIX - 400 * 86_400] {
+        let mut store = Memory::default();
+        let mut device = open(&store);
+        let put = |device: &mut Device, ttl| device.put(Time::ZERO, anna(), true, ttl, "", vec![]).unwrap();
+        let numbers = [put(&mut device, 10), put(&mut device, 100)];
+        settle(&mut device, &mut store, Time::ZERO);
+        let five = Time::ZERO + Duration::from_secs(5);
+        device.set_unix(five, unix);
+        settle(&mut device, &mut store, five);
+        let ten = Time::ZERO + Duration::from_secs(10);
+        assert_eq!(device.deadline(five), Some(ten));
+        device.handle_deadline(ten);
+        assert_eq!(settle(&mut device, &mut store, ten), [DeviceEvent::Expired { number: numbers[0] }]);
+        let store = store.clone();
+        let again = Open { now: Time::ZERO, unix: unix + 5, rng: Box::new(Seeded::new(1)) };
+        let device = Device::open(DeviceConfig::default(), again, &store).unwrap();
+        assert_eq!(
+            (device.deadline(Time::ZERO), device.waiting()),
+            (Some(Time::ZERO + Duration::from_secs(90)), 1)
+        );
+    }
+}
+
 fn anna() -> To {
     To::Named(vec![Address::User("anna".into())])
 }

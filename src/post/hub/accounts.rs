@@ -50,18 +50,104 @@ pub struct Enrolled {
     pub ticket: u64,
 }
 
+/// What an operator wants to see, a page at a time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum List {
+    /// Users in order of their names.
+    Users {
+        /// Those after this name; empty for the first.
+        after: String,
+    },
+    /// Devices in order of their inboxes.
+    Devices {
+        /// Those after this one; 0 for the first.
+        after: Inbox,
+    },
+    /// All devices of a user.
+    DevicesOf {
+        /// The user's name.
+        user: String,
+    },
+}
+
+/// A page of a [`List`]; an empty one is after the last.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Listed {
+    /// Name, devices, and whether messages are kept.
+    Users(Vec<(String, usize, bool)>),
+    /// Devices.
+    Devices(Vec<DeviceInfo>),
+}
+
+/// A device as its operator sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeviceInfo {
+    /// Its number.
+    pub inbox: Inbox,
+    /// The public name of its credential.
+    pub session: SessionId,
+    /// Whose it is.
+    pub user: String,
+    /// It is there now.
+    pub online: bool,
+    /// Its credential was revoked within the last week, or so.
+    pub revoked: bool,
+    /// Messages that wait for it.
+    pub waiting: u32,
+    /// Nothing is kept for it until it comes.
+    pub stale: bool,
+}
+
+/// Rows in a page.
+const PAGE: usize = 256;
+
 /// What waits for a row that it changes.
 pub(super) enum Change {
-    AddUser { ticket: u64, name: String },
-    AddDevice { ticket: u64, user: String, session: SessionId, device: Device },
-    RevokeDevice { ticket: u64, session: SessionId },
-    Keep { seat: Seat, inbox: Inbox, request: u64, user: String, keep: bool },
+    AddUser {
+        ticket: u64,
+        name: String,
+    },
+    AddDevice {
+        ticket: u64,
+        user: String,
+        session: SessionId,
+        device: Device,
+    },
+    RevokeDevice {
+        ticket: u64,
+        session: SessionId,
+    },
+    /// With the new session and secret.
+    RotateDevice {
+        ticket: u64,
+        session: SessionId,
+        new: SessionId,
+        secret: [u8; 32],
+    },
+    RemoveUser {
+        ticket: u64,
+        name: String,
+    },
+    /// Its devices are known by number; the rows say which sessions they have.
+    RemoveDevices {
+        ticket: u64,
+        name: String,
+        inboxes: Vec<Inbox>,
+    },
+    Keep {
+        seat: Seat,
+        inbox: Inbox,
+        request: u64,
+        user: String,
+        keep: bool,
+    },
 }
 
 /// Users whose rows were read lately, and those that were changed until the disk has that too.
 pub(super) struct Users {
     read: Lately<String, Option<Arc<User>>>,
-    changed: HashMap<String, (u64, Arc<User>)>,
+    /// `None` for who is removed.
+    changed: HashMap<String, (u64, Option<Arc<User>>)>,
     tickets: VecDeque<(u64, String)>,
 }
 
@@ -73,7 +159,7 @@ impl Users {
     /// `None` when it was not read; `Some(None)` when there is no such user.
     pub(super) fn get(&mut self, name: &str) -> Option<Option<Arc<User>>> {
         match self.changed.get(name) {
-            Some((_, user)) => Some(Some(user.clone())),
+            Some((_, user)) => Some(user.clone()),
             None => self.read.get(name).cloned(),
         }
     }
@@ -84,9 +170,9 @@ impl Users {
     }
 
     /// What the disk will have with this ticket.
-    pub(super) fn change(&mut self, name: &str, user: User, ticket: u64) {
+    pub(super) fn change(&mut self, name: &str, user: Option<User>, ticket: u64) {
         self.read.forget(name);
-        self.changed.insert(name.to_owned(), (ticket, Arc::new(user)));
+        self.changed.insert(name.to_owned(), (ticket, user.map(Arc::new)));
         self.tickets.push_back((ticket, name.to_owned()));
     }
 
@@ -97,7 +183,7 @@ impl Users {
             if self.changed.get(&name).is_some_and(|(newest, _)| *newest == ticket)
                 && let Some((_, user)) = self.changed.remove(&name)
             {
-                self.put(&name, Some(user));
+                self.put(&name, user);
             }
         }
     }
@@ -177,6 +263,141 @@ impl Hub {
         ticket
     }
 
+    /// A device gets another credential in the place of the one that it has: its inbox and what waits in it stay. Who sits on the
+    /// old one is sent away once the new one is durable.
+    pub fn rotate_device(&mut self, session: SessionId) -> Enrolled {
+        let ticket = self.request();
+        let (mut new, mut secret) = ([0; 16], [0; 32]);
+        self.rng.fill(&mut new);
+        self.rng.fill(&mut secret);
+        let new = SessionId(new);
+        let change = Change::RotateDevice { ticket, session, new, secret };
+        self.ask_row(Question::Operator(change), rows::DEVICE, session.0.to_vec());
+        Enrolled { session: new, secret, ticket }
+    }
+
+    /// A user is no more, with all devices and what waits for them.
+    pub fn remove_user(&mut self, name: &str) -> u64 {
+        let ticket = self.request();
+        let change = Change::RemoveUser { ticket, name: name.to_owned() };
+        self.ask_row(Question::Operator(change), rows::USER, name.as_bytes().to_vec());
+        ticket
+    }
+
+    /// An application is no more, with what waits for it and who subscribed to it. Answers with its inbox, whose connections are
+    /// to be closed, and a ticket.
+    ///
+    /// # Errors
+    /// [`Status::NotFound`] when there is none by that name.
+    pub fn remove_app(&mut self, name: &str) -> Result<(Inbox, u64), Fault> {
+        let app = self.apps.remove(name).ok_or_else(|| no_app(name))?;
+        let ticket = self.request();
+        let mut ops = vec![Op::Delete { table: rows::APP, key: name.as_bytes().to_vec() }];
+        let from = rows::follow_key(name, "");
+        // Names are ASCII.
+        let to = [&from[..], &[u8::MAX]].concat();
+        ops.push(Op::DeleteRange { table: rows::FOLLOW, from, to });
+        self.discard_all(app.inbox, &mut ops);
+        self.persist(ops, Effect::Done { ticket });
+        Ok((app.inbox, ticket))
+    }
+
+    /// An application gets another secret; the old one holds no more. Answers with its inbox, whose connections are to be closed,
+    /// and as [`Hub::add_app`].
+    ///
+    /// # Errors
+    /// [`Status::NotFound`] when there is none by that name.
+    pub fn rotate_app(&mut self, name: &str) -> Result<(Inbox, String, u64), Fault> {
+        let ticket = self.request();
+        let secret = self.app_secret();
+        let app = self.apps.get_mut(name).ok_or_else(|| no_app(name))?;
+        app.secret_hash = Sha256::digest(secret.as_bytes()).into();
+        let (inbox, ops) = (app.inbox, vec![rows::put_app(name, app)]);
+        self.persist(ops, Effect::Done { ticket });
+        Ok((inbox, secret, ticket))
+    }
+
+    /// The applications there are, with what they may do.
+    pub fn apps(&self) -> impl Iterator<Item = (&str, Rights)> {
+        self.apps.iter().map(|(name, app)| {
+            let [send, broadcast, query] = app.rights;
+            (name.as_str(), Rights { send, broadcast, query })
+        })
+    }
+
+    /// Who there is, a page of it. [`HubOutput::Listed`] answers with this ticket.
+    pub fn list(&mut self, list: List) -> u64 {
+        let ticket = self.request();
+        let after = |mut key: Vec<u8>| {
+            key.push(0);
+            key
+        };
+        let (table, wanted) = match &list {
+            List::Users { after: name } => (
+                rows::USER,
+                Wanted::Range { from: after(name.as_bytes().to_vec()), to: vec![u8::MAX], limit: PAGE },
+            ),
+            List::Devices { after: inbox } => {
+                let from = (inbox.0.saturating_add(1)).to_be_bytes().to_vec();
+                (rows::INBOX, Wanted::Range { from, to: vec![u8::MAX; 4], limit: PAGE })
+            }
+            List::DevicesOf { user } => (rows::USER, Wanted::Keys(vec![user.as_bytes().to_vec()])),
+        };
+        self.ask(Question::List { ticket, list }, Fetch { ticket: 0, table, wanted });
+        ticket
+    }
+
+    pub(super) fn list_found(&mut self, ticket: u64, list: List, found: Result<Vec<Row>, Fault>) {
+        let found = match found {
+            Ok(rows) => rows,
+            Err(fault) => return self.event(HubEvent::Done { ticket, result: Err(fault) }),
+        };
+        let listed = match list {
+            List::Users { .. } => Listed::Users(
+                found
+                    .iter()
+                    .filter_map(|row| {
+                        let user = rows::read_user(&row.value)?;
+                        Some((std::str::from_utf8(&row.key).ok()?.to_owned(), user.inboxes.len(), user.keep))
+                    })
+                    .collect(),
+            ),
+            List::DevicesOf { user } => {
+                let Some(owner) = found.first().and_then(|row| rows::read_user(&row.value)) else {
+                    let fault = Fault::new(Status::NotFound, format!("there is no user {user}"));
+                    return self.event(HubEvent::Done { ticket, result: Err(fault) });
+                };
+                // At most so many as a user may have.
+                let keys = owner.inboxes.iter().map(|inbox| inbox.0.to_be_bytes().to_vec()).collect();
+                let fetch = Fetch { ticket: 0, table: rows::INBOX, wanted: Wanted::Keys(keys) };
+                let list = List::Devices { after: Inbox(0) };
+                self.ask(Question::List { ticket, list }, fetch);
+                return;
+            }
+            List::Devices { .. } => Listed::Devices(
+                found
+                    .iter()
+                    .filter_map(|row| {
+                        let inbox = Inbox(rows::read_u32(&row.key)?);
+                        Some(DeviceInfo {
+                            inbox,
+                            session: SessionId(*row.value.first_chunk()?),
+                            user: rows::read_owner(&row.value)?.to_owned(),
+                            online: self.presence.seat(inbox).is_some(),
+                            revoked: self
+                                .revoked
+                                .get(&inbox)
+                                .is_some_and(|revoked| revoked.epoch == u32::MAX),
+                            waiting: self.queues.depth(inbox).0,
+                            stale: self.stale.contains_key(&inbox),
+                        })
+                    })
+                    .collect(),
+            ),
+        };
+        self.outputs.push_back(HubOutput::Listed { ticket, listed });
+    }
+
     /// A new application. Answers with its secret, which is kept as a hash only, and the ticket of the
     /// [`HubEvent::Done`] that says that it is durable.
     pub fn add_app(&mut self, name: &str, rights: Rights) -> Result<(String, u64), Fault> {
@@ -189,9 +410,7 @@ impl Hub {
             return Err(Fault::new(Status::Full, detail));
         }
         let ticket = self.request();
-        let mut secret = [0; 16];
-        self.rng.fill(&mut secret);
-        let secret: String = secret.iter().map(|octet| format!("{octet:02x}")).collect();
+        let secret = self.app_secret();
         let mut ops = Vec::new();
         let app = App {
             inbox: self.new_inbox(&mut ops),
@@ -222,10 +441,14 @@ impl Hub {
 
     pub(super) fn change(&mut self, now: Time, change: Change, found: Result<Vec<Row>, Fault>) {
         let unix = self.unix(now);
-        let row = match found {
-            Ok(rows) => rows.into_iter().next(),
+        let found = match found {
+            Ok(rows) => rows,
             Err(fault) => return self.refuse(&change, fault),
         };
+        if let Change::RemoveDevices { ticket, name, inboxes } = change {
+            return self.remove_devices(unix, ticket, &name, &inboxes, &found);
+        }
+        let row = found.into_iter().next();
         match change {
             Change::AddUser { ticket, ref name } => {
                 if self.user_now(name, row).is_some() {
@@ -234,7 +457,7 @@ impl Hub {
                 }
                 let user = User { keep: true, inboxes: Vec::new() };
                 let batch = self.persist(vec![rows::put_user(name, &user)], Effect::Done { ticket });
-                self.users.change(name, user, batch);
+                self.users.change(name, Some(user), batch);
             }
             Change::AddDevice { ticket, ref user, session, ref device } => {
                 let Some(mut owner) = self.user_now(user, row) else {
@@ -251,25 +474,45 @@ impl Hub {
                 owner.inboxes.push(device.inbox);
                 ops.push(rows::put_user(user, &owner));
                 ops.push(rows::put_device(session, &device));
+                ops.push(self.begin_hearing(device.inbox));
                 ops.push(rows::put_owner(device.inbox, session, user));
                 let batch = self.persist(ops, Effect::Done { ticket });
-                self.users.change(user, owner, batch);
+                self.users.change(user, Some(owner), batch);
             }
             Change::RevokeDevice { ticket, session } => {
                 let Some(device) = row.and_then(|row| rows::read_device(&row.value)) else {
-                    let detail = "there is no device by that session id";
-                    return self.refuse(&change, Fault::new(Status::NotFound, detail));
+                    return self.refuse(&change, no_device());
                 };
-                let seat = self.presence.seat(device.inbox);
-                self.outputs.push_back(HubOutput::Revoked { inbox: device.inbox, seat });
-                let key = device.inbox.0.to_be_bytes().to_vec();
-                let ops = vec![
-                    Op::Delete { table: rows::DEVICE, key: session.0.to_vec() },
-                    Op::Put { table: rows::REVOKED, key, value: unix.to_be_bytes().to_vec() },
-                ];
-                self.revoked.insert(device.inbox, unix);
+                let mut ops = vec![Op::Delete { table: rows::DEVICE, key: session.0.to_vec() }];
+                self.revoke(device.inbox, unix, u32::MAX, &mut ops);
                 self.persist(ops, Effect::Done { ticket });
             }
+            Change::RotateDevice { ticket, session, new, secret } => {
+                let Some(device) = row.and_then(|row| rows::read_device(&row.value)) else {
+                    return self.refuse(&change, no_device());
+                };
+                let device = Device { secret, epoch: device.epoch.saturating_add(1), ..device };
+                let mut ops = vec![
+                    Op::Delete { table: rows::DEVICE, key: session.0.to_vec() },
+                    rows::put_device(new, &device),
+                    rows::put_owner(device.inbox, new, &device.user),
+                ];
+                self.revoke(device.inbox, unix, device.epoch, &mut ops);
+                self.persist(ops, Effect::Done { ticket });
+            }
+            Change::RemoveUser { ticket, ref name } => {
+                let Some(owner) = self.user_now(name, row) else {
+                    return self
+                        .refuse(&change, Fault::new(Status::NotFound, format!("there is no user {name}")));
+                };
+                let inboxes = owner.inboxes;
+                let keys = inboxes.iter().map(|inbox| inbox.0.to_be_bytes().to_vec()).collect();
+                let fetch = Fetch { ticket: 0, table: rows::INBOX, wanted: Wanted::Keys(keys) };
+                let change = Change::RemoveDevices { ticket, name: name.clone(), inboxes };
+                self.ask(Question::Operator(change), fetch);
+            }
+            // Done above.
+            Change::RemoveDevices { .. } => {}
             Change::Keep { seat, inbox, request, ref user, keep } => {
                 let Some(owner) = self.user_now(user, row) else {
                     return self.refuse(&change, Status::NotFound.into());
@@ -277,9 +520,58 @@ impl Hub {
                 let owner = User { keep, ..owner };
                 let op = rows::put_user(user, &owner);
                 let batch = self.persist(vec![op], Effect::Asked { seat, inbox, request });
-                self.users.change(user, owner, batch);
+                self.users.change(user, Some(owner), batch);
             }
         }
+    }
+
+    /// What was given out for an inbox under an epoch before this one is void, and who sits on it goes.
+    fn revoke(&mut self, inbox: Inbox, unix: u64, epoch: u32, ops: &mut Vec<Op>) {
+        let seat = self.presence.seat(inbox);
+        self.outputs.push_back(HubOutput::Revoked { inbox, epoch, seat });
+        let revoked = rows::Revoked { at: unix, epoch };
+        ops.push(rows::put_revoked(inbox, revoked));
+        self.revoked.insert(inbox, revoked);
+    }
+
+    /// All of a user goes in one batch.
+    fn remove_devices(&mut self, unix: u64, ticket: u64, name: &str, inboxes: &[Inbox], owners: &[Row]) {
+        // A device was added since the user was looked up.
+        if let Some(Some(user)) = self.users.get(name)
+            && user.inboxes != inboxes
+        {
+            let change = Change::RemoveUser { ticket, name: name.to_owned() };
+            self.ask_row(Question::Operator(change), rows::USER, name.as_bytes().to_vec());
+            return;
+        }
+        let mut ops = vec![Op::Delete { table: rows::USER, key: name.as_bytes().to_vec() }];
+        for owner in owners {
+            ops.extend(
+                owner
+                    .value
+                    .get(..16)
+                    .map(|session| Op::Delete { table: rows::DEVICE, key: session.to_vec() }),
+            );
+        }
+        for inbox in inboxes {
+            self.revoke(*inbox, unix, u32::MAX, &mut ops);
+            self.discard_all(*inbox, &mut ops);
+            self.owners.forget(inbox);
+            ops.push(Op::Delete { table: rows::INBOX, key: inbox.0.to_be_bytes().to_vec() });
+        }
+        let vouched = |device| rows::vouched_key(name, &[device; 16]);
+        ops.push(Op::DeleteRange { table: rows::VOUCHED, from: vouched(0), to: vouched(u8::MAX) });
+        ops.extend(
+            self.apps.keys().map(|app| Op::Delete { table: rows::FOLLOW, key: rows::follow_key(app, name) }),
+        );
+        let batch = self.persist(ops, Effect::Done { ticket });
+        self.users.change(name, None, batch);
+    }
+
+    fn app_secret(&mut self) -> String {
+        let mut secret = [0; 16];
+        self.rng.fill(&mut secret);
+        secret.iter().map(|octet| format!("{octet:02x}")).collect()
     }
 
     /// A user as it will be once all that was asked for is durable: what is remembered is ahead of the disk.
@@ -294,7 +586,10 @@ impl Hub {
         match *change {
             Change::AddUser { ticket, .. }
             | Change::AddDevice { ticket, .. }
-            | Change::RevokeDevice { ticket, .. } => {
+            | Change::RevokeDevice { ticket, .. }
+            | Change::RotateDevice { ticket, .. }
+            | Change::RemoveUser { ticket, .. }
+            | Change::RemoveDevices { ticket, .. } => {
                 self.event(HubEvent::Done { ticket, result: Err(fault) });
             }
             Change::Keep { seat, inbox, request, .. } => {
@@ -305,7 +600,7 @@ impl Hub {
     }
 
     /// Names a request of the operator; of a series of its own.
-    fn request(&mut self) -> u64 {
+    pub fn request(&mut self) -> u64 {
         self.next_question += 1;
         self.next_question
     }
@@ -316,6 +611,14 @@ impl Hub {
         ops.push(rows::put_number(start::NEXT_INBOX, self.next_inbox.into()));
         inbox
     }
+}
+
+fn no_app(name: &str) -> Fault {
+    Fault::new(Status::NotFound, format!("there is no application {name}"))
+}
+
+fn no_device() -> Fault {
+    Fault::new(Status::NotFound, "there is no device by that session id")
 }
 
 fn check_name(name: &str) -> Result<(), Fault> {

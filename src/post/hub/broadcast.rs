@@ -135,7 +135,7 @@ impl Hub {
     }
 
     /// Begins those whose time has come, ends those whose time is over.
-    pub(super) fn turn_broadcasts(&mut self, last: u64, unix: u64) {
+    pub(super) fn turn_broadcasts(&mut self, last: u64, unix: u64, surely: u64) {
         let begun = |broadcast: &Broadcast| (last + 1..=unix).contains(&u64::from(broadcast.period.0));
         let begin: Vec<(Sequence, u32)> = self
             .broadcasts
@@ -144,7 +144,7 @@ impl Hub {
             .map(|(sequence, broadcast)| (*sequence, broadcast.period.0))
             .collect();
         begin.into_iter().for_each(|(sequence, start)| self.tell_everybody(sequence, start));
-        let over = self.broadcasts.iter().filter(|(_, broadcast)| u64::from(broadcast.period.1) <= unix);
+        let over = self.broadcasts.iter().filter(|(_, broadcast)| u64::from(broadcast.period.1) <= surely);
         let over: Vec<Sequence> = over.map(|(sequence, _)| *sequence).collect();
         for sequence in over {
             self.broadcasts.remove(&sequence);

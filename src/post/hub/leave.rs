@@ -58,16 +58,30 @@ impl Hub {
         if messages < self.config.max_messages && octets.saturating_add(size) <= self.config.max_octets {
             return true;
         }
-        let missed = messages.saturating_add(1);
         self.counters.stale_devices += 1;
+        self.give_up(inbox, messages.saturating_add(1));
+        false
+    }
+
+    /// An inbox is nobody's any more: all of it goes.
+    pub(super) fn discard_all(&mut self, inbox: Inbox, ops: &mut Vec<Op>) {
+        self.mailboxes.remove(&inbox);
+        self.stale.remove(&inbox);
+        self.silence.hear(inbox, 0);
+        let gone: Vec<_> = self.queues.empty(inbox).into_iter().map(|item| (inbox, item)).collect();
+        ops.extend(self.remove(&gone, Why::Confirmed));
+        let key = || inbox.0.to_be_bytes().to_vec();
+        ops.extend([rows::STALE, rows::HEARD].map(|table| Op::Delete { table, key: key() }));
+    }
+
+    /// An inbox is stale: its queue is emptied, and nothing is kept for it until its owner comes and is told what was missed.
+    pub(super) fn give_up(&mut self, inbox: Inbox, missed: u32) {
         self.stale.insert(inbox, missed);
         self.mailboxes.remove(&inbox);
         let gone: Vec<_> = self.queues.empty(inbox).into_iter().map(|item| (inbox, item)).collect();
         let mut ops = self.remove(&gone, Why::Confirmed);
-        let (key, value) = (inbox.0.to_be_bytes().to_vec(), missed.to_be_bytes().to_vec());
-        ops.push(Op::Put { table: rows::STALE, key, value });
+        ops.push(rows::put_stale(inbox, missed));
         self.submit(ops);
         self.event(HubEvent::Stale { inbox, missed });
-        false
     }
 }

@@ -32,13 +32,14 @@ impl Hub {
     /// The same for one who is there since that Unix second.
     pub fn online_from(&mut self, now: Time, inbox: Inbox, seat: Seat, since: u64) {
         self.presence.enter(inbox, seat, since);
-        let missed = self.stale.remove(&inbox).unwrap_or(0);
-        if missed > 0 {
+        self.heard(inbox);
+        let missed = self.stale.remove(&inbox);
+        if missed.is_some() {
             let key = inbox.0.to_be_bytes().to_vec();
             self.submit(vec![Op::Delete { table: rows::STALE, key }]);
         }
         let (waiting, _) = self.queues.depth(inbox);
-        self.send(seat, inbox, Frame::Welcome { missed, waiting });
+        self.send(seat, inbox, Frame::Welcome { missed: missed.unwrap_or(0), waiting });
         self.mailboxes.remove(&inbox);
         if waiting > 0 {
             let mailbox = Mailbox::new(seat, Sequence(0));
@@ -145,7 +146,7 @@ impl Hub {
         kept: Kept,
         cargo: Cargo,
     ) {
-        let unix = self.unix(now);
+        let unix = self.surely(now);
         let Some(mailbox) = self.mailboxes.get_mut(&inbox) else { return };
         // A broadcast says nothing of the queue, which may have older ones yet.
         if cargo == Cargo::Queued {

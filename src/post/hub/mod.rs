@@ -7,6 +7,7 @@
 mod accounts;
 mod broadcast;
 mod cancel;
+mod clock;
 mod devices;
 mod intake;
 mod known;
@@ -16,6 +17,7 @@ mod log;
 mod mailbox;
 mod presence;
 mod queue;
+mod silence;
 mod start;
 mod sweep;
 #[cfg(test)]
@@ -44,7 +46,7 @@ use crate::{
     },
 };
 use accounts::Users;
-pub use accounts::{Credential, Enrolled, Rights};
+pub use accounts::{Credential, DeviceInfo, Enrolled, List, Listed, Rights};
 use intake::Intake;
 use known::Ids;
 use lately::Lately;
@@ -52,6 +54,7 @@ use leave::Why;
 use mailbox::Mailbox;
 use presence::Presence;
 use queue::Queues;
+use silence::Silence;
 use sweep::Sweep;
 pub use vouch::Vouched;
 use vouch::Vouching;
@@ -84,6 +87,8 @@ pub struct HubConfig {
     pub max_devices: usize,
     /// Users whose devices are remembered.
     pub max_cached: usize,
+    /// Days of service on which a device may be silent; past it the device is stale (DECISIONS.md 5).
+    pub max_silence: u16,
     /// The pause between two looks for what has expired.
     pub sweep: Duration,
     /// Whether the application is asked about session ids that the store does not know.
@@ -103,6 +108,7 @@ impl Default for HubConfig {
             max_apps: 10_000,
             max_devices: 16,
             max_cached: 16_384,
+            max_silence: 30,
             sweep: Duration::from_secs(60),
             asks: false,
         }
@@ -197,8 +203,17 @@ pub enum HubOutput {
     Revoked {
         /// Whose.
         inbox: Inbox,
+        /// What has this epoch, or a later one, is good.
+        epoch: u32,
         /// Where it sits now.
         seat: Option<Seat>,
+    },
+    /// What [`Hub::list`] asked for.
+    Listed {
+        /// The request's.
+        ticket: u64,
+        /// The page.
+        listed: Listed,
     },
     /// Something to know.
     Event(HubEvent),
@@ -221,7 +236,8 @@ pub enum HubEvent {
         /// What it is about.
         session: SessionId,
     },
-    /// A queue went over its quota: it is emptied, and its owner will be told how much it missed.
+    /// A queue went over its quota, or its device was silent for too long: it is emptied, nothing is kept for it, and its owner
+    /// will be told how much it missed.
     Stale {
         /// Whose.
         inbox: Inbox,
@@ -246,6 +262,7 @@ counters! {
         stray_confirmations: "confirmations of what was not under way",
         expired: "messages that went stale before they were handed over",
         stale_devices: "queues that went over their quota",
+        silent_devices: "queues given up because their devices were silent for too long",
         known_evicted: "ids forgotten before their time, for want of room",
         unreadable: "rows that could not be read",
         frames_refused: "frames of devices refused: too many wait, or whose they are cannot be told",
@@ -295,6 +312,8 @@ enum Question {
     Shares { seat: Seat, id: String, sequence: Sequence },
     /// Which broadcasts an inbox has confirmed.
     Seen { inbox: Inbox, broadcast: Sequence },
+    /// What an operator wants to see.
+    List { ticket: u64, list: List },
     /// A row that an operator's request changes.
     Operator(accounts::Change),
 }
@@ -304,6 +323,8 @@ pub struct Hub {
     config: HubConfig,
     /// Unix time less our time, in microseconds.
     epoch: u64,
+    /// The same as it was before the wall clock was set forward, and until when it counts for what expires.
+    doubted: Option<(u64, Time)>,
     rng: Box<dyn Entropy + Send>,
     outputs: VecDeque<HubOutput>,
     counters: HubCounters,
@@ -347,12 +368,13 @@ pub struct Hub {
     settled: Sequence,
     /// Receivers that a shared message still has.
     shares: HashMap<Sequence, u32>,
-    /// Credentials that were revoked lately, with the Unix second.
-    revoked: HashMap<Inbox, u64>,
+    /// Credentials that were revoked lately.
+    revoked: HashMap<Inbox, rows::Revoked>,
     /// What a stale device missed.
     stale: HashMap<Inbox, u32>,
     broadcasts: BTreeMap<Sequence, Arc<Broadcast>>,
     tellings: VecDeque<broadcast::Telling>,
+    silence: Silence,
     sweep: Sweep,
 }
 
@@ -360,6 +382,17 @@ impl Hub {
     /// What was counted.
     pub const fn counters(&self) -> &HubCounters {
         &self.counters
+    }
+
+    /// Puts other bounds in force. What is over one goes as it would go anyway.
+    pub fn reconfigure(&mut self, config: HubConfig) {
+        self.config =
+            HubConfig { max_known: self.config.max_known, max_cached: self.config.max_cached, ..config };
+    }
+
+    /// Whoever waits for the disk.
+    pub fn pending(&self) -> usize {
+        self.effects.len()
     }
 
     /// Messages that wait, each counted for each of its receivers.
@@ -437,23 +470,28 @@ impl Hub {
             Question::Cancel { seat, id, sequence } => self.cancel_found(seat, id, sequence, fetched.rows),
             Question::Shares { seat, id, sequence } => self.shares_found(seat, id, sequence, fetched.rows),
             Question::Seen { inbox, broadcast } => self.seen_found(now, inbox, broadcast, fetched.rows),
+            Question::List { ticket, list } => self.list_found(ticket, list, fetched.rows),
             Question::Operator(change) => self.change(now, change, fetched.rows),
         }
     }
 
-    /// Has rows of the node's own stored, in tables that no part has, in order with all else.
-    pub fn also_store(&mut self, ops: Vec<Op>) {
-        self.submit(ops);
+    /// Has rows of the node's own stored, in tables that no part has, in order with all else. Answers with the batch.
+    pub fn also_store(&mut self, ops: Vec<Op>) -> u64 {
+        self.submit(ops)
     }
 
-    /// Whose credentials were revoked as lately as something given out on them could be good.
-    pub fn revoked(&self) -> impl Iterator<Item = Inbox> {
-        self.revoked.keys().copied()
+    /// Whose credentials were revoked as lately as something given out on them could be good, and the epoch from which what is
+    /// given out is.
+    pub fn revoked(&self) -> impl Iterator<Item = (Inbox, u32)> {
+        self.revoked.iter().map(|(inbox, revoked)| (*inbox, revoked.epoch))
     }
 
-    /// The Unix second that it is.
-    pub fn unix(&self, now: Time) -> u64 {
-        (self.epoch + now.as_micros()) / 1_000_000
+    /// The store is a copy that was made earlier: numbers that were given since are not given again, which receivers would
+    /// take for the messages that had them.
+    pub fn begin_anew(&mut self) {
+        self.next_sequence += start::LEAP;
+        self.settled = Sequence(self.next_sequence - 1);
+        self.reserve();
     }
 
     fn submit(&mut self, ops: Vec<Op>) -> u64 {

@@ -132,15 +132,20 @@ impl Queues {
         sequence <= before
     }
 
-    /// Looks at all items of inboxes from one on, about so many of them; answers with the inbox to go on with.
-    pub(super) fn walk(&self, from: Inbox, look: usize, mut at: impl FnMut(Inbox, &Item)) -> Option<Inbox> {
+    /// Looks at all items of inboxes from one on, and may change when they expire, about so many of them; answers with the inbox to go on with.
+    pub(super) fn walk(
+        &mut self,
+        from: Inbox,
+        look: usize,
+        mut at: impl FnMut(Inbox, &mut Item),
+    ) -> Option<Inbox> {
         let mut looked = 0;
-        for (inbox, queue) in self.queues.range(from..) {
+        for (inbox, queue) in self.queues.range_mut(from..) {
             if looked >= look {
                 return Some(*inbox);
             }
             looked += 1 + queue.items.len();
-            queue.items.iter().for_each(|item| at(*inbox, item));
+            queue.items.iter_mut().for_each(|item| at(*inbox, item));
         }
         None
     }
@@ -195,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_walk_goes_on_where_it_stopped() {
-        let queues = filled(30);
+        let mut queues = filled(30);
         let mut seen = 0;
         let next = queues.walk(Inbox(0), 1, |_, _| seen += 1);
         assert_eq!((next, seen), (Some(Inbox(1)), 10));

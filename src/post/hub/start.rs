@@ -4,6 +4,8 @@ use super::*;
 
 /// Sequences reserved at a time, so that not every message writes the counter.
 pub(super) const RESERVE: u64 = 1 << 20;
+/// Sequences left out where a copy of the store begins: more than there are between a copy and the last of its original.
+pub(super) const LEAP: u64 = 1 << 40;
 /// The setting that keeps the first sequence of the next start.
 pub(super) const SEQUENCE: &str = "sequence";
 /// The setting that keeps the next inbox.
@@ -16,6 +18,7 @@ impl Hub {
         let mut hub = Hub {
             config,
             epoch,
+            doubted: None,
             rng: open.rng,
             outputs: VecDeque::new(),
             counters: HubCounters::default(),
@@ -49,18 +52,26 @@ impl Hub {
             stale: HashMap::default(),
             broadcasts: BTreeMap::new(),
             tellings: VecDeque::new(),
+            silence: Silence::new(open.unix),
             sweep: Sweep::new(open.now + config.sweep, open.unix),
         };
-        hub.read(store)?;
+        hub.read(open.unix, store)?;
         hub.reserve();
+        hub.begin_days();
         Ok(hub)
     }
 
-    fn read(&mut self, store: &dyn Store) -> Result<(), Fault> {
+    fn read(&mut self, unix: u64, store: &dyn Store) -> Result<(), Fault> {
         let mut unreadable = 0;
         store.load(rows::SETTING, &mut |key, value| match (key, rows::read_u64(value)) {
             (key, Some(number)) if key == SEQUENCE.as_bytes() => self.next_sequence = number,
             (key, Some(number)) if key == NEXT_INBOX.as_bytes() => self.next_inbox = number as u32,
+            (key, Some(number)) if key == silence::DAY.as_bytes() => self.silence.read_day(number),
+            (key, Some(number)) if key == silence::DATE.as_bytes() => self.silence.read_date(number),
+            _ => unreadable += 1,
+        })?;
+        store.load(rows::HEARD, &mut |key, value| match (rows::read_u32(key), rows::read_u16(value)) {
+            (Some(inbox), Some(day)) => self.silence.hear(Inbox(inbox), day),
             _ => unreadable += 1,
         })?;
         (self.reserved, self.durable) = (self.next_sequence, self.next_sequence);
@@ -69,7 +80,7 @@ impl Hub {
             (Ok(name), Some(app)) => drop(self.apps.insert(name.to_owned(), app)),
             _ => unreadable += 1,
         })?;
-        let mut ids = self.read_log(store)?;
+        let mut ids = self.read_log(unix, store)?;
         store.load(rows::KNOWN, &mut |key, value| match (rows::read_u64(key), rows::read_known(value)) {
             (Some(number), Some(known)) => {
                 self.known.has_row(number, &known);
@@ -93,19 +104,26 @@ impl Hub {
             (Some(inbox), Some(missed)) => drop(self.stale.insert(Inbox(inbox), missed)),
             _ => unreadable += 1,
         })?;
-        store.load(rows::REVOKED, &mut |key, value| match (rows::read_u32(key), rows::read_u64(value)) {
-            (Some(inbox), Some(at)) => drop(self.revoked.insert(Inbox(inbox), at)),
-            _ => unreadable += 1,
-        })?;
+        store.load(
+            rows::REVOKED,
+            &mut |key, value| match (rows::read_u32(key), rows::read_revoked(value)) {
+                (Some(inbox), Some(revoked)) => drop(self.revoked.insert(Inbox(inbox), revoked)),
+                _ => unreadable += 1,
+            },
+        )?;
         self.counters.unreadable += unreadable;
-        let revoked = self.revoked.keys().map(|inbox| HubOutput::Revoked { inbox: *inbox, seat: None });
+        let revoked = self.revoked.iter().map(|(inbox, revoked)| HubOutput::Revoked {
+            inbox: *inbox,
+            epoch: revoked.epoch,
+            seat: None,
+        });
         self.outputs.extend(revoked);
         Ok(())
     }
 
     /// Queues, from the log: each message goes to whom its row names, or to those of its rows in `share` who have not taken
     /// it. All three are in order of the log. Answers with the ids.
-    fn read_log(&mut self, store: &dyn Store) -> Result<Vec<Known>, Fault> {
+    fn read_log(&mut self, unix: u64, store: &dyn Store) -> Result<Vec<Known>, Fault> {
         let mut taken: HashSet<(Sequence, Inbox)> = HashSet::default();
         store.load(rows::TAKEN, &mut |key, _| taken.extend(rows::read_pair(key)))?;
         let mut shares: VecDeque<(Sequence, Inbox)> = VecDeque::new();
@@ -116,6 +134,8 @@ impl Hub {
             }
         })?;
         let mut ids = Vec::new();
+        // What was kept while the clock was far ahead.
+        let latest = clock::latest(unix);
         store.load(rows::MESSAGE, &mut |key, value| {
             let (Some(sequence), Some(head)) = (rows::read_u64(key).map(Sequence), rows::read_head(value))
             else {
@@ -123,6 +143,7 @@ impl Hub {
                 return;
             };
             let rows::Head { expires, only, hash, content, size } = head;
+            let expires = expires.min(latest);
             ids.push(Known { sequence, hash, content, until: known::until(expires) });
             let item = queue::Item::new(sequence, expires, only.is_none(), size);
             if let Some(inbox) = only {

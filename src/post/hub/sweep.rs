@@ -23,16 +23,33 @@ pub(super) struct Sweep {
     walking: Option<Inbox>,
     /// When the next look is due, once the walk is done.
     next: Time,
+    /// The clock was set back: the next walk lets nothing live longer than what is kept now may.
+    bounds: bool,
 }
 
 impl Sweep {
     pub(super) const fn new(due: Time, unix: u64) -> Sweep {
         // Nothing is known of what the store holds: the first look walks.
-        Sweep { due, last: unix, earliest: 0, next_earliest: u32::MAX, walking: None, next: due }
+        Sweep {
+            due,
+            last: unix,
+            earliest: 0,
+            next_earliest: u32::MAX,
+            walking: None,
+            next: due,
+            bounds: false,
+        }
     }
 
     pub(super) const fn due(&self) -> Time {
         self.due
+    }
+
+    /// The clock was set back to this Unix second: everything is looked at once more.
+    pub(super) fn turned_back(&mut self, unix: u64) {
+        self.last = self.last.min(unix);
+        self.earliest = 0;
+        self.bounds = true;
     }
 
     /// Something will expire then.
@@ -54,23 +71,28 @@ impl Hub {
             Some(from) => self.walk(now, from),
             None => self.sweep.due = self.sweep.next,
         }
+        if self.look_for_silent() {
+            self.sweep.due = self.sweep.due.min(now + PAUSE);
+        }
     }
 
     fn look(&mut self, now: Time) {
         self.sweep.next = now + self.config.sweep;
         let unix = self.unix(now);
         let last = std::mem::replace(&mut self.sweep.last, unix);
-        self.turn_broadcasts(last, unix);
+        let surely = self.surely(now);
+        self.turn_broadcasts(last, unix, surely);
         let mut ops = Vec::new();
-        self.known.forget(unix, &mut ops);
+        self.known.forget(surely, &mut ops);
         if !ops.is_empty() {
             self.submit(ops);
         }
-        self.forget_revocations(unix);
+        self.forget_revocations(surely);
+        self.turn_day(unix);
         // Whoever a failing store had left waiting.
         let behind: Vec<Inbox> = self.mailboxes.keys().copied().collect();
         behind.into_iter().for_each(|inbox| self.writable(inbox));
-        if self.sweep.walking.is_none() && u64::from(self.sweep.earliest) <= unix {
+        if self.sweep.walking.is_none() && u64::from(self.sweep.earliest) <= surely {
             self.sweep.walking = Some(Inbox(0));
             self.sweep.next_earliest = u32::MAX;
         }
@@ -78,10 +100,12 @@ impl Hub {
 
     /// A portion of all queues: what has expired leaves.
     fn walk(&mut self, now: Time, from: Inbox) {
-        let unix = self.unix(now);
+        let unix = self.surely(now);
         let mut over = Vec::new();
         let mut earliest = u32::MAX;
+        let latest = if self.sweep.bounds { clock::latest(unix) } else { u32::MAX };
         let next = self.queues.walk(from, PORTION, |inbox, item| {
+            item.expires = item.expires.min(latest);
             if u64::from(item.expires) > unix {
                 earliest = earliest.min(item.expires);
             } else if item.sequence <= self.settled {
@@ -104,14 +128,21 @@ impl Hub {
         self.sweep.due = self.sweep.next;
         match next {
             Some(_) => self.sweep.due = self.sweep.next.min(now + PAUSE),
-            None => self.sweep.earliest = self.sweep.next_earliest,
+            None => {
+                self.sweep.earliest = self.sweep.next_earliest;
+                self.sweep.bounds = false;
+            }
         }
     }
 
     /// Those so old that nothing which was given out before them is good any more.
     fn forget_revocations(&mut self, unix: u64) {
-        let over: Vec<Inbox> =
-            self.revoked.iter().filter(|(_, at)| *at + REVOKED <= unix).map(|(inbox, _)| *inbox).collect();
+        let over: Vec<Inbox> = self
+            .revoked
+            .iter()
+            .filter(|(_, revoked)| revoked.at + REVOKED <= unix)
+            .map(|(inbox, _)| *inbox)
+            .collect();
         for inbox in over {
             self.revoked.remove(&inbox);
             let key = inbox.0.to_be_bytes().to_vec();

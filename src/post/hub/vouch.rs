@@ -77,9 +77,10 @@ impl Hub {
         owner.inboxes.push(inbox);
         ops.push(rows::put_user(&name, &owner));
         ops.push(rows::put_owner(inbox, SessionId([0; 16]), &name));
+        ops.push(self.begin_hearing(inbox));
         ops.push(Op::Put { table: rows::VOUCHED, key: key.clone(), value: inbox.0.to_be_bytes().to_vec() });
         let batch = self.persist(ops, Effect::Vouched { key, inbox });
-        self.users.change(&name, owner, batch);
+        self.users.change(&name, Some(owner), batch);
     }
 
     /// It is known, and durable, which inbox that is; or it cannot be told.

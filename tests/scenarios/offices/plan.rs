@@ -62,6 +62,11 @@ pub enum What {
     NetworkChanged {
         device: usize,
     },
+    /// The wall clock of a device, or of the office, is wrong by so many days from now on.
+    Clock {
+        device: Option<usize>,
+        days: i64,
+    },
     /// The disk of the office fails.
     StoreFails {
         lasts: u32,
@@ -129,7 +134,11 @@ fn what(rng: &mut Seeded) -> What {
             What::CrashDevice { device, point: point(rng), how: how(rng), down: 100 + rng.below(20_000) }
         }
         84..88 => What::Partition { device, lasts: 1000 + rng.below(60_000) },
-        88..92 => What::NetworkChanged { device },
+        88..90 => What::NetworkChanged { device },
+        90..92 => {
+            let days = i64::from(rng.below(21)) - 10;
+            What::Clock { device: Some(device).filter(|_| rng.below(2) == 0), days }
+        }
         92..94 => What::StoreFails { lasts: 100 + rng.below(8000) },
         _ => What::Network(conditions(rng)),
     }

@@ -40,8 +40,8 @@ const SETTLE: u32 = 900_000;
 /// Where devices come in.
 pub const PORT: u16 = 7700;
 const APPS: u16 = 7701;
-/// Messages do not grow old in a run.
-const TTL: u32 = 86_400;
+/// Messages do not grow old in a run, although clocks are wrong by ten days.
+const TTL: u32 = 25 * 86_400;
 
 struct Phone {
     host: HostId,
@@ -384,6 +384,10 @@ impl Run {
             What::NetworkChanged { device } => {
                 let host = self.phones[*device].host;
                 self.world.with(host, |node, now| node.handle(now, hailpost::io::Input::NetworkChanged));
+            }
+            What::Clock { device, days } => {
+                let host = device.map_or(self.office, |device| self.phones[device].host);
+                self.world.set_clock(host, days * 86_400);
             }
             What::StoreFails { lasts } => {
                 self.store_fails.store(true, Ordering::Relaxed);

@@ -13,8 +13,8 @@ use hailpost::{
     gateway::{Backend, Enrolment, Grant, Token},
     io::{KeyId, Service},
     net::{
-        Listen, ListenTransport, Loop, NodeId, RELOADED, ServerSecurity, open_authority, open_backend,
-        reload_backend,
+        Listen, ListenTransport, Loop, NodeId, RELOADED, RELOADED_OFFICE, ServerSecurity, open_authority,
+        open_backend, reload_backend,
         url::{Scheme, Url},
     },
     node::{BackendNode, Event, EventKind, Field, HealthNode},
@@ -178,6 +178,13 @@ impl Desk {
         ))
     }
 
+    /// Goes on with what is under way, while nobody serves.
+    pub fn turn(&mut self) -> Result<(), Failure> {
+        self.net.wait(Some(Duration::from_millis(1)))?;
+        while self.next_event().is_some() {}
+        Ok(())
+    }
+
     /// Answers for health and metrics at this address.
     pub fn watch_health(&mut self, address: SocketAddr) -> Result<SocketAddr, Failure> {
         let health = self.net.add(Box::new(HealthNode::new()), Vec::new());
@@ -224,6 +231,29 @@ impl Desk {
         Ok(changed.filter(|name| old.text(name) != new.text(name)).partition(|name| RELOADED.contains(name)))
     }
 
+    /// The same of the post office, if one serves.
+    pub fn reload_office(
+        &mut self,
+        old: &Config,
+        new: &Config,
+    ) -> Result<(Vec<&'static str>, Vec<&'static str>), Failure> {
+        let Some(post) = &self.post else { return Ok(Default::default()) };
+        post.reload(&mut self.net, new)?;
+        let changed = OPTIONS.iter().filter(|option| option.is_for(Role::Office)).map(|option| option.name);
+        let changed = changed.filter(|name| old.text(name) != new.text(name));
+        Ok(changed.partition(|name| RELOADED_OFFICE.contains(name)))
+    }
+
+    /// Devices are sent away, and nobody new is let in: a stop is near.
+    pub fn leave(&mut self) -> Result<(), Failure> {
+        self.post.as_ref().map_or(Ok(()), |post| post.leave(&mut self.net))
+    }
+
+    /// Sessions of devices.
+    pub fn sessions(&self) -> usize {
+        self.post.as_ref().map_or(0, |post| post.node(&self.net).server().len())
+    }
+
     /// The key that gateways are told to pin from now on.
     pub fn pin(&mut self, key: KeyId) {
         for text in &mut self.urls {
@@ -247,7 +277,7 @@ impl Desk {
 
     /// Reports and changes that wait for the disk.
     pub fn pending(&self) -> usize {
-        let office = self.post.as_ref().map_or(0, Post::pending);
+        let office = self.post.as_ref().map_or(0, |post| post.pending(&self.net));
         let backend = self.net.get::<BackendNode>(self.node).map_or(0, |node| node.backend().pending());
         backend + self.waiting.len() + office
     }
@@ -373,6 +403,14 @@ impl Desk {
                 self.may_change(group)?;
                 let pattern = pattern.map(str::as_bytes);
                 Applied::Durable(self.with(|backend, _| Ok(backend.remove_rule(group, app, pattern)?))?, done)
+            }
+            "backup" | "backup_status" => {
+                return Err(Failure::usage("there is no post office here: `serve` was told --only backend"));
+            }
+            other if ["user_", "device_", "app_"].iter().any(|of| other.starts_with(of)) => {
+                return Err(Failure::usage(format!(
+                    "no post office does {other:?} here: `serve` was told --only backend, or is of another version"
+                )));
             }
             other => return Err(Failure::usage(format!("there is no request {other:?}"))),
         })

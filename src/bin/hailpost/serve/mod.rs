@@ -204,7 +204,7 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
     }
     // Gateways must not wait for whoever reads what we print.
     out.detach();
-    let served = turn(&mut desk, &inbox, (args, &dir, config), out);
+    let served = turn(&mut desk, &inbox, (args, &dir, config, office), out);
     // A socket that nobody answers would only mislead.
     let _ = fs::remove_file(dir.socket());
     served
@@ -214,7 +214,7 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
 fn turn(
     desk: &mut Desk,
     inbox: &Inbox,
-    (args, dir, mut config): (&Args, &DataDir, Config),
+    (args, dir, mut config, mut office): (&Args, &DataDir, Config, Option<Config>),
     out: &mut Out,
 ) -> Done {
     let rules = args.rules.as_deref();
@@ -241,16 +241,21 @@ fn turn(
                     stopping.get_or_insert_with(Instant::now);
                     notify.say("STOPPING=1");
                     desk.set_ready(false)?;
+                    desk.leave()?;
                 }
                 Word::Request(request, reply) => desk.request(&request, reply),
                 Word::Reload => {
-                    let text =
-                        [reload_configuration(desk, args, dir, &mut config), reload(desk, rules)].join("; ");
+                    let text = [
+                        reload_configuration(desk, args, dir, (&mut config, &mut office)),
+                        reload(desk, rules),
+                    ]
+                    .join("; ");
                     printed = printed.and_then(|()| printer.note("reloaded", &text, out));
                 }
             }
         }
-        let is_over = stopping.is_some_and(|since| desk.pending() == 0 || since.elapsed() > DRAIN);
+        let is_over =
+            stopping.is_some_and(|since| desk.pending() + desk.sessions() == 0 || since.elapsed() > DRAIN);
         if is_over {
             printed =
                 printed.and_then(|()| printer.note("stopped", "what was acknowledged is on the disk", out));
@@ -259,6 +264,7 @@ fn turn(
             // Who read has had enough; who waits for an answer or the disk has not.
             out.silence();
             stopping.get_or_insert_with(Instant::now);
+            desk.leave()?;
         }
         if is_over {
             return Ok(());
@@ -306,15 +312,32 @@ fn configuration(args: &Args, dir: &DataDir) -> Result<(Config, Option<Config>, 
 }
 
 /// Reads the configuration and the certificate again; what came of it.
-fn reload_configuration(desk: &mut Desk, args: &Args, dir: &DataDir, held: &mut Config) -> String {
-    let read = configuration(args, dir).and_then(|(new, ..)| {
-        let (now, later) = desk.reload(held, &new)?;
+fn reload_configuration(
+    desk: &mut Desk,
+    args: &Args,
+    dir: &DataDir,
+    (held, office): (&mut Config, &mut Option<Config>),
+) -> String {
+    let read = configuration(args, dir).and_then(|(new, new_office, _)| {
+        let (mut now, mut later) = desk.reload(held, &new)?;
         let file = PathBuf::from(new.text("identity_file"));
         desk.pin(Identity::load(&file, &file)?.key_id());
-        Ok((new, now, later))
+        // What waits for a restart is named again the next time.
+        now.iter().for_each(|name| drop(held.set(name, new.text(name))));
+        if let (Some(held), Some(new)) = (office, new_office) {
+            let (own, own_later) = desk.reload_office(held, &new)?;
+            own.iter().for_each(|name| drop(held.set(name, new.text(name))));
+            for (all, own) in [(&mut now, own), (&mut later, own_later)] {
+                all.extend(own);
+                // Both have the key, and more.
+                all.sort_unstable();
+                all.dedup();
+            }
+        }
+        Ok((now, later))
     });
     match read {
-        Ok((new, now, later)) => {
+        Ok((now, later)) => {
             let mut text = "configuration and certificate read again: ".to_owned();
             text += &if now.is_empty() {
                 "no option changed".to_owned()
@@ -324,8 +347,6 @@ fn reload_configuration(desk: &mut Desk, args: &Args, dir: &DataDir, held: &mut 
             if !later.is_empty() {
                 text += &format!("; {} after a restart", later.join(", "));
             }
-            // What waits for a restart is named again the next time.
-            now.iter().for_each(|name| drop(held.set(name, new.text(name))));
             text
         }
         Err(failure) => {

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     net::SocketAddr,
+    path::Path,
     sync::mpsc::Sender,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -11,11 +12,14 @@ use base64::{Engine, display::Base64Display, engine::general_purpose::URL_SAFE_N
 use hailpost::{
     config::Config,
     net::{
-        Loop, NodeId, enrolment_line, open_office_beside,
+        Loop, NodeId, enrolment_line, open_office_beside, reload_office,
         url::{LinkKey, Scheme, Url},
     },
     node::{AuthorityNode, Event, EventKind, Field, OfficeNode},
-    post::{SessionId, hub::Rights},
+    post::{
+        Inbox, SessionId,
+        hub::{DeviceInfo, Enrolled, List, Listed, Rights},
+    },
     time::Time,
 };
 use serde_json::{Map, Value, json};
@@ -36,6 +40,8 @@ pub struct Post {
     pub inner: Vec<String>,
     /// Answers that wait for the disk, by ticket.
     waiting: BTreeMap<u64, (Value, Sender<Value>)>,
+    /// The last copy of the store that was asked for, and what became of it.
+    backup: Option<(u64, Option<Result<(), String>>)>,
 }
 
 impl Post {
@@ -63,7 +69,7 @@ impl Post {
             Some(_) => reachable("listen_inner", addresses.inner)?,
             None => addresses.inner.iter().map(|address| format!("tls://{address}")).collect(),
         };
-        Ok(Post { node, authority: None, devices, apps, inner, waiting: BTreeMap::new() })
+        Ok(Post { node, authority: None, devices, apps, inner, waiting: BTreeMap::new(), backup: None })
     }
 
     /// From now on this one is asked about credentials that the office does not know.
@@ -88,6 +94,16 @@ impl Post {
                 .with(authority, |node: &mut AuthorityNode, now| node.ask(now, ticket, SessionId(session)));
             return asked.is_ok();
         }
+        if let Some((own, outcome)) = &mut self.backup
+            && *own == ticket
+        {
+            *outcome = match event.kind() {
+                EventKind::Durable => Some(Ok(())),
+                EventKind::Failed => Some(Err(event.text(Field::Text).unwrap_or_default().to_owned())),
+                _ => return false,
+            };
+            return true;
+        }
         let Entry::Occupied(waiting) = self.waiting.entry(ticket) else { return false };
         let (answer, reply) = match event.kind() {
             EventKind::Durable => waiting.remove(),
@@ -98,6 +114,9 @@ impl Post {
             }
             _ => return false,
         };
+        // A list is there only now.
+        let listed = self.with(net, |office, _| Ok(office.take_listed(ticket)));
+        let answer = listed.ok().flatten().map_or(answer, |listed| shown(&listed));
         // Who asked may have gone.
         let _ = reply.send(answer);
         true
@@ -127,9 +146,22 @@ impl Post {
         Ok(())
     }
 
-    /// Answers that wait for the disk.
-    pub fn pending(&self) -> usize {
-        self.waiting.len()
+    /// Answers, and changes, that wait for the disk.
+    pub fn pending(&self, net: &Loop) -> usize {
+        self.waiting.len() + self.node(net).hub().pending()
+    }
+
+    /// Puts a configuration in force, as far as that goes while it serves.
+    pub fn reload(&self, net: &mut Loop, config: &Config) -> Result<(), Failure> {
+        Ok(reload_office(net, self.node, config)?)
+    }
+
+    /// Sends devices away, and lets nobody new in.
+    pub fn leave(&self, net: &mut Loop) -> Result<(), Failure> {
+        self.with(net, |office, _| {
+            office.leave();
+            Ok(())
+        })
     }
 
     /// Does what is asked, if that is the office's business, and answers when it is durable.
@@ -155,9 +187,50 @@ impl Post {
                 getrandom::fill(&mut device)
                     .map_err(|error| Failure::new(format!("the system gives no randomness: {error}")))?;
                 let enrolled = self.with(net, |office, _| Ok(office.add_device(user, device, expires)?))?;
-                let line = enrolment_line(&url, &enrolled);
-                let session = Base64Display::new(&enrolled.session.0, &URL_SAFE_NO_PAD).to_string();
-                (enrolled.ticket, json!({ "line": line, "session": session }))
+                (enrolled.ticket, handed(&url, &enrolled))
+            }
+            "device_rotate" => {
+                let url = self.url(net, &ask)?;
+                let session = session(ask.text("session")?)?;
+                let enrolled = self.with(net, |office, _| Ok(office.rotate_device(session)))?;
+                (enrolled.ticket, handed(&url, &enrolled))
+            }
+            "device_list" => {
+                let after = request["after"].as_u64().and_then(|after| u32::try_from(after).ok());
+                let list = match ask.optional("user") {
+                    Some(user) => List::DevicesOf { user: user.to_owned() },
+                    None => List::Devices { after: Inbox(after.unwrap_or_default()) },
+                };
+                (self.with(net, |office, _| Ok(office.list(list)))?, Value::Null)
+            }
+            "user_list" => {
+                let list = List::Users { after: ask.optional("after").unwrap_or_default().to_owned() };
+                (self.with(net, |office, _| Ok(office.list(list)))?, Value::Null)
+            }
+            "user_remove" => {
+                let name = ask.text("name")?;
+                (self.with(net, |office, _| Ok(office.remove_user(name)))?, json!({ "ok": true }))
+            }
+            "app_list" => {
+                let mut apps: Vec<(&str, Rights)> = self.node(net).hub().apps().collect();
+                apps.sort_unstable_by_key(|(name, _)| *name);
+                let apps: Vec<Value> = apps
+                    .into_iter()
+                    .map(|(name, rights)| {
+                        json!({ "name": name, "send": rights.send, "broadcast": rights.broadcast, "query": rights.query })
+                    })
+                    .collect();
+                drop(reply.send(json!({ "apps": apps })));
+                return Ok(true);
+            }
+            "app_remove" => {
+                let name = ask.text("name")?;
+                (self.with(net, |office, now| Ok(office.remove_app(now, name)?))?, json!({ "ok": true }))
+            }
+            "app_rotate" => {
+                let name = ask.text("name")?;
+                let (secret, ticket) = self.with(net, |office, now| Ok(office.rotate_app(now, name)?))?;
+                (ticket, json!({ "name": name, "secret": secret }))
             }
             "device_revoke" => {
                 let session = session(ask.text("session")?)?;
@@ -174,10 +247,36 @@ impl Post {
                 let (secret, ticket) = self.with(net, |office, _| Ok(office.add_app(name, rights)?))?;
                 (ticket, json!({ "name": name, "secret": secret }))
             }
+            "backup" => {
+                let file = Path::new(ask.text("file")?);
+                let ticket = self.with(net, |office, _| Ok(office.backup(file)?))?;
+                self.backup = Some((ticket, None));
+                drop(reply.send(json!({ "ticket": ticket })));
+                return Ok(true);
+            }
+            "backup_status" => {
+                drop(reply.send(self.backup_status(net, request["ticket"].as_u64())?));
+                return Ok(true);
+            }
             _ => return Ok(false),
         };
         self.waiting.insert(ticket, (answer, reply.clone()));
         Ok(true)
+    }
+
+    /// What became of a copy, or how far it is.
+    fn backup_status(&self, net: &Loop, ticket: Option<u64>) -> Result<Value, Failure> {
+        let Some((_, outcome)) = self.backup.as_ref().filter(|(own, _)| Some(*own) == ticket) else {
+            return Err(Failure::new("the office was started again meanwhile: back it up again"));
+        };
+        Ok(match outcome {
+            None => {
+                let copied = self.node(net).backup_progress().unwrap_or_default();
+                json!({ "state": "running", "octets": copied.octets, "of": copied.of })
+            }
+            Some(Ok(())) => json!({ "state": "done" }),
+            Some(Err(text)) => json!({ "state": "failed", "text": text }),
+        })
     }
 
     /// Where a new device is told to log in.
@@ -258,6 +357,44 @@ impl Post {
     /// The node.
     pub fn node<'a>(&self, net: &'a Loop) -> &'a OfficeNode {
         net.get(self.node).expect("the node is on the loop for as long as we are")
+    }
+}
+
+/// What a device is given.
+fn handed(url: &Url, enrolled: &Enrolled) -> Value {
+    json!({ "line": enrolment_line(url, enrolled), "session": named(enrolled.session) })
+}
+
+fn named(session: SessionId) -> String {
+    Base64Display::new(&session.0, &URL_SAFE_NO_PAD).to_string()
+}
+
+/// A page, and where the next one begins.
+fn shown(listed: &Listed) -> Value {
+    match listed {
+        Listed::Users(users) => {
+            let rows: Vec<Value> = users
+                .iter()
+                .map(|(name, devices, keep)| json!({ "name": name, "devices": devices, "keep": keep }))
+                .collect();
+            json!({ "users": rows, "after": users.last().map(|(name, ..)| name) })
+        }
+        Listed::Devices(devices) => {
+            let row = |device: &DeviceInfo| {
+                let state = match (device.revoked, device.online, device.stale) {
+                    (true, ..) => "revoked",
+                    (_, true, _) => "online",
+                    (_, _, true) => "stale",
+                    _ => "away",
+                };
+                json!({
+                    "session": named(device.session), "user": device.user, "inbox": device.inbox.0, "state": state,
+                    "waiting": device.waiting,
+                })
+            };
+            let rows: Vec<Value> = devices.iter().map(row).collect();
+            json!({ "devices": rows, "after": devices.last().map(|device| device.inbox.0) })
+        }
     }
 }
 

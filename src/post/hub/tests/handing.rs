@@ -316,7 +316,7 @@ fn a_number_that_was_passed_on_is_never_given_again() {
     let passing = |id: &str| Message { store: false, ..message(id, to(&["anna"]), id) };
     // A start whose first commit has not come back yet.
     desk.store = desk.store.clone();
-    desk.hub = open(desk.config, &desk.store, desk.now);
+    desk.hub = open(desk.config, &desk.store, desk.now, desk.skew);
     desk.stuck = true;
     desk.online(anna);
     desk.send(&news, passing("1"));

@@ -1,8 +1,10 @@
 //! The hub on a store in memory, with receivers that remember what they were handed.
 
+mod clock;
 mod everybody;
 mod handing;
 mod people;
+mod silence;
 mod taking;
 
 use super::*;
@@ -15,6 +17,8 @@ struct Desk {
     store: Memory,
     config: HubConfig,
     now: Time,
+    /// Seconds by which the wall clock is wrong.
+    skew: i64,
     /// The store takes nothing.
     stuck: bool,
     frames: Vec<(Inbox, Frame)>,
@@ -23,10 +27,11 @@ struct Desk {
     events: Vec<HubEvent>,
     credentials: Vec<Option<Credential>>,
     revoked: Vec<Inbox>,
+    listed: Vec<Listed>,
 }
 
-fn open(config: HubConfig, store: &Memory, now: Time) -> Hub {
-    let unix = UNIX + now.as_micros() / 1_000_000;
+fn open(config: HubConfig, store: &Memory, now: Time, skew: i64) -> Hub {
+    let unix = (UNIX + now.as_micros() / 1_000_000).checked_add_signed(skew).unwrap();
     Hub::open(config, Open { now, unix, rng: Box::new(Seeded::new(unix)) }, store).unwrap()
 }
 
@@ -34,10 +39,11 @@ impl Desk {
     fn new(config: HubConfig) -> Desk {
         let store = Memory::default();
         Desk {
-            hub: open(config, &store, Time::ZERO),
+            hub: open(config, &store, Time::ZERO, 0),
             store,
             config,
             now: Time::ZERO,
+            skew: 0,
             stuck: false,
             frames: Vec::new(),
             answers: Vec::new(),
@@ -45,13 +51,24 @@ impl Desk {
             events: Vec::new(),
             credentials: Vec::new(),
             revoked: Vec::new(),
+            listed: Vec::new(),
         }
     }
 
     /// The process dies, and another starts on what is durable.
     fn crash(&mut self) {
         self.store = self.store.clone();
-        self.hub = open(self.config, &self.store, self.now);
+        self.hub = open(self.config, &self.store, self.now, self.skew);
+        self.settle();
+    }
+
+    fn unix(&self) -> u64 {
+        (UNIX + self.now.as_micros() / 1_000_000).checked_add_signed(self.skew).unwrap()
+    }
+
+    /// The wall clock is as wrong as is said.
+    fn set_clock(&mut self) {
+        self.hub.set_unix(self.now, self.unix());
         self.settle();
     }
 
@@ -71,6 +88,7 @@ impl Desk {
                     HubOutput::Whereabouts { users, .. } => self.whereabouts.push(users),
                     HubOutput::Authenticated { credential, .. } => self.credentials.push(credential),
                     HubOutput::Revoked { inbox, .. } => self.revoked.push(inbox),
+                    HubOutput::Listed { listed, .. } => self.listed.push(listed),
                     HubOutput::Event(event) => self.events.push(event),
                 }
                 while let Some(fetched) = self.store.answer() {
@@ -172,7 +190,7 @@ impl Desk {
     fn kept(&self) -> (usize, usize) {
         let waiting = self.hub.waiting_count();
         if !self.store.is_dirty() {
-            assert_eq!(open(self.config, &self.store, self.now).waiting_count(), waiting);
+            assert_eq!(open(self.config, &self.store, self.now, self.skew).waiting_count(), waiting);
         }
         (waiting, self.rows(rows::MESSAGE))
     }

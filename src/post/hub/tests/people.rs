@@ -52,6 +52,120 @@ fn a_revoked_credential_is_none_and_who_sits_on_it_goes() {
     assert_eq!(desk.rows(rows::REVOKED), 0);
 }
 
+fn devices(desk: &mut Desk, list: List) -> Vec<DeviceInfo> {
+    desk.hub.list(list);
+    desk.settle();
+    match desk.listed.pop() {
+        Some(Listed::Devices(devices)) => devices,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// DECISIONS.md 1.
+#[test]
+fn a_rotated_credential_keeps_the_inbox_and_voids_what_was_before() {
+    let mut desk = Desk::new(HubConfig::default());
+    let anna = desk.user("anna", 2);
+    let news = desk.app("news");
+    desk.send(&news, message("1", to(&["anna"]), "hi"));
+    let old = devices(&mut desk, List::DevicesOf { user: "anna".into() });
+    assert_eq!(
+        old.iter().map(|one| (one.inbox, one.waiting)).collect::<Vec<_>>(),
+        [(anna[0], 1), (anna[1], 1)]
+    );
+    let new = desk.hub.rotate_device(old[0].session);
+    desk.settle();
+    assert_eq!(desk.revoked, [anna[0]]);
+    for (session, is_good) in [(old[0].session, false), (new.session, true), (old[1].session, true)] {
+        desk.hub.authenticate(1, session);
+        desk.settle();
+        let found = desk.credentials.pop().unwrap();
+        assert_eq!(found.is_some(), is_good);
+        if session == new.session {
+            let found = found.unwrap();
+            assert!(found.secret == new.secret && found.inbox == anna[0] && found.epoch == 2);
+        }
+    }
+    desk.crash();
+    assert_eq!(desk.revoked, [anna[0], anna[0]], "said again at a start");
+    let now = devices(&mut desk, List::Devices { after: Inbox(0) });
+    assert!(now[0].session == new.session && now[0].waiting == 1 && !now[0].revoked);
+    desk.online(anna[0]);
+    assert_eq!(desk.bodies(anna[0]), ["hi"]);
+}
+
+#[test]
+fn who_is_removed_leaves_nothing_and_the_others_have_what_is_theirs() {
+    let mut desk = Desk::new(HubConfig::default());
+    let (anna, ben) = (desk.user("anna", 2), desk.user("ben", 1)[0]);
+    let news = desk.app("news");
+    desk.app("other");
+    for app in ["news", "other"] {
+        desk.hub.frame(
+            desk.now,
+            anna[0],
+            Seat::here(1),
+            Frame::Subscribe { request: 1, app: app.into(), on: true },
+        );
+        desk.hub.frame(
+            desk.now,
+            ben,
+            Seat::here(2),
+            Frame::Subscribe { request: 1, app: app.into(), on: true },
+        );
+        desk.settle();
+    }
+    desk.send(&news, message("1", to(&["anna", "ben"]), "both"));
+    desk.send(&news, message("2", to(&["anna"]), "hers"));
+    assert_eq!(desk.rows(rows::FOLLOW), 4);
+    desk.online(anna[1]);
+    desk.hub.remove_user("anna");
+    desk.settle();
+    assert_eq!(desk.revoked, anna);
+    assert_eq!(desk.kept(), (1, 1));
+    assert_eq!(
+        [rows::FOLLOW, rows::INBOX, rows::HEARD, rows::DEVICE].map(|table| desk.rows(table)),
+        [2, 1, 1, 1]
+    );
+    assert_eq!(desk.send(&news, message("3", to(&["anna"]), "nobody")).0, 404);
+    desk.hub.add_user("anna").unwrap();
+    desk.settle();
+    assert_eq!(desk.send(&news, message("4", to(&["anna"]), "nobody")), (200, Some(State::Dropped)));
+    let (inbox, _) = desk.hub.remove_app("other").unwrap();
+    desk.settle();
+    assert_eq!((desk.rows(rows::FOLLOW), desk.rows(rows::APP)), (1, 1));
+    assert!(anna.iter().all(|other| *other != inbox));
+    assert_eq!(desk.hub.apps().map(|(name, _)| name).collect::<Vec<_>>(), ["news"]);
+    desk.crash();
+    assert_eq!(desk.kept(), (1, 1));
+    desk.online(ben);
+    assert_eq!(desk.bodies(ben), ["both"]);
+}
+
+#[test]
+fn lists_come_in_pages() {
+    let mut desk = Desk::new(HubConfig::default());
+    let names: Vec<String> = (0..600).map(|number| format!("user{number:03}")).collect();
+    names.iter().for_each(|name| drop(desk.user(name, 1)));
+    let (mut users, mut pages, mut after) = (Vec::new(), 0, String::new());
+    loop {
+        desk.hub.list(List::Users { after: after.clone() });
+        desk.settle();
+        let Some(Listed::Users(page)) = desk.listed.pop() else { panic!("no page") };
+        let Some((last, ..)) = page.last() else { break };
+        after = last.clone();
+        users.extend(page.into_iter().map(|(name, devices, keep)| {
+            assert!(devices == 1 && keep);
+            name
+        }));
+        pages += 1;
+    }
+    assert_eq!((users, pages), (names, 3));
+    let first = devices(&mut desk, List::Devices { after: Inbox(0) });
+    let next = devices(&mut desk, List::Devices { after: first.last().unwrap().inbox });
+    assert_eq!((first.len(), next[0].user.as_str()), (256, "user256"));
+}
+
 #[test]
 fn operators_are_told_what_cannot_be() {
     let mut desk = Desk::new(HubConfig { max_devices: 2, ..HubConfig::default() });
