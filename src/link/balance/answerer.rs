@@ -130,12 +130,18 @@ impl Answerer {
             self.taken = (second, 0);
             self.shares.fill(0);
         }
-        if let Some(cookie) = self.wants_cookie(now, from, &ask) {
-            return Some(cookie);
-        }
-        if !self.has_share(from) {
-            self.counters.too_many += 1;
-            return None;
+        match self.shows_cookie(now, from, &ask) {
+            // Only who is there uses up what its host has: without a cookie anybody can be said to ask.
+            true if !self.has_share(from) => {
+                self.counters.too_many += 1;
+                return None;
+            }
+            true => {}
+            false if self.taken.1 < self.config.asks_without_cookie => self.taken.1 += 1,
+            false => {
+                self.counters.cookies += 1;
+                return Some(self.cookie(now, from, &ask));
+            }
         }
         if ask.server_key != self.public[..2] {
             self.counters.refused += 1;
@@ -153,22 +159,16 @@ impl Answerer {
         Some(give(ask.echo(), &asked.give(&answer)))
     }
 
-    /// The cookie for an ask that needs one and has none.
-    fn wants_cookie(&mut self, now: Time, from: SocketAddr, ask: &Ask<'_>) -> Option<Vec<u8>> {
-        let subject = *ask.noise.first_chunk().expect("an ephemeral key is longer");
-        let (path, echo) = (Path::Datagram(from), ask.echo());
-        if ask.cookie != [0; 16] {
-            if self.cookies.is_good(now, path, subject, echo, &ask.cookie) {
-                return None;
-            }
-            self.counters.bad_cookies += 1;
-        }
-        if self.taken.1 < self.config.asks_without_cookie {
-            self.taken.1 += 1;
-            return None;
-        }
-        self.counters.cookies += 1;
-        Some(cookie(echo, self.cookies.make(now, &mut *self.rng, path, subject, echo)))
+    fn shows_cookie(&mut self, now: Time, from: SocketAddr, ask: &Ask<'_>) -> bool {
+        let is_good = ask.cookie != [0; 16]
+            && self.cookies.is_good(now, Path::Datagram(from), subject(ask), ask.echo(), &ask.cookie);
+        self.counters.bad_cookies += u64::from(ask.cookie != [0; 16] && !is_good);
+        is_good
+    }
+
+    fn cookie(&mut self, now: Time, from: SocketAddr, ask: &Ask<'_>) -> Vec<u8> {
+        let made = self.cookies.make(now, &mut *self.rng, Path::Datagram(from), subject(ask), ask.echo());
+        cookie(ask.echo(), made)
     }
 
     fn has_share(&mut self, from: SocketAddr) -> bool {
@@ -182,4 +182,9 @@ impl Answerer {
         *share += u16::from(has);
         has
     }
+}
+
+/// What a cookie is for, besides an address.
+fn subject(ask: &Ask<'_>) -> [u8; 16] {
+    *ask.noise.first_chunk().expect("an ephemeral key is longer")
 }

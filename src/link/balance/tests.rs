@@ -6,7 +6,7 @@ use crate::{
     rng::Seeded,
     time::Time,
     wire::{
-        balance::{Answer, Question, RttClass, Seen},
+        balance::{ASK_COOKIE, Answer, Question, RttClass, Seen},
         link::{REQUEST, Refusal},
     },
 };
@@ -105,15 +105,38 @@ fn under_load_a_cookie_stands_before_any_computation_and_answers_are_never_longe
 
 #[test]
 fn one_host_gets_its_share_of_a_second_and_others_theirs() {
-    let (mut device, mut balancer) = (asker(4), answerer(1000, 3));
+    let (mut device, mut balancer) = (asker(4), answerer(0, 3));
     device.ask(at(0), Question::default());
     let ask = sent(&mut device);
-    let mut answers =
-        |now, from| (0..5).filter(|_| balancer.handle(now, from, &ask, |_| BROKER).is_some()).count();
+    let mut answers = |now, from| {
+        let mut ask = ask.clone();
+        let cookie = balancer.handle(now, from, &ask, |_| BROKER).unwrap();
+        ask[ASK_COOKIE..ASK_COOKIE + 16].copy_from_slice(&cookie[16..]);
+        (0..5).filter(|_| balancer.handle(now, from, &ask, |_| BROKER).is_some()).count()
+    };
     assert_eq!(answers(at(0), here()), 3);
     assert_eq!(answers(at(0), "203.0.113.5:1".parse().unwrap()), 3);
     assert_eq!(answers(at(1), here()), 3, "another second");
     assert_eq!(balancer.counters().too_many, 6);
+}
+
+#[test]
+fn who_asks_in_the_name_of_a_host_takes_nothing_of_its_share() {
+    let (mut device, mut balancer) = (asker(4), answerer(10, 3));
+    device.ask(at(0), Question::default());
+    let ask = sent(&mut device);
+    // Anybody can write a host's address into a datagram; the answers go to the host.
+    let mut forger = asker(5);
+    for _ in 0..50 {
+        forger.ask(at(0), Question::default());
+        balancer.handle(at(0), here(), &sent(&mut forger), |_| BROKER);
+    }
+    assert_eq!((balancer.counters().given, balancer.counters().cookies), (10, 40));
+    let cookie = balancer.handle(at(0), here(), &ask, |_| BROKER).unwrap();
+    device.handle(at(0), &cookie);
+    let give = balancer.handle(at(0), here(), &sent(&mut device), |_| BROKER).unwrap();
+    device.handle(at(0), &give);
+    assert!(matches!(told(&mut device), AskerEvent::Given { .. }));
 }
 
 #[test]
