@@ -20,8 +20,10 @@ const WINDOW: u64 = 192 * 1024;
 const TELL: u64 = WINDOW / 4;
 /// Octets that wait, past which nothing that can be left out should be added.
 const ROOM: usize = 16 << 20;
-/// Octets that wait, past which the line is given up.
+/// Octets that wait, past which the line is given up, and nothing more is kept for it.
 const LIMIT: usize = 64 << 20;
+/// What a frame that waits costs besides its octets: most have few.
+const EACH: usize = 128;
 
 /// Why a line is of no more use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,8 +104,12 @@ impl Line {
 
     /// Adds a message, which goes out behind all before it.
     pub fn send(&mut self, message: &Message, correlation: u64) {
+        // Whoever is on it has to say all again in another: no frame is missed on its own.
+        if self.queued > LIMIT {
+            return;
+        }
         let octets = message.encode(correlation);
-        self.queued += octets.len();
+        self.queued += EACH + octets.len();
         self.queue.push_back(octets);
     }
 
@@ -122,14 +128,14 @@ impl Line {
             return None;
         }
         let octets = self.queue.pop_front()?;
-        self.queued -= octets.len();
+        self.queued -= EACH + octets.len();
         self.sent += octets.len() as u64;
         Some(octets)
     }
 
     /// When [`Line::handle_deadline`] is wanted, and [`Line::poll`] after it.
     pub fn deadline(&self) -> Time {
-        self.beat.min(self.heard + SILENCE)
+        if self.queued > LIMIT { self.heard } else { self.beat.min(self.heard + SILENCE) }
     }
 
     /// The deadline may have come.
@@ -231,6 +237,18 @@ mod tests {
             one.send(&down(100_000), 0);
         }
         assert_eq!(one.handle_deadline(at(0)), Err(Cut::Full));
+    }
+
+    #[test]
+    fn short_frames_count_for_what_they_cost_and_past_the_bound_none_is_kept() {
+        let mut one = Line::new(at(0));
+        assert_eq!(one.deadline(), at(5));
+        for _ in 0..2_000_000 {
+            one.send(&Message::Found(None), 7);
+        }
+        assert!(one.queue.len() < 500_000, "{} frames", one.queue.len());
+        // It is given up at once, not with the next beat.
+        assert_eq!((one.deadline(), one.handle_deadline(at(1))), (at(0), Err(Cut::Full)));
     }
 
     #[test]
