@@ -15,7 +15,7 @@ use hailpost::{
     rng::Seeded,
     store::{Memory, Store},
     time::Time,
-    wire::inner::{Deframer, Found, Message, Registered, Sitting},
+    wire::inner::{Deframer, Found, Message, Registered, Secret, Sitting},
 };
 
 const INBOXES: u32 = 3;
@@ -275,7 +275,7 @@ fn message(a: u8, b: u8, c: u8) -> Message {
             ticket_key: [3; 32],
             unix: 1_700_000_000,
         })),
-        5 => Message::TicketRoot { day: b.into(), key: [c; 32] },
+        5 => Message::TicketRoot { day: b.into(), key: Secret([c; 32]) },
         6 => Message::Revoked(vec![(inbox, c.into()); usize::from(b)]),
         7 => Message::Lookup { session_id: [b; 16] },
         8 => Message::Found((b > 9).then_some(Found { secret: [b; 32], inbox, expiry: c.into(), epoch: 0 })),

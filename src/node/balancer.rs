@@ -29,6 +29,9 @@ const LINK: Table = Table::rows("link");
 const PRIVATE: &[u8] = b"balancer";
 /// How long a connection may be there without a broker that enlisted on it.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Connections of one key, at the most: no broker takes the room of others.
+const MAX_LINES_OF_ONE: usize = 16;
+const TAKEN: &str = "a newer connection with this key and name is there: two brokers must not share one key";
 
 /// How a balancer behaves.
 #[derive(Clone, Debug)]
@@ -57,6 +60,7 @@ counters! {
         broken: "inner connections closed because of what came on them",
         silent: "inner connections closed because nothing came on them",
         impatient: "inner connections closed because no broker enlisted on them",
+        misdirected: "inner connections refused because they were meant for a hub",
         unexpected: "inner messages that are not for a balancer",
     }
 }
@@ -157,11 +161,15 @@ impl BalancerNode {
                 self.counters.lines += 1;
                 let listed = peer.key.filter(|key| self.config.brokers.contains(key));
                 let key = listed.unwrap_or(KeyId([0; 32]));
+                let own = self.lines.values().filter(|inner| inner.key == key).count();
                 let inner = Inner { line: Line::new(now), key, due: Some(now + PATIENCE), closing: false };
                 self.lines.insert(conn, inner);
                 if listed.is_none() {
                     self.counters.unlisted += 1;
                     self.refuse(conn, 401, "its key is not listed");
+                } else if own >= MAX_LINES_OF_ONE {
+                    self.counters.lines_full += 1;
+                    self.refuse(conn, 507, "there are too many connections with this key");
                 }
             }
             (Transport::Stream, _) => {
@@ -207,6 +215,10 @@ impl BalancerNode {
             }
             Message::Load { load, sessions, draining } => {
                 self.balancer.report(now, conn.0.into(), Load { load, sessions, draining });
+            }
+            Message::Register { .. } => {
+                self.counters.misdirected += 1;
+                self.refuse(conn, 421, "this is a balancer and no hub: the broker's option hub names it");
             }
             _ => self.counters.unexpected += 1,
         }
@@ -268,7 +280,7 @@ impl BalancerNode {
                 Event::new(EventKind::BrokerDown).with_text(Field::Name, name).with_text(Field::Text, text)
             }
             BalancerEvent::Displaced { line } => {
-                return self.refuse(Conn(line as u32), 409, "a newer connection took its place");
+                return self.refuse(Conn(line as u32), 409, TAKEN);
             }
         });
     }
@@ -518,10 +530,7 @@ mod tests {
         assert_eq!(code(desk.heard(16)), 507);
         desk.connect(17, 1);
         desk.enlist(17, 1, "192.0.2.9:7700");
-        assert_eq!(
-            desk.heard(15)[1..],
-            [Message::Refused { code: 409, text: "a newer connection took its place".into() }]
-        );
+        assert_eq!(desk.heard(15)[1..], [Message::Refused { code: 409, text: TAKEN.into() }]);
         assert_eq!(desk.closed, [10, 11, 12, 13, 14, 16, 15].map(Conn));
         desk.node.set_brokers(BTreeSet::new());
         desk.take(Input::Deadline);
@@ -544,6 +553,29 @@ mod tests {
         desk.connect(13, 3);
         desk.say(13, &Message::Found(None));
         assert_eq!(desk.node.counters.unexpected, 1);
+    }
+
+    #[test]
+    fn one_key_s_connections_take_no_other_s_room_and_who_means_a_hub_is_told() {
+        let mut desk = Desk::new(100, 100);
+        for conn in 0..40 {
+            desk.connect(10 + conn, 1);
+            let message = Message::Enlist {
+                name: format!("b{conn}"),
+                epoch: 1,
+                address: "192.0.2.9:7700".into(),
+                link_key: [1; 32],
+                most: 1,
+            };
+            desk.say(10 + conn, &message);
+        }
+        assert_eq!((desk.node.counters.lines_full, desk.node.balancer.brokers().0), (24, 16));
+        desk.connect(60, 2);
+        desk.say(60, &Message::Register { name: "b".into(), epoch: 1, most: 1 });
+        assert!(
+            matches!(&desk.heard(60)[..], [Message::Refused { code: 421, text }] if text.contains("hub"))
+        );
+        assert_eq!((desk.closed.last(), desk.node.counters.misdirected), (Some(&Conn(60)), 1));
     }
 
     #[test]

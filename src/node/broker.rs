@@ -178,9 +178,9 @@ impl BrokerNode {
             }
             BrokerOutput::Close(conn) => self.outputs.push_back(Output::Close { conn }),
             BrokerOutput::Identity(registered, is_new) => self.be(now, &registered, is_new),
-            BrokerOutput::TicketRoot(day, key) => {
+            BrokerOutput::TicketRoot(root) => {
                 let unix = self.links.server.unix(now);
-                self.links.server.set_tickets(TicketRoot { day, key }, unix);
+                self.links.server.set_tickets(root, unix);
             }
             BrokerOutput::Revoke(inbox, epoch) => self.links.server.revoke(now, inbox.0.into(), epoch),
             BrokerOutput::Found(ticket, credential) => {

@@ -40,8 +40,10 @@ counters! {
 /// Octets on a stream, as datagrams.
 struct Stream {
     deframer: Deframer,
-    /// When it is closed unless a session comes up on it.
-    due: Option<Time>,
+    /// The connection id that came on it last.
+    id: u32,
+    /// When it is closed unless a session is on it.
+    due: Time,
 }
 
 /// Frames that wait for one session.
@@ -111,7 +113,7 @@ impl Links {
         match peer.transport {
             Transport::Datagram => self.sockets[usize::from(peer.local.is_ipv6())] = Some(conn),
             Transport::Stream if self.streams.len() < self.max_streams => {
-                let stream = Stream { deframer: Deframer::default(), due: Some(now + PATIENCE) };
+                let stream = Stream { deframer: Deframer::default(), id: 0, due: now + PATIENCE };
                 self.streams.insert(conn, stream);
             }
             Transport::Stream => {
@@ -137,6 +139,7 @@ impl Links {
             match stream.deframer.next(&mut octets) {
                 None => return,
                 Some(Ok(datagram)) => {
+                    stream.id = datagram.first_chunk().map_or(0, |id| u32::from_be_bytes(*id));
                     self.server.handle(now, ServerInput::Datagram { from, octets: &datagram });
                 }
                 Some(Err(_)) => {
@@ -154,8 +157,15 @@ impl Links {
 
     pub fn expire(&mut self, now: Time) {
         self.server.handle(now, ServerInput::Deadline);
-        let is_over = |(_, stream): &(&Conn, &Stream)| stream.due.is_some_and(|due| due <= now);
-        let over: Vec<Conn> = self.streams.iter().filter(is_over).map(|(conn, _)| *conn).collect();
+        let (streams, server) = (&mut self.streams, &self.server);
+        let due = streams.iter_mut().filter(|(_, stream)| stream.due <= now);
+        let over = |(conn, stream): (&Conn, &mut Stream)| {
+            // Sessions end, move away and come from elsewhere, so what counts is who is there now.
+            let is_used = stream.id != 0 && server.is_at(stream.id, Path::Stream(conn.0.into()));
+            stream.due = now + PATIENCE;
+            (!is_used).then_some(*conn)
+        };
+        let over: Vec<Conn> = due.filter_map(over).collect();
         for conn in over {
             self.counters.streams_impatient += 1;
             self.close_stream(conn);
@@ -168,7 +178,7 @@ impl Links {
     }
 
     pub fn deadline(&self) -> Option<Time> {
-        let streams = self.streams.values().filter_map(|stream| stream.due).min();
+        let streams = self.streams.values().map(|stream| stream.due).min();
         [self.server.deadline(), self.held_due, streams].into_iter().flatten().min()
     }
 
@@ -211,14 +221,13 @@ impl Links {
                     return Some(Linked::Lookup { ticket, session_id });
                 }
                 ServerOutput::SessionUp { session, principal, resumed } => {
-                    self.keep_stream(session, None);
                     return Some(Linked::Up { session, principal, resumed });
                 }
                 ServerOutput::Message { session, principal, octets } => {
                     return Some(Linked::Message { session, principal, octets });
                 }
                 ServerOutput::Gone { session, principal, why } => {
-                    self.forget(now, session);
+                    self.forget(session);
                     return Some(Linked::Gone { session, principal, why });
                 }
                 ServerOutput::Writable { session } => self.send_held(now, session),
@@ -254,9 +263,8 @@ impl Links {
 
     /// Ends a session; there is no [`Linked::Gone`] for it.
     pub fn close(&mut self, now: Time, session: Session, why: Closing) {
-        self.keep_stream(session, Some(now + PATIENCE));
         self.server.close(now, session, why);
-        self.forget(now, session);
+        self.forget(session);
     }
 
     fn send_held(&mut self, now: Time, session: Session) {
@@ -278,23 +286,150 @@ impl Links {
     }
 
     /// A session is over.
-    fn forget(&mut self, now: Time, session: Session) {
+    fn forget(&mut self, session: Session) {
         let waiting = self.held.remove(&session).unwrap_or_default();
         self.held_octets -= waiting.octets;
-        self.keep_stream(session, Some(now + PATIENCE));
     }
 
     fn close_stream(&mut self, conn: Conn) {
         self.streams.remove(&conn);
         self.ready.push_back(Linked::Output(Output::Close { conn }));
     }
+}
 
-    /// The stream of a session, if it has one, is closed at this time.
-    fn keep_stream(&mut self, session: Session, due: Option<Time>) {
-        if let Some(Path::Stream(number)) = self.server.path(session)
-            && let Some(stream) = self.streams.get_mut(&Conn(number as u32))
-        {
-            stream.due = due;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        io::Service,
+        link::{
+            Client, ClientConfig, ClientOutput, Credential, ServerConfig, ServerSecrets, TicketRoot,
+            public_key,
+        },
+        rng::Seeded,
+    };
+
+    const UNIX: u64 = 1_700_000_000;
+
+    fn at(seconds: u64) -> Time {
+        Time::ZERO + Duration::from_secs(seconds)
+    }
+
+    fn peer(transport: Transport) -> Peer {
+        let address = "192.0.2.1:7700".parse().unwrap();
+        Peer { transport, local: address, remote: address, key: None, service: Service::Link }
+    }
+
+    struct Desk {
+        links: Links,
+        client: Client,
+        now: Time,
+        /// Where the client's datagrams come from: a stream, or an address.
+        from: Path,
+        closed: Vec<Conn>,
+    }
+
+    impl Desk {
+        fn new() -> Desk {
+            let tickets = TicketRoot { day: UNIX / 86_400, key: [1; 32] };
+            let secrets = ServerSecrets { private: [2; 32], next_private: None, reset: [3; 32], tickets };
+            let server = Server::new(ServerConfig::default(), secrets, at(0), UNIX, Seeded::new(1));
+            let config = ClientConfig {
+                server_key: public_key(&[2; 32]),
+                next_key: None,
+                session_id: [4; 16],
+                secret: [5; 32],
+                interval: 10,
+                resumption: None,
+                rekey_after: Duration::from_secs(86_400),
+            };
+            let mut links = Links::new(server, 4, 1 << 20);
+            links.accepted(at(0), Conn(1), &peer(Transport::Datagram));
+            let client = Client::new(config, Seeded::new(2));
+            Desk { links, client, now: at(0), from: Path::Stream(0), closed: Vec::new() }
         }
+
+        /// The device logs in on a stream of its own.
+        fn log_in(&mut self, conn: u32) {
+            self.links.accepted(self.now, Conn(conn), &peer(Transport::Stream));
+            self.from = Path::Stream(conn.into());
+            self.client.open(self.now);
+            self.settle();
+            assert!(self.client.is_up());
+        }
+
+        fn pass(&mut self, seconds: u64) {
+            let end = self.now + Duration::from_secs(seconds);
+            let due = |desk: &Desk| desk.links.deadline().into_iter().chain(desk.client.deadline()).min();
+            while let Some(due) = due(self).filter(|due| *due <= end) {
+                self.now = self.now.max(due);
+                self.links.expire(self.now);
+                self.client.deadline_passed(self.now);
+                self.settle();
+            }
+            self.now = end;
+        }
+
+        fn settle(&mut self) {
+            loop {
+                if let Some(output) = self.client.poll_output(self.now) {
+                    match (output, self.from) {
+                        (ClientOutput::Send(octets), Path::Datagram(from)) => {
+                            self.links.datagram(self.now, from, &octets);
+                        }
+                        (ClientOutput::Send(octets), Path::Stream(conn)) => {
+                            self.links.received(self.now, Conn(conn as u32), &framed(&octets));
+                        }
+                        _ => {}
+                    }
+                } else if let Some(linked) = self.links.poll(self.now) {
+                    match linked {
+                        Linked::Output(Output::Send { to: Some(_), octets, .. }) => {
+                            self.client.handle(self.now, &octets);
+                        }
+                        Linked::Output(Output::Send { octets, .. }) => {
+                            self.client.handle(self.now, &octets[2..])
+                        }
+                        Linked::Output(Output::Close { conn }) => self.closed.push(conn),
+                        Linked::Lookup { ticket, .. } => {
+                            let credential =
+                                Credential { secret: [5; 32], principal: 1, expiry: UNIX * 2, epoch: 0 };
+                            self.links.server.authenticated(self.now, ticket, Ok(credential));
+                        }
+                        _ => {}
+                    }
+                } else {
+                    return;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_is_there_for_as_long_as_a_session_is_on_it() {
+        let mut desk = Desk::new();
+        desk.log_in(10);
+        desk.pass(200);
+        assert_eq!((desk.closed.clone(), desk.client.is_up()), (vec![], true));
+        // The device says goodbye, and holds the stream: others may want its place.
+        desk.client.close(desk.now);
+        desk.settle();
+        desk.pass(40);
+        assert_eq!((desk.closed.clone(), desk.links.counters.streams_impatient), (vec![Conn(10)], 1));
+        // It moves away from one stream, to another and to a datagram address.
+        desk.closed.clear();
+        desk.log_in(11);
+        desk.links.accepted(desk.now, Conn(12), &peer(Transport::Stream));
+        desk.from = Path::Stream(12);
+        desk.client.network_changed(desk.now);
+        desk.settle();
+        desk.pass(100);
+        assert_eq!((desk.closed.clone(), desk.client.is_up()), (vec![Conn(11)], true));
+        desk.from = Path::Datagram("192.0.2.7:4000".parse().unwrap());
+        desk.client.network_changed(desk.now);
+        desk.settle();
+        desk.pass(100);
+        assert_eq!((desk.closed.clone(), desk.client.is_up()), (vec![Conn(11), Conn(12)], true));
+        assert!(desk.links.streams.is_empty());
     }
 }

@@ -490,6 +490,13 @@ impl Server {
         self.tickets = TicketKeys::new(root, unix);
     }
 
+    /// Whether a session with this connection id has its datagrams sent there.
+    pub fn is_at(&self, id: u32, path: Path) -> bool {
+        let (slot, _) = self.ids.place(id);
+        let entry = self.slab.get(slot).filter(|entry| entry.stage == Stage::Proven);
+        entry.is_some_and(|entry| self.id(slot) == id && entry.path() == path)
+    }
+
     /// Where a session's datagrams go.
     pub fn path(&self, session: Session) -> Option<Path> {
         self.slot(session).and_then(|slot| self.slab.get(slot)).map(Entry::path)
@@ -598,7 +605,7 @@ impl Server {
 
     /// The Unix second that it is.
     pub fn unix(&self, now: Time) -> u64 {
-        self.unix + now.since(self.begun).as_secs()
+        self.unix.saturating_add(now.since(self.begun).as_secs())
     }
 
     fn reset_token(&self, id: u32) -> [u8; 12] {

@@ -68,8 +68,8 @@ enum Phase {
     Connecting,
     /// Until when the balancer is to answer.
     Enlisting(Box<Line>, Time),
-    /// When the next report is due.
-    Enlisted(Box<Line>, Time),
+    /// When the next report is due, and since when it is so.
+    Enlisted(Box<Line>, Time, Time),
 }
 
 /// A broker's end.
@@ -103,7 +103,7 @@ impl Uplink {
     pub fn set_load(&mut self, now: Time, load: Load) {
         let changed = load.draining != self.load.draining;
         self.load = load;
-        if let Phase::Enlisted(_, due) = &mut self.phase
+        if let Phase::Enlisted(_, due, _) = &mut self.phase
             && changed
         {
             *due = now;
@@ -124,7 +124,7 @@ impl Uplink {
 
     /// Octets came on it.
     pub fn received(&mut self, now: Time, mut octets: &[u8]) {
-        while let Phase::Enlisting(line, _) | Phase::Enlisted(line, _) = &mut self.phase {
+        while let Phase::Enlisting(line, _) | Phase::Enlisted(line, ..) = &mut self.phase {
             match line.next(now, &mut octets) {
                 None => return,
                 Some(Ok((_, message))) => self.told(now, message),
@@ -146,7 +146,7 @@ impl Uplink {
             return Some(output);
         }
         match &mut self.phase {
-            Phase::Enlisting(line, _) | Phase::Enlisted(line, _) => line.poll(now).map(UplinkOutput::Send),
+            Phase::Enlisting(line, _) | Phase::Enlisted(line, ..) => line.poll(now).map(UplinkOutput::Send),
             _ => None,
         }
     }
@@ -156,7 +156,7 @@ impl Uplink {
         match &self.phase {
             Phase::Connecting => None,
             Phase::Waiting(until) => Some(*until),
-            Phase::Enlisting(line, due) | Phase::Enlisted(line, due) => Some(line.deadline().min(*due)),
+            Phase::Enlisting(line, due) | Phase::Enlisted(line, due, _) => Some(line.deadline().min(*due)),
         }
     }
 
@@ -174,7 +174,7 @@ impl Uplink {
                     self.give_up(now);
                 }
             }
-            Phase::Enlisted(line, due) => {
+            Phase::Enlisted(line, due, _) => {
                 if line.handle_deadline(now).is_err() {
                     return self.give_up(now);
                 }
@@ -205,11 +205,10 @@ impl Uplink {
                 let phase = std::mem::replace(&mut self.phase, Phase::Connecting);
                 match phase {
                     Phase::Enlisting(line, _) => {
-                        self.backoff.reset();
                         self.counters.enlisted += 1;
                         self.outputs.push_back(UplinkOutput::Enlisted);
                         // It is given out from its first report on.
-                        self.phase = Phase::Enlisted(line, now);
+                        self.phase = Phase::Enlisted(line, now, now);
                         self.handle_deadline(now);
                     }
                     other => self.phase = other,
@@ -231,6 +230,10 @@ impl Uplink {
 
     fn wait(&mut self, now: Time) {
         self.counters.lost += 1;
+        // A balancer that lets go of who it has just taken, as of one of two brokers with one key, is not asked at once.
+        if matches!(self.phase, Phase::Enlisted(_, _, since) if now.since(since) >= LONGEST) {
+            self.backoff.reset();
+        }
         let pause = self.backoff.next(&mut *self.rng);
         self.phase = Phase::Waiting(now + pause);
         self.outputs.push_back(UplinkOutput::Waiting(pause));
@@ -334,6 +337,24 @@ mod tests {
         uplink.closed(now);
         assert!(matches!(turn(&mut uplink, now).1[..], [UplinkOutput::Waiting(_)]));
         assert_eq!((uplink.counters.refused, uplink.counters.lost), (7, 8));
+    }
+
+    #[test]
+    fn a_balancer_that_takes_it_and_lets_go_is_not_asked_again_and_again_at_once() {
+        let mut uplink = uplink();
+        let (mut now, mut longest) = (at(0), Duration::ZERO);
+        for _ in 0..12 {
+            uplink.connected(now);
+            turn(&mut uplink, now);
+            uplink.received(now, &Message::Enlisted { broker: 4 }.encode(1));
+            uplink.received(now, &Message::Refused { code: 409, text: "no".into() }.encode(0));
+            let due = uplink.deadline().unwrap();
+            longest = longest.max(due.since(now));
+            now = due;
+            uplink.handle_deadline(now);
+            turn(&mut uplink, now);
+        }
+        assert!(longest >= LONGEST / 2, "{longest:?}");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     counters::counters,
     io::Conn,
-    link::{Closing, Credential, Session, Why},
+    link::{Closing, Credential, Session, TicketRoot, Why},
     rng::Entropy,
     status::{Fault, Status},
     time::Time,
@@ -34,6 +34,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long a lookup is asked again of a hub that came back: devices have given up by then.
 const LOOKUP: Duration = Duration::from_secs(10);
+/// Revocations that a hub may name before it says yes: a quarter of all devices that there can be.
+const MAX_REVOKED: usize = 1 << 22;
 
 /// How a broker behaves.
 #[derive(Clone, Debug)]
@@ -63,8 +65,8 @@ pub enum BrokerOutput {
     Close(Conn),
     /// Be the office with these secrets, at this time; whether they are others than before.
     Identity(Box<Registered>, bool),
-    /// Tickets begin here: a day and its key.
-    TicketRoot(u64, [u8; 32]),
+    /// Tickets begin here.
+    TicketRoot(TicketRoot),
     /// Tickets of this inbox below this epoch are good no more.
     Revoke(Inbox, u32),
     /// The answer to a lookup.
@@ -114,7 +116,8 @@ enum Uplink {
     Connecting(Conn),
     /// Connected, and by when the hub has to have said yes.
     Registering(Conn, Line, Time),
-    Registered(Conn, Line),
+    /// And since when.
+    Registered(Conn, Line, Time),
 }
 
 type Identity = ([u8; 32], Option<[u8; 32]>, [u8; 32]);
@@ -186,7 +189,7 @@ impl Broker {
     pub fn received(&mut self, now: Time, conn: Conn, mut octets: &[u8]) {
         loop {
             let line = match &mut self.uplink {
-                Uplink::Registering(at, line, _) | Uplink::Registered(at, line) if *at == conn => line,
+                Uplink::Registering(at, line, _) | Uplink::Registered(at, line, _) if *at == conn => line,
                 _ => return,
             };
             match line.next(now, &mut octets) {
@@ -249,7 +252,7 @@ impl Broker {
         if wants_answer(&octets) {
             self.sitters.asked(session, inbox);
         }
-        let Uplink::Registered(_, line) = &mut self.uplink else {
+        let Uplink::Registered(_, line, _) = &mut self.uplink else {
             self.counters.unsaid += 1;
             return;
         };
@@ -270,7 +273,7 @@ impl Broker {
             Uplink::Waiting(at) => Some(*at),
             Uplink::Connecting(_) => None,
             Uplink::Registering(_, line, patience) => Some(line.deadline().min(*patience)),
-            Uplink::Registered(_, line) => Some(line.deadline()),
+            Uplink::Registered(_, line, _) => Some(line.deadline()),
         }
     }
 
@@ -285,7 +288,7 @@ impl Broker {
             }
             Uplink::Waiting(_) | Uplink::Connecting(_) => return,
             Uplink::Registering(conn, _, patience) if *patience <= now => (*conn, Err(Cut::Silent)),
-            Uplink::Registering(conn, line, _) | Uplink::Registered(conn, line) => {
+            Uplink::Registering(conn, line, _) | Uplink::Registered(conn, line, _) => {
                 (*conn, line.handle_deadline(now))
             }
         };
@@ -301,7 +304,7 @@ impl Broker {
             return Some(output);
         }
         match &mut self.uplink {
-            Uplink::Registering(conn, line, _) | Uplink::Registered(conn, line) => {
+            Uplink::Registering(conn, line, _) | Uplink::Registered(conn, line, _) => {
                 line.poll(now).map(|octets| BrokerOutput::Send(*conn, octets))
             }
             Uplink::Waiting(_) | Uplink::Connecting(_) => None,
@@ -319,8 +322,17 @@ impl Broker {
                 self.outputs.push_back(BrokerOutput::Event(BrokerEvent::Refused(code, text)));
                 self.pause(now);
             }
-            Message::TicketRoot { day, key } => self.outputs.push_back(BrokerOutput::TicketRoot(day, key)),
-            Message::Revoked(revoked) if !self.is_registered() => self.revoked.extend(revoked),
+            Message::TicketRoot { day, key } => {
+                self.outputs.push_back(BrokerOutput::TicketRoot(TicketRoot { day, key: key.0 }))
+            }
+            Message::Revoked(revoked) if !self.is_registered() => {
+                self.revoked.extend(revoked);
+                if let Some(conn) = self.conn().filter(|_| self.revoked.len() > MAX_REVOKED) {
+                    self.counters.broken += 1;
+                    self.outputs.push_back(BrokerOutput::Close(conn));
+                    self.lost(now, "the hub names more revocations than there can be");
+                }
+            }
             Message::Revoked(revoked) => {
                 let revoke = |(inbox, epoch)| BrokerOutput::Revoke(Inbox(inbox), epoch);
                 self.outputs.extend(revoked.into_iter().map(revoke));
@@ -344,7 +356,7 @@ impl Broker {
 
     fn registered(&mut self, now: Time, registered: Box<Registered>) {
         self.uplink = match std::mem::replace(&mut self.uplink, Uplink::Waiting(now)) {
-            Uplink::Registering(conn, line, _) => Uplink::Registered(conn, line),
+            Uplink::Registering(conn, line, _) => Uplink::Registered(conn, line, now),
             other => {
                 self.counters.unexpected += 1;
                 self.uplink = other;
@@ -352,7 +364,6 @@ impl Broker {
             }
         };
         self.counters.registered += 1;
-        self.failures = 0;
         self.clock = (now, registered.unix);
         let identity = (registered.private, registered.next_private, registered.reset);
         let is_new = self.identity.replace(identity) != Some(identity);
@@ -402,7 +413,7 @@ impl Broker {
     }
 
     fn tell_with(&mut self, correlation: u64, message: &Message) {
-        if let Uplink::Registered(_, line) = &mut self.uplink {
+        if let Uplink::Registered(_, line, _) = &mut self.uplink {
             line.send(message, correlation);
         }
     }
@@ -410,7 +421,7 @@ impl Broker {
     const fn conn(&self) -> Option<Conn> {
         match &self.uplink {
             Uplink::Waiting(_) => None,
-            Uplink::Connecting(conn) | Uplink::Registering(conn, ..) | Uplink::Registered(conn, _) => {
+            Uplink::Connecting(conn) | Uplink::Registering(conn, ..) | Uplink::Registered(conn, ..) => {
                 Some(*conn)
             }
         }
@@ -428,8 +439,12 @@ impl Broker {
 
     fn pause(&mut self, now: Time) {
         self.revoked.clear();
-        if let Uplink::Registering(_, line, _) | Uplink::Registered(_, line) = &self.uplink {
+        if let Uplink::Registering(_, line, _) | Uplink::Registered(_, line, _) = &self.uplink {
             self.counters.unknown += line.unknown();
+        }
+        // A hub that says yes and then lets go, as to one of two brokers with one key, is not asked again and again at once.
+        if matches!(self.uplink, Uplink::Registered(_, _, since) if now.since(since) >= LONGEST_PAUSE) {
+            self.failures = 0;
         }
         let longest = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
         self.failures += 1;
@@ -442,7 +457,7 @@ impl Broker {
     /// By the hub's clock, as far as it was told.
     fn unix(&self, now: Time) -> u32 {
         let (then, unix) = self.clock;
-        u32::try_from(unix + now.since(then).as_secs()).unwrap_or(u32::MAX)
+        u32::try_from(unix.saturating_add(now.since(then).as_secs())).unwrap_or(u32::MAX)
     }
 }
 

@@ -288,3 +288,44 @@ fn who_speaks_while_the_hub_takes_nothing_is_sent_away_once_there_is_no_room() {
     let evicted = evicted.filter(|output| matches!(output, BrokerOutput::Evict(_, _, Closing::Full)));
     assert_eq!(evicted.count(), 1);
 }
+
+#[test]
+fn a_hub_that_takes_it_and_lets_go_is_not_asked_again_and_again_at_once() {
+    let mut desk = Desk::new(BrokerConfig::default());
+    let mut pauses = Vec::new();
+    for _ in 0..10 {
+        desk.register(1);
+        // As of two brokers with one key, each of which takes the other's place.
+        desk.say(&Message::Refused { code: 409, text: "another".into() });
+        let due = desk.broker.deadline().expect("it tries again");
+        pauses.push(due.since(desk.now));
+        desk.now = due;
+        desk.deadline();
+    }
+    assert!(pauses[9] >= LONGEST_PAUSE / 2, "{pauses:?}");
+    // One that stayed is.
+    desk.register(1);
+    for _ in 0..6 {
+        desk.now += Duration::from_secs(5);
+        desk.settle();
+        desk.deadline();
+    }
+    desk.lose();
+    assert!(desk.broker.deadline().expect("it tries again").since(desk.now) <= FIRST_PAUSE);
+}
+
+#[test]
+fn a_hub_s_revocations_and_clock_have_bounds() {
+    let mut desk = Desk::new(BrokerConfig::default());
+    desk.broker.connected(desk.now, HUB);
+    let revoked = Message::Revoked(vec![(1, 2); crate::wire::inner::MAX_REVOKED]).encode(0);
+    for _ in 0..MAX_REVOKED / crate::wire::inner::MAX_REVOKED + 1 {
+        desk.broker.received(desk.now, HUB, &revoked);
+    }
+    assert!(desk.broker.revoked.is_empty() && desk.broker.conn().is_none());
+    desk.settle();
+    desk.come_back(1);
+    desk.broker.clock.1 = u64::MAX;
+    desk.broker.up(at(100), Session(1), Inbox(1), false);
+    assert_eq!(desk.broker.sitters.all().next().map(|sitting| sitting.since), Some(u32::MAX));
+}

@@ -23,13 +23,19 @@ use crate::{
     link::{Closing, ServerSecrets, TicketRoot},
     time::Time,
     wire::{
-        inner::{Found, MAX_REVOKED, Message, Registered, Sitting},
+        inner::{Found, MAX_REVOKED, Message, Registered, Secret, Sitting},
         post::Frame,
     },
 };
 
 /// Set in the tickets of brokers' lookups, which the link's own end does not give.
 const LOOKUP: u64 = 1 << 63;
+/// How long a lookup waits: devices have given up by then. Some are never answered, when nobody can say whose a session id is.
+const LOOKUP_LIFE: Duration = Duration::from_secs(10);
+/// How long a connection may be there without a broker that registered on it, and how many such one key may have: no broker
+/// takes the room of others.
+const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_UNREGISTERED: usize = 4;
 
 /// How the hub's side of brokers behaves.
 #[derive(Clone, Debug)]
@@ -92,6 +98,9 @@ counters! {
         bad_frames: "messages of devices at brokers that are no frames",
         strays: "messages of sessions that the hub does not know",
         lookups_full: "lookups not answered because too many of the broker waited",
+        lookups_expired: "lookups that nobody answered in time",
+        impatient: "connections of brokers closed because none registered on them",
+        misdirected: "connections refused because they were meant for a balancer",
         evicted: "sessions at brokers that were told to go",
         outdated: "sessions of a digest that were told to go because a newer one is elsewhere",
         full: "sessions at brokers closed because too much waited for their broker",
@@ -122,8 +131,17 @@ struct Link {
     key: KeyId,
     /// Once it has registered.
     broker: Option<u16>,
+    /// When it is closed, unless a broker registers.
+    due: Option<Time>,
     /// Lookups that wait.
     lookups: usize,
+}
+
+/// A lookup that waits.
+struct Asked {
+    conn: Conn,
+    correlation: u64,
+    over: Time,
 }
 
 /// A broker, for as long as the hub lives.
@@ -145,7 +163,7 @@ pub struct Brokers {
     links: BTreeMap<Conn, Link>,
     /// By number less one.
     brokers: Vec<Broker>,
-    lookups: BTreeMap<u64, (Conn, u64)>,
+    lookups: BTreeMap<u64, Asked>,
     next_lookup: u64,
     outputs: VecDeque<BrokersOutput>,
     counters: BrokersCounters,
@@ -190,12 +208,14 @@ impl Brokers {
             self.counters.unlisted += 1;
             return self.refuse(conn, 401, "the key is not listed");
         };
-        if self.links.len() >= self.config.max_connections {
+        let unregistered = self.links.values().filter(|link| link.key == key && link.broker.is_none());
+        if self.links.len() >= self.config.max_connections || unregistered.count() >= MAX_UNREGISTERED {
             self.counters.connections_full += 1;
             return self.refuse(conn, 507, "there are too many connections");
         }
         self.counters.connections += 1;
-        self.links.insert(conn, Link { line: Line::new(now), key, broker: None, lookups: 0 });
+        let due = Some(now + PATIENCE);
+        self.links.insert(conn, Link { line: Line::new(now), key, broker: None, due, lookups: 0 });
     }
 
     /// Whether a connection is a broker's.
@@ -229,7 +249,7 @@ impl Brokers {
     /// A connection is gone.
     pub fn closed(&mut self, now: Time, conn: Conn) {
         let Some(link) = self.links.remove(&conn) else { return };
-        self.lookups.retain(|_, (asker, _)| *asker != conn);
+        self.lookups.retain(|_, asked| asked.conn != conn);
         self.counters.unknown += link.line.unknown();
         let over = now + self.config.grace;
         if let Some(broker) = link.broker.and_then(|number| self.broker_mut(number))
@@ -276,7 +296,7 @@ impl Brokers {
 
     /// Tickets begin here.
     pub fn ticket_root(&mut self, root: &TicketRoot) {
-        self.tell_all(&Message::TicketRoot { day: root.day, key: root.key });
+        self.tell_all(&Message::TicketRoot { day: root.day, key: Secret(root.key) });
     }
 
     /// The hub knows a credential. Whether it was a broker's question.
@@ -284,7 +304,7 @@ impl Brokers {
         if ticket & LOOKUP == 0 {
             return false;
         }
-        let Some((conn, correlation)) = self.lookups.remove(&ticket) else { return true };
+        let Some(Asked { conn, correlation, .. }) = self.lookups.remove(&ticket) else { return true };
         if let Some(link) = self.links.get_mut(&conn) {
             link.lookups -= 1;
             let found = credential.map(|credential| Found {
@@ -300,7 +320,7 @@ impl Brokers {
 
     /// When [`Brokers::handle_deadline`] is wanted.
     pub fn deadline(&self) -> Option<Time> {
-        let lines = self.links.values().map(|link| link.line.deadline());
+        let lines = self.links.values().map(|link| link.due.unwrap_or(Time::MAX).min(link.line.deadline()));
         lines.chain(self.brokers.iter().filter_map(|broker| broker.over)).min()
     }
 
@@ -312,6 +332,13 @@ impl Brokers {
             self.counters.silent += 1;
             self.close(now, conn);
         }
+        let impatient = |(conn, link): (&Conn, &Link)| link.due.filter(|due| *due <= now).map(|_| *conn);
+        let impatient: Vec<Conn> = self.links.iter().filter_map(impatient).collect();
+        for conn in impatient {
+            self.counters.impatient += 1;
+            self.close(now, conn);
+        }
+        self.expire_lookups(now);
         for at in 0..self.brokers.len() {
             if self.brokers[at].over.take_if(|over| *over <= now).is_some() {
                 self.sweep(now, number(at), hub, |_| false);
@@ -343,6 +370,15 @@ impl Brokers {
                     let key = link.key;
                     self.register(now, conn, key, (name, epoch, most), hub, &secrets());
                 }
+                Message::Enlist { .. } => {
+                    self.counters.misdirected += 1;
+                    self.links.remove(&conn);
+                    self.refuse(
+                        conn,
+                        421,
+                        "this is a hub and no balancer: the broker's option balancer names it",
+                    );
+                }
                 _ => self.counters.unexpected += 1,
             };
         };
@@ -351,12 +387,12 @@ impl Brokers {
             Message::Lookup { session_id } => {
                 if link.lookups >= self.config.max_lookups {
                     self.counters.lookups_full += 1;
-                    return;
+                    return self.expire_lookups(now);
                 }
                 link.lookups += 1;
                 let ticket = LOOKUP | self.next_lookup;
                 self.next_lookup = (self.next_lookup + 1) & !LOOKUP;
-                self.lookups.insert(ticket, (conn, correlation));
+                self.lookups.insert(ticket, Asked { conn, correlation, over: now + LOOKUP_LIFE });
                 hub.authenticate(ticket, SessionId(session_id));
             }
             // Inboxes are dense; one that was never given is not to cost memory.
@@ -435,8 +471,9 @@ impl Brokers {
             if let Some(older) = before.conn {
                 self.counters.replaced += 1;
                 self.links.remove(&older);
-                self.lookups.retain(|_, (asker, _)| *asker != older);
-                self.refuse(older, 409, "a newer connection of this broker is there");
+                self.lookups.retain(|_, asked| asked.conn != older);
+                let why = "a newer connection with this key is there: two brokers must not share one";
+                self.refuse(older, 409, why);
             }
             if before.epoch != epoch {
                 self.sweep(now, number(at), hub, |_| false);
@@ -444,7 +481,7 @@ impl Brokers {
         }
         self.counters.registered += 1;
         let Some(link) = self.links.get_mut(&conn) else { return };
-        link.broker = Some(number(at));
+        (link.broker, link.due) = (Some(number(at)), None);
         let revoked: Vec<(u32, u32)> = hub.revoked().map(|(inbox, epoch)| (inbox.0, epoch)).collect();
         for portion in revoked.chunks(MAX_REVOKED) {
             link.line.send(&Message::Revoked(portion.to_vec()), 0);
@@ -489,6 +526,17 @@ impl Brokers {
                 self.counters.swept += 1;
                 hub.offline(now, inbox, seat);
                 self.announce(BrokersOutput::Offline(inbox, 19));
+            }
+        }
+    }
+
+    /// Lookups that nobody answered make room for others.
+    fn expire_lookups(&mut self, now: Time) {
+        while let Some(oldest) = self.lookups.first_entry().filter(|oldest| oldest.get().over <= now) {
+            let Asked { conn, .. } = oldest.remove();
+            self.counters.lookups_expired += 1;
+            if let Some(link) = self.links.get_mut(&conn) {
+                link.lookups -= 1;
             }
         }
     }

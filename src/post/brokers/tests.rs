@@ -192,7 +192,7 @@ fn a_listed_broker_is_given_the_office_s_secrets_and_its_lookups_are_answered() 
     assert_eq!(desk.told(left), [Message::Revoked(vec![(inboxes[0], u32::MAX)])]);
     desk.brokers.ticket_root(&TicketRoot { day: 2, key: [5; 32] });
     desk.settle();
-    assert_eq!(desk.told(left), [Message::TicketRoot { day: 2, key: [5; 32] }]);
+    assert_eq!(desk.told(left), [Message::TicketRoot { day: 2, key: Secret([5; 32]) }]);
 }
 
 #[test]
@@ -355,4 +355,51 @@ fn a_broker_that_takes_nothing_loses_those_for_whom_there_is_no_room_and_nothing
     desk.lose(left);
     desk.brokers.frame(desk.now, seat, Inbox(anna), &frame, &mut desk.hub);
     assert_eq!(desk.brokers.counters().unsent, 1);
+}
+
+#[test]
+fn lookups_that_nobody_answers_do_not_keep_a_broker_from_asking_others() {
+    let mut desk = Desk::new(BrokersConfig { max_lookups: 3, ..BrokersConfig::default() });
+    let open = Open { now: Time::ZERO, unix: 1_700_000_000, rng: Box::new(Seeded::new(1)) };
+    // Whose credentials others keep, who may not answer.
+    let asking = HubConfig { asks: true, ..HubConfig::default() };
+    desk.hub = Hub::open(asking, open, &desk.store).unwrap();
+    let sessions = desk.user("anna", 1).1;
+    let left = desk.register(1, LEFT, 1);
+    (0..5).for_each(|id| desk.say(left, &Message::Lookup { session_id: [id; 16] }));
+    assert_eq!(desk.brokers.counters().lookups_full, 2);
+    desk.pass(10);
+    desk.told(left);
+    desk.say(left, &Message::Lookup { session_id: sessions[0].0 });
+    assert!(matches!(desk.told(left)[..], [Message::Found(Some(_))]));
+    assert_eq!((desk.brokers.counters().lookups_expired, desk.brokers.lookups.len()), (3, 0));
+}
+
+#[test]
+fn one_broker_s_connections_take_no_other_s_room() {
+    let mut desk = Desk::new(BrokersConfig { max_connections: 8, ..BrokersConfig::default() });
+    for conn in 1..=20 {
+        desk.connect(conn, LEFT);
+    }
+    assert_eq!(desk.brokers.counters().connections_full, 16);
+    let right = desk.register(30, RIGHT, 1);
+    assert!(matches!(desk.told(right)[..], [Message::Registered(_)]));
+    // Beats alone keep none of them, only who registers stays.
+    for _ in 0..2 {
+        desk.pass(5);
+    }
+    assert_eq!(desk.brokers.counters().impatient, 4);
+    assert!(desk.brokers.has(right) && desk.brokers.links.len() == 1);
+}
+
+#[test]
+fn who_means_a_balancer_is_told_that_this_is_none() {
+    let mut desk = Desk::new(BrokersConfig::default());
+    let left = desk.connect(1, LEFT);
+    let (name, address) = ("left".to_owned(), "192.0.2.1:7700".to_owned());
+    desk.say(left, &Message::Enlist { name, epoch: 1, address, link_key: [1; 32], most: 1 });
+    assert!(
+        matches!(&desk.told(left)[..], [Message::Refused { code: 421, text }] if text.contains("balancer"))
+    );
+    assert_eq!((desk.closed.last(), desk.brokers.counters().misdirected), (Some(&left), 1));
 }

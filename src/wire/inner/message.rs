@@ -41,7 +41,7 @@ pub enum Message {
         /// Days since 1970.
         day: u64,
         /// That day's key.
-        key: [u8; 32],
+        key: Secret,
     },
     /// Type 259, hub to broker: tickets of these inboxes that are older than the epoch are good no more, and who sits there on
     /// them goes. Inbox and epoch, at most [`MAX_REVOKED`].
@@ -137,6 +137,16 @@ pub enum Message {
         /// It wants no new ones, and its own to go elsewhere.
         draining: bool,
     },
+}
+
+/// What is not to be printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Secret(pub [u8; 32]);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 /// What a broker has to know.
@@ -292,7 +302,7 @@ impl Message {
                 out.value(tag::UNIX, &unix.to_be_bytes());
             }
             Message::TicketRoot { day, key } => {
-                out.value(tag::TICKET_ROOT, &root(*day, key));
+                out.value(tag::TICKET_ROOT, &root(*day, &key.0));
             }
             Message::Revoked(revoked) => {
                 let pair = |(inbox, epoch): &(u32, u32)| [inbox.to_be_bytes(), epoch.to_be_bytes()].concat();
@@ -373,7 +383,7 @@ impl Message {
             }
             258 => {
                 let (day, key) = values.root()?;
-                Message::TicketRoot { day, key }
+                Message::TicketRoot { day, key: Secret(key) }
             }
             259 => {
                 let pair = |octets: &mut Octets<'_>| Some((octets.u32()?, octets.u32()?));
@@ -551,7 +561,7 @@ mod tests {
             Message::Register { name: "left".into(), epoch: u64::MAX, most: 1_000_000 },
             registered(None),
             registered(Some([5; 32])),
-            Message::TicketRoot { day: 19_676, key: [6; 32] },
+            Message::TicketRoot { day: 19_676, key: Secret([6; 32]) },
             Message::Revoked(vec![(1, u32::MAX), (2, 3)]),
             Message::Lookup { session_id: [7; 16] },
             Message::Found(None),
@@ -679,5 +689,6 @@ mod tests {
     fn what_is_secret_is_not_printed() {
         let text = format!("{:?}", samples());
         assert!(!text.contains("[1, 1") && !text.contains("[3, 3") && !text.contains("[4, 4"));
+        assert!(!text.contains("[6, 6"), "a ticket root");
     }
 }

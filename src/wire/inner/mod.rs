@@ -7,4 +7,4 @@ pub mod frame;
 pub mod message;
 
 pub use frame::{Broken, Deframer, Frame, MAX_FRAME};
-pub use message::{Found, MAX_REVOKED, MAX_SITTING, Message, Registered, Sitting, Wrong};
+pub use message::{Found, MAX_REVOKED, MAX_SITTING, Message, Registered, Secret, Sitting, Wrong};
