@@ -3,6 +3,8 @@
 
 mod batch;
 mod bind;
+#[cfg(feature = "post")]
+mod check_office;
 mod clock;
 #[cfg(any(feature = "gateway", feature = "device"))]
 mod configured;
@@ -34,6 +36,8 @@ mod timers;
 pub mod tls;
 pub mod url;
 
+#[cfg(feature = "post")]
+pub use check_office::check_office;
 pub use driver::{Loop, NodeId};
 pub use endpoint::{ClientSecurity, DriverCounters, Limits, Listen, ListenTransport, Remote, ServerSecurity};
 #[cfg(feature = "post")]

@@ -22,11 +22,6 @@ use crate::{
 /// # Errors
 /// `Config` for an option that cannot be used, `Listen` when an address is taken, those of a store.
 pub(super) fn open_balancer(net: &mut Loop, config: &Config) -> Result<(NodeId, OfficeAddresses), Fault> {
-    for option in ["listen_apps", "hub", "balancer", "public_address"] {
-        if config.is_set(option) && config.non_empty(option).is_some() {
-            return Err(wrong(option, "a balancer has none"));
-        }
-    }
     let of_balancer = |option: &'static str, otherwise: &'static str| match config.is_set(option) {
         true => config.text(option),
         false => otherwise,

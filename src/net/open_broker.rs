@@ -7,7 +7,6 @@ use super::{
     clock::SystemEntropy,
     configured::{remote, wrong},
     open_office::{Part, device_listens},
-    url::Scheme,
 };
 use crate::{
     config::Config,
@@ -27,15 +26,7 @@ pub fn open_broker(net: &mut Loop, config: &Config) -> Result<(NodeId, OfficeAdd
     let Some(text) = config.non_empty("hub") else {
         return Err(wrong("hub", "say where the hub is, such as tls://hub.example:7702?pin=HEX"));
     };
-    for option in ["listen_apps", "listen_inner", "brokers"] {
-        if config.is_set(option) && config.non_empty(option).is_some() {
-            return Err(wrong(option, "a broker has none: this is for the hub"));
-        }
-    }
-    let (hub, url) = remote(config, "hub", text, Service::Inner)?;
-    if url.scheme != Scheme::Tls {
-        return Err(wrong("hub", "a broker connects over tls:// only: both ends prove a key"));
-    }
+    let (hub, _) = remote(config, "hub", text, Service::Inner)?;
     if config.non_empty("identity_file").is_none() && config.secret("identity_pem").is_none() {
         return Err(wrong(
             "identity_file",
@@ -44,11 +35,7 @@ pub fn open_broker(net: &mut Loop, config: &Config) -> Result<(NodeId, OfficeAdd
     }
     let mut remotes = vec![hub];
     for text in config.list("balancer") {
-        let (balancer, url) = remote(config, "balancer", text, Service::Inner)?;
-        if url.scheme != Scheme::Tls {
-            return Err(wrong("balancer", "a broker reports over tls:// only: both ends prove a key"));
-        }
-        remotes.push(balancer);
+        remotes.push(remote(config, "balancer", text, Service::Inner)?.0);
     }
     let balancers = remotes.len() - 1;
     let (listens, hail) = device_listens(config, config.text("listen_devices"))?;
@@ -83,7 +70,7 @@ pub fn open_broker(net: &mut Loop, config: &Config) -> Result<(NodeId, OfficeAdd
 }
 
 /// Where devices find a broker, if that is said.
-fn public_address(config: &Config) -> Result<Option<SocketAddr>, Fault> {
+pub(super) fn public_address(config: &Config) -> Result<Option<SocketAddr>, Fault> {
     let Some(text) = config.non_empty("public_address") else { return Ok(None) };
     let address: Option<SocketAddr> = text.parse().ok();
     let usable = address.filter(|address| address.port() != 0 && !address.ip().is_unspecified());

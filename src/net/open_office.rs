@@ -6,6 +6,7 @@ use base64::{display::Base64Display, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
     Listen, Loop, NodeId,
+    check_office::check_office,
     clock::{SystemEntropy, unix_seconds},
     configured::{listen, wrong},
     open_balancer::open_balancer,
@@ -136,6 +137,7 @@ pub fn reload_office(net: &mut Loop, id: NodeId, config: &Config) -> Result<(), 
 }
 
 fn open(net: &mut Loop, config: &Config, beside: Option<NodeId>) -> Result<(NodeId, OfficeAddresses), Fault> {
+    check_office(config)?;
     let part = Part::of(config)?;
     match part {
         Part::Broker => return open_broker(net, config),

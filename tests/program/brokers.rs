@@ -87,6 +87,22 @@ fn what_is_not_for_a_broker_is_told() {
         let wrong = run(&[&serve[..], &more].concat());
         assert_eq!(wrong.status.code(), Some(2), "{more:?}: {}", stderr(&wrong));
     }
-    let shown = succeed(&[&serve[..], &["--hub", "tls://127.0.0.1:7702", "--check"]].concat());
+    // What could not be served does not pass the check either.
+    let hub = format!("tls://127.0.0.1:7702?pin={}", "ab".repeat(32));
+    for (more, what) in [
+        (&[][..], "hub"),
+        (&["--hub", "tls://127.0.0.1:7702"], "pin"),
+        (&["--hub", &hub, "--set", "public_address=broker.example:7700"], "public_address"),
+        (&["--hub", &hub, "--auth", "http://127.0.0.1:1/"], "--auth"),
+    ] {
+        let wrong = run(&[&serve[..], more, &["--check"]].concat());
+        assert!(!wrong.status.success() && stderr(&wrong).contains(what), "{more:?}: {}", stderr(&wrong));
+    }
+    let hub_role = ["serve", "--data", &data, "--roles", "hub", "--check"];
+    for more in [["--hub", &hub], ["--set", "brokers=ab"], ["--auth", "http://192.0.2.1/"]] {
+        let wrong = run(&[&hub_role[..], &more].concat());
+        assert!(!wrong.status.success(), "{more:?}");
+    }
+    let shown = succeed(&[&serve[..], &["--hub", &hub, "--check"]].concat());
     assert!(shown.contains("roles = \"broker\""), "{shown}");
 }

@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
-    path::Path,
     sync::mpsc::{Sender, channel},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -92,15 +91,11 @@ impl Desk {
     }
 
     /// Has an authentication server asked about devices that the office does not know.
-    pub fn ask(&mut self, url: &str, token: Option<&str>, authorities: Option<&Path>) -> Result<(), Failure> {
+    pub fn ask(&mut self, url: &str, token: Option<&str>, config: &Config) -> Result<(), Failure> {
         let Some(post) = &mut self.post else {
             return Err(Failure::usage("--auth is for a post office, which --only backend leaves out"));
         };
-        let mut config = Config::new();
-        if let Some(path) = authorities {
-            config.set("ca_file", &path.display().to_string())?;
-        }
-        post.ask(open_authority(&mut self.net, url, token, &config)?);
+        post.ask(open_authority(&mut self.net, url, token, config)?);
         Ok(())
     }
 

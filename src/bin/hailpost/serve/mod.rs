@@ -18,6 +18,7 @@ use std::{
 use hailpost::{
     config::{Config, Role, read_secret},
     net::{
+        Loop, check_office, open_authority,
         tls::Identity,
         url::{Scheme, Url},
     },
@@ -130,11 +131,15 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
         ));
     }
     let (config, office, made) = configuration(args, &dir)?;
+    if let Some(office) = &office {
+        check_office(office)?;
+    }
     let is_alone = |office: &&Config| matches!(office.text("roles"), "broker" | "balancer");
     if let Some(office) = office.as_ref().filter(is_alone) {
-        if args.health.is_some() || args.rules.is_some() || !args.listen.is_empty() || !args.apps.is_empty() {
+        let others = [args.health.is_some(), args.rules.is_some(), args.auth.is_some()];
+        if others.contains(&true) || !args.listen.is_empty() || !args.apps.is_empty() {
             return Err(Failure::usage(format!(
-                "a {} has to do with devices and brokers alone: --health, --rules, --listen and --apps are not for it",
+                "a {} has to do with devices and brokers alone: --health, --rules, --auth, --listen and --apps are not for it",
                 office.text("roles")
             )));
         }
@@ -158,6 +163,9 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
         let file = PathBuf::from(config.text("identity_file"));
         if !made || file.exists() {
             Identity::load(&file, &file)?;
+        }
+        if let Some(url) = &args.auth {
+            open_authority(&mut Loop::new()?, url, auth_token(args)?.as_deref(), &auth_config(args)?)?;
         }
         let (mut shown, count) = (config.dump(Role::Backend), rules.map_or(0, |rules| rules.rules.len()));
         if let Some(office) = &office {
@@ -185,8 +193,7 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
         desk.share_rules(rules)?;
     }
     if let Some(url) = &args.auth {
-        let token = args.auth_token.as_deref().map(read_secret).transpose()?;
-        desk.ask(url, token.as_deref().map(str::trim), args.auth_ca.as_deref())?;
+        desk.ask(url, auth_token(args)?.as_deref(), &auth_config(args)?)?;
     }
     let inbox = Inbox::open(&desk.net)?;
     control::listen(&dir.socket(), &inbox.speaker(&desk.net))?;
@@ -208,6 +215,20 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
     // A socket that nobody answers would only mislead.
     let _ = fs::remove_file(dir.socket());
     served
+}
+
+fn auth_token(args: &Args) -> Result<Option<String>, Failure> {
+    let token = args.auth_token.as_deref().map(read_secret).transpose()?;
+    Ok(token.map(|token| token.trim().to_owned()))
+}
+
+/// By which authorities an authentication server is known.
+fn auth_config(args: &Args) -> Result<Config, Failure> {
+    let mut config = Config::new();
+    if let Some(path) = &args.auth_ca {
+        config.set("ca_file", &path.display().to_string())?;
+    }
+    Ok(config)
 }
 
 /// Turns the loop until a stop is asked for, or nobody reads any more, and the disk has what waits.
