@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 seconds=${1:?seconds a target}
 shift
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(messages ends captures clocks rules names link app frames inner)
+[ ${#targets[@]} -gt 0 ] || targets=(messages ends captures clocks rules names link app frames inner peers asks)
 
 flags="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-trace-compares"
 flags+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
@@ -16,6 +16,8 @@ dir=target/fuzz
 if [ -n "${ASAN:-}" ]; then
     flags+=" -Zsanitizer=address"
     export RUSTC_BOOTSTRAP=1
+    # SQLite's C is linked into what is instrumented once more than the sanitizer likes.
+    export ASAN_OPTIONS=detect_odr_violation=0
     dir=target/fuzz-asan
 fi
 host=$(rustc -vV | sed -n 's/^host: //p')

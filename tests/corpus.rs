@@ -5,12 +5,16 @@ use std::{fs, path::PathBuf};
 
 #[path = "../fuzz/bodies/app.rs"]
 mod app;
+#[path = "../fuzz/bodies/asks.rs"]
+mod asks;
 #[path = "../fuzz/bodies/frames.rs"]
 mod frames;
 #[path = "../fuzz/bodies/inner.rs"]
 mod inner;
 #[path = "../fuzz/bodies/link.rs"]
 mod link;
+#[path = "../fuzz/bodies/peers.rs"]
+mod peers;
 
 fn corpus(target: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "fuzz/corpus", target].iter().collect()
@@ -243,4 +247,40 @@ fn seeds_of_the_inner_links() {
         ),
     ];
     run("inner", inner::run, &seeds);
+}
+
+#[test]
+fn seeds_of_peers_with_good_keys() {
+    let said = |options: u8, steps: &[[u8; 8]]| [&[options][..], &steps.concat()].concat();
+    let (liar, rekey, server, down, up, wait) = (0, 6, 7, 11, 12, 14);
+    let seeds = [
+        ("pieces", said(0, &[[liar, 0, 1, 0, 0, 1, 20, 7], [liar, 0, 1, 1, 0, 2, 200, 7]])),
+        ("never-whole", said(1, &[[liar, 0, 1, 9, 3, 251, 200, 7]; 40])),
+        ("far-ahead", said(0, &[[liar, 0, 1, 255, 0, 1, 9, 7], [liar, 255, 1, 0, 0, 1, 9, 7], [wait; 8]])),
+        ("lies", said(0, &[[down, 0, 0, 0, 0, 99, 99, 0], [liar, 0, 2, 5, 3, 0, 9, 2], [wait; 8]])),
+        ("rekeys", said(2, &[[rekey, 0, 0, 1, 0, 0, 0, 0], [rekey, 9, 0, 2, 0, 0, 0, 0], [wait; 8]])),
+        ("from-elsewhere", said(0, &[[32, 0, 6, 0, 0, 1, 0, 0], [48, 0, 6, 0, 0, 1, 0, 0], [15; 8]])),
+        ("heartbeats", said(0, &[[liar, 0, 240, 1, 0, 0, 0, 0], [liar, 0, 250, 2, 1, 0, 0, 0]])),
+        ("close", said(0, &[[liar, 0, 5, 0, 0, 1, 2, 4], [wait; 8], [server, 0, 5, 0, 0, 1, 2, 1]])),
+        ("a-server", said(2, &[[server, 0, 3, 0, 0, 1, 8, 7], [server, 255, 9, 0, 0, 1, 99, 7], [up; 8]])),
+        ("no-frame", said(0, &[[liar, 0, 230, 0, 0, 0, 5, 1], [server, 0, 235, 0, 0, 0, 9, 1]])),
+    ];
+    run("peers", peers::run, &seeds);
+}
+
+#[test]
+fn seeds_of_asks_and_gives() {
+    let (ask, later, changed, up, down, bend, again, time) = (0, 1, 3, 4, 6, 9, 10, 13);
+    let broker = [&[8, 0, 1, 0, 0, 0, 0, 0, 0, 0][..], &[9; 50]].concat();
+    let seeds = [
+        ("asked", steps(3, &[(later, 0), (time, 1), (up, 0), (down, 0), (time, 9)])),
+        ("given", [&[3][..], &broker, &[later, 0, time, 1, up, 0, down, 0]].concat()),
+        ("cookie", steps(0, &[(later, 0), (time, 1), (up, 0), (down, 0), (up, 0), (down, 0)])),
+        ("silence", steps(3, &[(later, 1), (time, 9), (time, 99), (time, 255), (changed, 0)])),
+        ("bent", [&steps(3, &[(later, 0), (time, 1), (bend, 0)])[..], &[40, 1, up, 0]].concat()),
+        ("replayed", steps(2, &[(later, 0), (time, 1), (up, 0), (again, 1), (again, 2), (again, 0)])),
+        ("in-place-of-the-device", steps(3, &[(later, 0), (time, 1), (up, 0), (again, 2), (again, 6)])),
+        ("a-question", [&[3, ask, 0, 0, 0, 2, 0][..], &[7; 80], &[up, 0, down, 0]].concat()),
+    ];
+    run("asks", asks::run, &seeds);
 }

@@ -72,6 +72,14 @@ impl Keys {
         out
     }
 
+    /// What a peer could say that has the keys: any octets, two of them as a heartbeat.
+    pub fn forge(&self, way: Way, id: u32, counter: u64, plain: &[u8]) -> Vec<u8> {
+        match plain {
+            [kind, flags] => self.seal_beat(way, id, counter, *kind, *flags).to_vec(),
+            _ => self.seal_data(way, id, counter, |out| out.extend_from_slice(plain)),
+        }
+    }
+
     /// Type and flags of a heartbeat, or `None` when it does not open.
     pub fn open_beat(&self, way: Way, counter: u64, datagram: &[u8; BEAT]) -> Option<(u8, u8)> {
         let mut body = [datagram[HEAD], datagram[HEAD + 1]];

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use super::{Client, ClientConfig, ClientCounters, Event, Output, Phase};
 use crate::{
     link::{
-        ANSWER, ASK, Closing, DRAINS, Why,
+        ANSWER, ASK, Closing, DRAINS, Resumption, Why,
         handshake::{DOWN, UP, finish_resume, resume},
         keys::{Keys, same},
         reliable::{Reliable, Taken},
@@ -317,6 +317,26 @@ impl Client {
         self.expire(now);
     }
 
+    /// For tests of the other end: any octets under the session's keys, as a frame, or two of them as a heartbeat, with a
+    /// counter so far ahead. Nothing of it is noted here.
+    #[doc(hidden)]
+    pub fn forge(&mut self, ahead: u64, plain: &[u8]) -> Option<Vec<u8>> {
+        let Phase::Up(up) = &mut self.phase else { return None };
+        let Line { id, keys, counter, .. } = &mut up.line;
+        *counter += ahead + 1;
+        Some(keys.forge(UP, *id, *counter - 1, plain))
+    }
+
+    /// The same: new keys are asked for with this nonce, and the answer is not waited for.
+    #[doc(hidden)]
+    pub fn forge_rekey(&mut self, ahead: u64, nonce: [u8; 16]) -> Option<Vec<u8>> {
+        let Resumption { ticket, secret } = self.config.resumption.clone()?;
+        let datagram = resume(nonce, ticket, &secret, Wish::default());
+        let mut plain = Vec::new();
+        Frame::alone(Kind::Rekey, &datagram).encode(&mut plain);
+        self.forge(ahead, &plain)
+    }
+
     fn frame(&mut self, now: Time, counter: u64, is_old: bool, frame: &Frame<'_>) {
         let Phase::Up(up) = &mut self.phase else { return };
         let counters = &mut self.counters;
@@ -399,7 +419,7 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{link::Resumption, rng::Seeded, wire::link::TICKET};
+    use crate::{rng::Seeded, wire::link::TICKET};
 
     #[test]
     fn keys_are_changed_before_their_counter_or_forgeries_are_too_many() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Output, Server,
+    Output, Server, Session,
     slab::{Entry, Slot, Stage},
 };
 use crate::{
@@ -107,6 +107,17 @@ impl Server {
                 None => self.counters.bad_frames += 1,
             },
         }
+    }
+
+    /// As [`crate::link::Client::forge`], to the device of a session.
+    #[doc(hidden)]
+    pub fn forge(&mut self, session: Session, ahead: u64, plain: &[u8]) -> Option<Vec<u8>> {
+        let slot = self.slot(session)?;
+        let id = self.id(slot);
+        let entry = self.slab.get_mut(slot)?;
+        entry.set_counter(entry.counter() + ahead);
+        let counter = entry.take_counter();
+        Some(entry.keys.forge(DOWN, id, counter, plain))
     }
 
     fn beat(&mut self, slot: Slot, counter: u64, kind: u8) {
