@@ -1,7 +1,5 @@
 //! What is simulated.
 
-#[cfg(feature = "post")]
-mod balancer;
 mod gateways;
 #[cfg(feature = "link")]
 mod link;

@@ -215,7 +215,10 @@ impl Net {
     }
 
     fn is_cut(&self, arrival: &Arrival) -> bool {
-        let (a, b) = (self.place(arrival), self.sender(arrival));
+        self.are_cut(self.place(arrival), self.sender(arrival))
+    }
+
+    pub fn are_cut(&self, a: HostId, b: HostId) -> bool {
         self.partitions.contains(&(a.min(b), a.max(b)))
     }
 

@@ -213,6 +213,11 @@ impl World {
         self.net.heal(self.now, a, b);
     }
 
+    /// Whether nothing passes between two hosts.
+    pub fn is_cut(&self, a: HostId, b: HostId) -> bool {
+        self.net.are_cut(a, b)
+    }
+
     /// Breaks every stream of a host; what was on its way in them is lost, be it in the middle of a message.
     pub fn break_streams(&mut self, host: HostId) {
         self.trace.note(self.now, || format!("streams of {} break", self.hosts[host.0].name));

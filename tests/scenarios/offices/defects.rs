@@ -7,7 +7,7 @@ use hailpost::{
     store::{Batch, Fetch, Fetched, Memory, Store, Table},
 };
 
-use super::Offices;
+use super::{Offices, Roles};
 use crate::sim::caught;
 
 /// What is wrong.
@@ -27,14 +27,22 @@ pub enum Defect {
     HubKeepsADeadEpoch,
     /// A broker whose hub is back does not tell who sits there.
     BrokerTellsNobodyIsThere,
+    /// A broker does not tell its balancer that it drains.
+    BrokerHidesThatItDrains,
+    /// The balancer gives out brokers whose reports stopped.
+    BalancerGivesTheSilent,
 }
 
 impl Defect {
     /// Whether it is wrong with brokers that are apart from the hub.
     pub fn is_of_brokers(self) -> bool {
-        let defects =
-            [Defect::BrokerLosesWhatIsSaid, Defect::HubKeepsADeadEpoch, Defect::BrokerTellsNobodyIsThere];
-        defects.contains(&self)
+        matches!(
+            self,
+            Defect::BrokerLosesWhatIsSaid
+                | Defect::HubKeepsADeadEpoch
+                | Defect::BrokerTellsNobodyIsThere
+                | Defect::BrokerHidesThatItDrains
+        )
     }
 
     /// The store that the office is booted on, for the nth time.
@@ -141,7 +149,7 @@ fn every_planted_defect_is_caught() {
         Defect::OfficeForgets,
         Defect::DeviceForgets,
     ] {
-        caught(&format!("{defect:?}"), 1000, &Offices { defect: Some(defect), apart: false });
+        caught(&format!("{defect:?}"), 1000, &Offices { defect: Some(defect), roles: Roles::Whole });
     }
 }
 
@@ -153,6 +161,22 @@ fn every_planted_defect_of_brokers_is_caught() {
         Defect::BrokerTellsNobodyIsThere,
         Defect::OfficeForgets,
     ] {
-        caught(&format!("apart, {defect:?}"), 1000, &Offices { defect: Some(defect), apart: true });
+        caught(&format!("apart, {defect:?}"), 1000, &Offices { defect: Some(defect), roles: Roles::Apart });
+    }
+}
+
+#[test]
+fn every_planted_defect_of_a_balancer_and_its_brokers_is_caught() {
+    for defect in [
+        Defect::BalancerGivesTheSilent,
+        Defect::BrokerHidesThatItDrains,
+        Defect::BrokerLosesWhatIsSaid,
+        Defect::HubKeepsADeadEpoch,
+        Defect::BrokerTellsNobodyIsThere,
+        Defect::OfficeForgets,
+        Defect::DeviceAcknowledgesEarly,
+    ] {
+        let offices = Offices { defect: Some(defect), roles: Roles::Balanced };
+        caught(&format!("balanced, {defect:?}"), 1000, &offices);
     }
 }

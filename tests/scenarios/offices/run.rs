@@ -1,51 +1,37 @@
 //! Lets a plan happen.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use hailpost::{
-    io::{Service, Transport},
-    link::ClientConfig,
-    node::{AppNode, DeviceNode, DeviceNodeConfig, Event, EventKind, Field, Node, OfficeConfig, OfficeNode},
-    post::{
-        Inbox,
-        app::{self, AppConfig},
-        brokers::BrokersConfig,
-        device::DeviceConfig,
-        hub::{HubConfig, Rights},
-    },
+    io::Transport,
+    node::{AppNode, DeviceNode, Event, EventKind, Field, Node, OfficeNode},
+    post::Inbox,
     rng::{Entropy, Seeded},
-    status::{Fault, Status},
-    store::{Batch, Fetch, Fetched, Memory, Store, Table},
     time::Time,
     wire::app::{Address, Kind, Message, To},
 };
 
 use super::{
-    brokers::{self, BROKERS, INNER},
+    Roles,
+    balanced::Given,
+    brokers,
     defects::Defect,
+    house::{House, PORT},
     judge::{Judge, Letter},
-    plan::{DEVICES, Step, TROUBLE, USERS, What},
+    plan::{DEVICES, Step, TROUBLE, USERS, What, Who},
 };
-use crate::sim::{Conditions, Crash, HostId, Trace, World};
+use crate::sim::{Conditions, Crash, HostId, Trace};
 
-/// How long after the trouble all must be well, in milliseconds: pauses between tries have grown to minutes by then.
-const SETTLE: u32 = 900_000;
-/// Where devices come in.
-pub const PORT: u16 = 7700;
-const APPS: u16 = 7701;
+/// How long after the trouble all must be well: pauses between tries have grown to ten minutes by then, and which of three brokers
+/// lets a device in it finds by trying.
+const SETTLE: Duration = Duration::from_secs(2000);
+/// In how long all get a message that is given when all is well.
+const PROMPT: Duration = Duration::from_secs(60);
 /// Messages do not grow old in a run, although clocks are wrong by ten days.
 const TTL: u32 = 25 * 86_400;
 
+#[derive(Default)]
 struct Phone {
-    host: HostId,
-    user: usize,
     given: u64,
     /// What numbers of its own are called by the judge, and who gets them.
     names: BTreeMap<u64, (Letter, Vec<usize>)>,
@@ -58,146 +44,53 @@ struct Phone {
 }
 
 struct Run {
-    world: World,
+    house: House,
+    roles: Roles,
     rng: Seeded,
-    office: HostId,
-    /// Those apart from the hub; none when it holds all sessions itself.
-    brokers: Vec<HostId>,
-    app: HostId,
     /// Messages of the application that are not answered, with who gets them.
     asked: BTreeMap<String, (Letter, Vec<usize>)>,
     written: u64,
     phones: Vec<Phone>,
     judge: Judge,
-    store_fails: Arc<AtomicBool>,
+    given: Given,
 }
 
 /// What happens by itself after a step.
 enum Later {
-    BootOffice,
-    BootDevice(usize),
-    BootApp,
-    Heal(usize),
+    Boot(Who),
+    Heal(Vec<(HostId, HostId)>),
     StoreWorks,
-    BootBroker(usize),
-    HealBroker(usize),
+    /// A broker that drains stops, and is back after so long.
+    Stop(usize, u32),
 }
 
 pub fn run(
     seed: u64,
     defect: Option<Defect>,
-    apart: bool,
+    roles: Roles,
     steps: &[Step],
     trace: &Trace,
 ) -> Result<(), String> {
-    let mut run = Run::new(seed, defect, apart, trace.clone())?;
+    let mut run = Run::new(seed, defect, roles, trace.clone())?;
     run.play(steps)?;
-    if apart { run.one_leaves() } else { Ok(()) }
+    match roles {
+        Roles::Whole => Ok(()),
+        Roles::Apart | Roles::Balanced => run.one_leaves(),
+    }
 }
 
 impl Run {
-    fn new(seed: u64, defect: Option<Defect>, apart: bool, trace: Trace) -> Result<Run, String> {
-        let mut world = World::new(seed, trace);
-        let memory = Memory::default();
-        let store_fails = Arc::new(AtomicBool::new(false));
-        let (of_office, fails, mut life) = (memory, store_fails.clone(), 0);
-        let office = world.add("office", [10, 0, 0, 1].into(), move |boot| {
-            life += 1;
-            let store = match defect {
-                Some(defect) => defect.office_store(&of_office, life),
-                None => Box::new(of_office.clone()),
-            };
-            let store = Box::new(Flaky { inner: store, fails: fails.clone() });
-            let hub = HubConfig { window: 4, max_cached: 2, max_messages: 100_000, ..HubConfig::default() };
-            let keys = (0..BROKERS).map(brokers::key).filter(|_| apart).collect();
-            let brokers = BrokersConfig { keys, ..BrokersConfig::default() };
-            let config = OfficeConfig { hub, brokers, ..OfficeConfig::default() };
-            let node = OfficeNode::open(config, (boot.now, boot.unix), boot.rng, store);
-            Box::new(node.expect("memory never fails at an opening"))
-        });
-        world.listen_for(office, Transport::Datagram, PORT, Service::Link);
-        world.listen_for(office, Transport::Stream, APPS, Service::App);
-        world.listen_for(office, Transport::Stream, INNER, Service::Inner);
-        world.boot(office);
-        // Before anything breaks: users, then their devices.
-        let of_office = |world: &mut World, act: &mut dyn FnMut(&mut OfficeNode)| {
-            world.with(office, |node, _| act(office_of(node)));
-            world.run_for(Duration::from_millis(10));
-        };
-        for (user, _) in USERS {
-            of_office(&mut world, &mut |node| {
-                node.add_user(user).expect("the name is good");
-            });
-        }
-        let mut secret = String::new();
-        of_office(&mut world, &mut |node| {
-            let rights = Rights { send: true, broadcast: true, query: true };
-            secret = node.add_app("news", rights).expect("the name is good").0;
-        });
-        let app = world.add("news", [10, 0, 2, 1].into(), move |boot| {
-            let (name, secret) = ("news".to_owned(), secret.clone());
-            let open = app::Open { now: boot.now, name, secret, rng: Box::new(boot.rng) };
-            Box::new(AppNode::new(AppConfig::default(), open, 1).expect("the name is good"))
-        });
-        world.route(app, office, Transport::Stream, APPS, None);
-        let server_key = world.node_as::<OfficeNode>(office).expect("it is up").server_key();
-        let brokers = if apart { brokers::add(&mut world, office, defect) } else { Vec::new() };
-        let mut phones = Vec::new();
-        let owners = USERS.iter().enumerate().flat_map(|(user, (_, count))| (0..*count).map(move |_| user));
-        for (at, user) in owners.enumerate() {
-            let mut enrolled = None;
-            of_office(&mut world, &mut |node| {
-                enrolled =
-                    Some(node.add_device(USERS[user].0, [at as u8; 16], 0).expect("the user is there"));
-            });
-            let enrolled = enrolled.ok_or("the office is down")?;
-            let memory = Memory::default();
-            let link = ClientConfig {
-                server_key,
-                next_key: None,
-                session_id: enrolled.session.0,
-                secret: enrolled.secret,
-                interval: 30,
-                resumption: None,
-                rekey_after: Duration::from_secs(86_400),
-            };
-            let name = format!("device {at} ({})", USERS[user].0);
-            let ip = [10, 0, 1, at as u8 + 1].into();
-            let host = world.add(&name, ip, move |boot| {
-                let store = match defect {
-                    Some(defect) => defect.device_store(&memory),
-                    None => Box::new(memory.clone()),
-                };
-                let post = DeviceConfig { window: 3, ..DeviceConfig::default() };
-                let config = DeviceNodeConfig { link: link.clone(), post, ways: 1, balancer: None };
-                let node = DeviceNode::open(config, (boot.now, boot.unix), boot.rng, store);
-                Box::new(node.expect("memory never fails"))
-            });
-            let home = brokers.get(at % (BROKERS + 1)).copied().unwrap_or(office);
-            world.route(host, home, Transport::Datagram, PORT, None);
-            phones.push(Phone {
-                host,
-                user,
-                given: 0,
-                names: BTreeMap::new(),
-                reading: Vec::new(),
-                confirming: BTreeMap::new(),
-                life: 0,
-                up: false,
-            });
-        }
-        assert_eq!(phones.len(), DEVICES);
-        let rng = Seeded::new(world.rng().next_u64());
-        let (asked, written) = (BTreeMap::new(), 0);
-        let judge = Judge::default();
-        Ok(Run { world, rng, office, brokers, app, asked, written, phones, judge, store_fails })
+    fn new(seed: u64, defect: Option<Defect>, roles: Roles, trace: Trace) -> Result<Run, String> {
+        let mut house = House::new(seed, defect, roles, trace)?;
+        let rng = Seeded::new(house.world.rng().next_u64());
+        let phones = (0..DEVICES).map(|_| Phone::default()).collect();
+        let (asked, written, judge, given) = (BTreeMap::new(), 0, Judge::default(), Given::new(&house));
+        Ok(Run { house, roles, rng, asked, written, phones, judge, given })
     }
 
     fn play(&mut self, steps: &[Step]) -> Result<(), String> {
-        self.brokers.clone().into_iter().for_each(|broker| self.world.boot(broker));
-        (0..DEVICES).for_each(|at| self.world.boot(self.phones[at].host));
-        self.world.boot(self.app);
-        let begun = self.world.now();
+        self.house.boot_all();
+        let begun = self.house.world.now();
         let mut later: BTreeMap<(u32, usize), Later> = BTreeMap::new();
         let mut steps = steps.iter().peekable();
         let mut order = 0;
@@ -206,88 +99,138 @@ impl Run {
             let due = later.keys().next().map(|(at, _)| *at);
             let Some(at) = step.into_iter().chain(due).min() else { break };
             self.run_until(begun + Duration::from_millis(at.into()))?;
-            if due.is_some_and(|due| due <= at) {
+            let follows = if due.is_some_and(|due| due <= at) {
                 let (_, what) = later.pop_first().expect("it was there");
-                self.after(&what);
-            } else if let Some(step) = steps.next() {
+                self.after(what)
+            } else {
+                self.act(&steps.next().expect("it is the next").what)?
+            };
+            if let Some((lasts, what)) = follows {
                 order += 1;
-                if let Some((lasts, what)) = self.act(&step.what)? {
-                    later.insert((at + lasts, order), what);
-                }
+                later.insert((at + lasts, order), what);
             }
         }
         // All is healed, and everybody deals with everything.
         self.run_until(begun + Duration::from_millis(TROUBLE.into()))?;
-        self.world.conditions(Conditions::CALM);
-        for at in 0..DEVICES {
-            self.world.boot(self.phones[at].host);
-            self.confirm(at, true)?;
+        self.house.world.conditions(Conditions::CALM);
+        self.house.boot_all();
+        if self.roles == Roles::Balanced {
+            self.leave_some();
         }
-        self.world.boot(self.office);
-        self.brokers.clone().into_iter().for_each(|broker| self.world.boot(broker));
-        self.world.boot(self.app);
-        let end = begun + Duration::from_millis((TROUBLE + SETTLE).into());
-        while self.world.now() < end {
-            let next = self.world.now() + Duration::from_secs(10);
-            self.run_until(next)?;
+        let end = self.house.world.now() + SETTLE;
+        while self.house.world.now() < end {
             for at in 0..DEVICES {
                 self.confirm(at, true)?;
             }
             if self.is_well() {
                 break;
             }
+            let next = self.house.world.now() + Duration::from_secs(10);
+            self.run_until(next)?;
         }
         self.settled()?;
-        self.whereabouts()
+        self.whereabouts()?;
+        self.everybody_writes()
+    }
+
+    /// All is well, so what is given now comes soon: who is said to be online is where it is said to be.
+    fn everybody_writes(&mut self) -> Result<(), String> {
+        self.send(&[0, 1, 2], 10)?;
+        for device in 0..DEVICES {
+            self.put(device, &[0, 1, 2], 10)?;
+        }
+        let end = self.house.world.now() + PROMPT;
+        while self.house.world.now() < end && !self.is_well() {
+            let next = self.house.world.now() + Duration::from_secs(2);
+            self.run_until(next)?;
+            for at in 0..DEVICES {
+                self.confirm(at, true)?;
+            }
+        }
+        self.settled()
+    }
+
+    /// Of the brokers some die for good and some drain for good, and one at least is as it should be; now and then a
+    /// device reaches that one only.
+    fn leave_some(&mut self) {
+        let brokers = self.house.brokers.clone();
+        let good = self.rng.below(brokers.len() as u32) as usize;
+        for (at, broker) in brokers.into_iter().enumerate().filter(|(at, _)| *at != good) {
+            match self.rng.below(3) {
+                0 => self.house.world.crash(broker, Crash::Power),
+                1 => self.drain(at),
+                _ => {}
+            }
+        }
+        if self.rng.below(3) == 0 {
+            let device = Who::Device(self.rng.below(DEVICES as u32) as usize);
+            let others = (0..self.house.brokers.len()).filter(|at| *at != good).map(Who::Broker);
+            let pairs = others.map(|other| (self.house.host(device), self.house.host(other)));
+            self.cut(pairs.collect());
+        }
+    }
+
+    fn drain(&mut self, broker: usize) {
+        brokers::drain(&mut self.house.world, self.house.brokers[broker]);
+        self.given.drained(&self.house, broker);
     }
 
     /// Sessions at the hub's own link and at brokers.
     fn sessions(&self) -> usize {
-        let own = self.world.node_as::<OfficeNode>(self.office).map_or(0, |office| office.server().len());
-        let sessions =
-            |host: &HostId| brokers::node(&self.world, *host).map_or(0, |node| node.server().len());
-        own + self.brokers.iter().map(sessions).sum::<usize>()
+        let House { world, office, brokers, .. } = &self.house;
+        let own = world.node_as::<OfficeNode>(*office).map_or(0, |office| office.server().len());
+        let sessions = |host: &HostId| brokers::node(world, *host).map_or(0, |node| node.server().len());
+        own + brokers.iter().map(sessions).sum::<usize>()
     }
 
     /// All is well, and then a device dies, and its broker with it, which is back before anybody noticed.
     fn one_leaves(&mut self) -> Result<(), String> {
         let device = self.rng.below(DEVICES as u32) as usize;
-        self.world.crash(self.phones[device].host, Crash::Power);
-        for broker in self.brokers.clone() {
-            if self.rng.below(2) == 0 {
-                self.world.crash(broker, Crash::Process);
-                self.world.boot(broker);
+        self.house.world.crash(self.house.devices[device], Crash::Power);
+        for broker in self.house.brokers.clone() {
+            if self.house.world.is_up(broker) && self.rng.below(2) == 0 {
+                self.house.world.crash(broker, Crash::Process);
+                self.house.world.boot(broker);
             }
         }
-        let end = self.world.now() + Duration::from_secs(200);
-        self.run_until(end)?;
-        let office = self.world.node_as::<OfficeNode>(self.office).ok_or("the office is down")?;
-        match online(office) {
-            count if count == DEVICES - 1 => Ok(()),
-            count => Err(format!("device {device} died, and the hub has {count} devices online")),
+        self.given.note(&self.house, false);
+        for _ in 0..20 {
+            let next = self.house.world.now() + Duration::from_secs(10);
+            self.run_until(next)?;
+        }
+        let office = self.house.world.node_as::<OfficeNode>(self.house.office).ok_or("the office is down")?;
+        let count = online(office);
+        if count != DEVICES - 1 {
+            return Err(format!("device {device} died, and the hub has {count} devices online"));
+        }
+        match self.given.astray(&self.house)[..] {
+            [] => Ok(()),
+            [only] if only == device => Ok(()),
+            ref astray => Err(format!("device {device} died, and devices {astray:?} are at no broker")),
         }
     }
 
     /// Whether nothing is left to do.
     fn is_well(&self) -> bool {
-        let quiet = |phone: &Phone| {
-            let node = self.world.node_as::<DeviceNode>(phone.host);
+        let quiet = |(phone, host): (&Phone, &HostId)| {
+            let node = self.house.world.node_as::<DeviceNode>(*host);
             node.is_some_and(|node| node.is_up() && node.waiting() == 0)
                 && phone.reading.is_empty()
                 && phone.confirming.is_empty()
         };
-        let office = self.world.node_as::<OfficeNode>(self.office);
-        let app = self.world.node_as::<AppNode>(self.app);
-        office.is_some_and(|office| online(office) == DEVICES)
+        let office = self.house.world.node_as::<OfficeNode>(self.house.office);
+        let app = self.house.world.node_as::<AppNode>(self.house.app);
+        office.is_some_and(|office| online(office) == DEVICES && office.hub().waiting_count() == 0)
             && self.sessions() == DEVICES
             && app.is_some_and(|app| app.is_up() && app.pending() == 0)
-            && self.phones.iter().all(quiet)
+            && self.phones.iter().zip(&self.house.devices).all(quiet)
+            && self.given.astray(&self.house).is_empty()
             && self.judge.last_word().is_ok()
     }
 
     fn settled(&self) -> Result<(), String> {
-        for (at, phone) in self.phones.iter().enumerate() {
-            let node = self.world.node_as::<DeviceNode>(phone.host).ok_or("a device is down")?;
+        for (at, host) in self.house.devices.iter().enumerate() {
+            let node = self.house.world.node_as::<DeviceNode>(*host).ok_or("a device is down")?;
             if !node.is_up() {
                 return Err(format!("device {at} is not logged in"));
             }
@@ -295,12 +238,20 @@ impl Run {
                 return Err(format!("device {at} still has {} messages to give", node.waiting()));
             }
         }
-        let office = self.world.node_as::<OfficeNode>(self.office).ok_or("the office is down")?;
+        let office = self.house.world.node_as::<OfficeNode>(self.house.office).ok_or("the office is down")?;
         if self.sessions() != DEVICES {
             return Err(format!("the office has {} sessions of {DEVICES} devices", self.sessions()));
         }
         if online(office) != DEVICES {
             return Err(format!("the hub has {} of {DEVICES} devices online", online(office)));
+        }
+        let kept = office.hub().waiting_count();
+        if kept > 0 {
+            return Err(format!("all is confirmed, and the hub still keeps {kept} messages"));
+        }
+        let astray = self.given.astray(&self.house);
+        if !astray.is_empty() {
+            return Err(format!("devices {astray:?} are at no broker that lives and does not drain"));
         }
         if !self.asked.is_empty() {
             return Err(format!("the application was never told what became of {:?}", self.asked.keys()));
@@ -311,10 +262,10 @@ impl Run {
     /// Presence tells of everybody what is so, once all is quiet.
     fn whereabouts(&mut self) -> Result<(), String> {
         let names: Vec<String> = USERS.iter().map(|(name, _)| (*name).to_owned()).collect();
-        self.world.with(self.app, |node, _| app_of(node).query(&names).map(drop));
-        let next = self.world.now() + Duration::from_secs(5);
-        self.world.run_until(next);
-        let events = self.world.take_events(self.app);
+        self.house.world.with(self.house.app, |node, _| app_of(node).query(&names).map(drop));
+        let next = self.house.world.now() + Duration::from_secs(5);
+        self.house.world.run_until(next);
+        let events = self.house.world.take_events(self.house.app);
         let online = events
             .iter()
             .filter(|(_, event)| event.kind() == EventKind::Presence && event.u64(Field::Online) == Some(1));
@@ -340,7 +291,7 @@ impl Run {
             content_type: "text/plain".to_owned(),
             body,
         };
-        if let Some(sent) = self.world.with(self.app, |node, _| app_of(node).send(message)) {
+        if let Some(sent) = self.house.world.with(self.house.app, |node, _| app_of(node).send(message)) {
             let id = sent.map_err(|fault| format!("the application takes no message: {fault}"))?;
             self.written += 1;
             self.asked.insert(id, (letter, users.to_vec()));
@@ -349,102 +300,95 @@ impl Run {
     }
 
     fn act(&mut self, what: &What) -> Result<Option<(u32, Later)>, String> {
-        let now = self.world.now();
+        let now = self.house.world.now();
         match what {
             What::Put { device, users, octets } => self.put(*device, users, *octets)?,
             What::Confirm { device, all } => self.confirm(*device, *all)?,
-            What::CrashOffice { point, how, down } => {
-                self.world.crash_at(self.office, *point, *how);
+            What::Crash { who, point, how, down } => {
+                let host = self.house.host(*who);
+                self.house.world.crash_at(host, *point, *how);
                 // If nothing comes in, it goes down all the same.
                 self.run_until(now + Duration::from_millis(50))?;
-                self.world.crash(self.office, *how);
-                return Ok(Some((*down + 50, Later::BootOffice)));
-            }
-            What::CrashDevice { device, point, how, down } => {
-                let host = self.phones[*device].host;
-                self.world.crash_at(host, *point, *how);
-                self.run_until(now + Duration::from_millis(50))?;
-                self.world.crash(host, *how);
-                return Ok(Some((*down + 50, Later::BootDevice(*device))));
+                self.house.world.spare(host);
+                self.house.world.crash(host, *how);
+                if *who == Who::App {
+                    // It keeps nothing: what was not answered may have been taken, or not.
+                    self.asked.clear();
+                }
+                return Ok(Some((*down + 50, Later::Boot(*who))));
             }
             What::Send { users, octets } => self.send(users, *octets)?,
-            What::BreakApp => self.world.break_streams(self.app),
-            What::CrashApp { down } => {
-                // It keeps nothing: what was not answered may have been taken, or not.
-                self.world.crash(self.app, Crash::Process);
-                self.asked.clear();
-                return Ok(Some((*down, Later::BootApp)));
+            What::Break { who } => self.house.world.break_streams(self.house.host(*who)),
+            What::Cut { between: (one, other), lasts } => {
+                let pair = (self.house.host(*one), self.house.host(*other));
+                return Ok(Some((*lasts, self.cut(vec![pair]))));
             }
-            What::Partition { device, lasts } => {
-                for holder in self.holders() {
-                    self.world.partition(self.phones[*device].host, holder);
-                }
-                return Ok(Some((*lasts, Later::Heal(*device))));
+            What::Silence { who, lasts } => {
+                let host = self.house.host(*who);
+                let others = self.house.all().into_iter().filter(|other| *other != host);
+                return Ok(Some((*lasts, self.cut(others.map(|other| (host, other)).collect()))));
             }
             What::NetworkChanged { device } => {
-                let host = self.phones[*device].host;
-                self.world.with(host, |node, now| node.handle(now, hailpost::io::Input::NetworkChanged));
+                let host = self.house.devices[*device];
+                self.house
+                    .world
+                    .with(host, |node, now| node.handle(now, hailpost::io::Input::NetworkChanged));
             }
-            What::Clock { device, days } => {
-                let host = device.map_or(self.office, |device| self.phones[device].host);
-                self.world.set_clock(host, days * 86_400);
+            What::Clock { who, days } => {
+                self.house.world.set_clock(self.house.host(*who), days * 86_400);
             }
             What::StoreFails { lasts } => {
-                self.store_fails.store(true, Ordering::Relaxed);
+                self.house.store_fails.store(true, Ordering::Relaxed);
                 return Ok(Some((*lasts, Later::StoreWorks)));
             }
-            What::Network(conditions) => self.world.conditions(*conditions),
-            What::CrashBroker { broker, point, how, down } => {
-                let host = self.brokers[*broker];
-                self.world.crash_at(host, *point, *how);
-                self.run_until(now + Duration::from_millis(50))?;
-                self.world.crash(host, *how);
-                return Ok(Some((*down + 50, Later::BootBroker(*broker))));
+            What::Network(conditions) => self.house.world.conditions(*conditions),
+            What::Upgrade { broker, drains, down } => {
+                self.drain(*broker);
+                return Ok(Some((*drains, Later::Stop(*broker, *down))));
             }
-            What::CutBroker { broker, lasts } => {
-                self.world.partition(self.brokers[*broker], self.office);
-                return Ok(Some((*lasts, Later::HealBroker(*broker))));
-            }
-            What::BreakBroker { broker } => self.world.break_streams(self.brokers[*broker]),
             What::MoveDevice { device, to } => {
-                let host = self.phones[*device].host;
-                let home = self.brokers.get(*to).copied().unwrap_or(self.office);
-                self.world.route(host, home, Transport::Datagram, PORT, None);
-                self.world.with(host, |node, now| node.handle(now, hailpost::io::Input::NetworkChanged));
+                let host = self.house.devices[*device];
+                let home = self.house.brokers.get(*to).copied().unwrap_or(self.house.office);
+                self.house.world.route(host, home, Transport::Datagram, PORT, None);
+                self.house
+                    .world
+                    .with(host, |node, now| node.handle(now, hailpost::io::Input::NetworkChanged));
             }
         }
         self.listen()?;
         Ok(None)
     }
 
-    fn after(&mut self, what: &Later) {
-        match what {
-            Later::BootOffice => self.world.boot(self.office),
-            Later::BootApp => self.world.boot(self.app),
-            Later::BootDevice(device) => self.world.boot(self.phones[*device].host),
-            Later::Heal(device) => {
-                for holder in self.holders() {
-                    self.world.heal(self.phones[*device].host, holder);
-                }
-            }
-            Later::BootBroker(broker) => self.world.boot(self.brokers[*broker]),
-            Later::HealBroker(broker) => self.world.heal(self.brokers[*broker], self.office),
-            Later::StoreWorks => self.store_fails.store(false, Ordering::Relaxed),
-        }
+    fn cut(&mut self, pairs: Vec<(HostId, HostId)>) -> Later {
+        pairs.iter().for_each(|(one, other)| self.house.world.partition(*one, *other));
+        Later::Heal(pairs)
     }
 
-    /// Who holds sessions.
-    fn holders(&self) -> Vec<HostId> {
-        self.brokers.iter().copied().chain([self.office]).collect()
+    fn after(&mut self, what: Later) -> Option<(u32, Later)> {
+        match what {
+            Later::Boot(who) => self.house.world.boot(self.house.host(who)),
+            Later::Heal(pairs) => {
+                // What was on its way meanwhile arrives now.
+                self.given.note(&self.house, true);
+                pairs.into_iter().for_each(|(one, other)| self.house.world.heal(one, other));
+            }
+            Later::StoreWorks => self.house.store_fails.store(false, Ordering::Relaxed),
+            Later::Stop(broker, down) => {
+                self.house.world.crash(self.house.brokers[broker], Crash::Process);
+                return Some((down, Later::Boot(Who::Broker(broker))));
+            }
+        }
+        self.given.note(&self.house, false);
+        None
     }
 
     fn put(&mut self, device: usize, users: &[usize], octets: u32) -> Result<(), String> {
         let phone = &mut self.phones[device];
-        let letter = (format!("user:{}/{device}", USERS[phone.user].0), phone.given);
+        let letter = (format!("user:{}/{device}", USERS[self.house.owners[device]].0), phone.given);
         let mut body = format!("{device} {} ", phone.given).into_bytes();
         body.resize(body.len() + octets as usize, b'.');
         let to = To::Named(users.iter().map(|user| Address::User(USERS[*user].0.to_owned())).collect());
-        let put = self.world.with(phone.host, |node, now| {
+        let put = self.house.world.with(self.house.devices[device], |node, now| {
             let node = device_of(node);
             // What it says of it comes in this very turn, and must find the name.
             node.put(now, to, true, TTL, "text/plain", body)
@@ -460,14 +404,14 @@ impl Run {
     fn confirm(&mut self, device: usize, all: bool) -> Result<(), String> {
         self.listen()?;
         let reading = std::mem::take(&mut self.phones[device].reading);
-        let host = self.phones[device].host;
+        let host = self.house.devices[device];
         for (sequence, letter) in reading {
             if !all && self.rng.below(2) == 0 {
                 self.phones[device].reading.push((sequence, letter));
                 continue;
             }
             self.phones[device].confirming.insert(sequence, letter);
-            let done = self.world.with(host, |node, _| device_of(node).confirm(sequence));
+            let done = self.house.world.with(host, |node, _| device_of(node).confirm(sequence));
             if let Some(Err(fault)) = done {
                 return Err(format!("device {device} cannot confirm {sequence}: {fault}"));
             }
@@ -476,8 +420,8 @@ impl Run {
     }
 
     fn run_until(&mut self, end: Time) -> Result<(), String> {
-        self.world.run_until(end);
-        if let Some(problem) = self.world.problem() {
+        self.house.world.run_until(end);
+        if let Some(problem) = self.house.world.problem() {
             return Err(problem.to_owned());
         }
         self.listen()
@@ -485,11 +429,14 @@ impl Run {
 
     /// Takes what the devices said.
     fn listen(&mut self) -> Result<(), String> {
-        for host in self.holders() {
-            self.world.take_events(host);
+        self.given.judge(&self.house)?;
+        for host in self.house.brokers.iter().copied().chain([self.house.office]).chain(self.house.balancer) {
+            self.house.world.take_events(host);
         }
-        let life = self.world.life(self.app);
-        for (_, event) in self.world.take_events(self.app).into_iter().filter(|(of, _)| *of == life) {
+        let life = self.house.world.life(self.house.app);
+        for (_, event) in
+            self.house.world.take_events(self.house.app).into_iter().filter(|(of, _)| *of == life)
+        {
             if event.kind() == EventKind::Answered
                 && let Some((letter, users)) = self.asked.remove(event.text(Field::Id).unwrap_or_default())
             {
@@ -500,11 +447,11 @@ impl Run {
             }
         }
         for at in 0..DEVICES {
-            for (life, event) in self.world.take_events(self.phones[at].host) {
+            for (life, event) in self.house.world.take_events(self.house.devices[at]) {
                 self.began(at, life);
                 self.heard(at, &event)?;
             }
-            let life = self.world.life(self.phones[at].host);
+            let life = self.house.world.life(self.house.devices[at]);
             self.began(at, life);
         }
         Ok(())
@@ -512,8 +459,7 @@ impl Run {
 
     /// The office said that it keeps this for all devices of these users.
     fn owe(&mut self, letter: Letter, users: &[usize]) {
-        let is_receiver = |phone: &Phone| users.contains(&phone.user);
-        let inboxes = self.phones.iter().enumerate().filter(|(_, phone)| is_receiver(phone));
+        let inboxes = self.house.owners.iter().enumerate().filter(|(_, owner)| users.contains(owner));
         let inboxes: Vec<u32> = inboxes.map(|(at, _)| at as u32).collect();
         self.judge.acknowledged(letter, &inboxes);
     }
@@ -542,7 +488,7 @@ impl Run {
                 let given = given.parse().map_err(|_| format!("another body: {text:?}"))?;
                 let (sender, name) = match from.parse::<usize>() {
                     Ok(device) => {
-                        let owner = USERS[self.phones[device].user].0;
+                        let owner = USERS[self.house.owners[device]].0;
                         (format!("user:{owner}"), format!("user:{owner}/{device}"))
                     }
                     Err(_) => ("app:news".to_owned(), "app:news".to_owned()),
@@ -576,49 +522,9 @@ impl Run {
     }
 }
 
-/// A disk that fails while it is told to.
-struct Flaky {
-    inner: Box<dyn Store>,
-    fails: Arc<AtomicBool>,
-}
-
-impl Store for Flaky {
-    fn submit(&mut self, batch: Batch) {
-        self.inner.submit(batch);
-    }
-
-    fn commit(&mut self) -> Result<u64, Fault> {
-        match self.fails.load(Ordering::Relaxed) {
-            true => Err(Fault::new(Status::Store, "the disk is full")),
-            false => self.inner.commit(),
-        }
-    }
-
-    fn is_dirty(&self) -> bool {
-        self.inner.is_dirty()
-    }
-
-    fn ask(&mut self, fetch: Fetch) {
-        self.inner.ask(fetch);
-    }
-
-    fn answer(&mut self) -> Option<Fetched> {
-        self.inner.answer()
-    }
-
-    fn load(&self, table: Table, row: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Fault> {
-        self.inner.load(table, row)
-    }
-}
-
 /// Devices that the hub takes for online. The application was there first, and has the first inbox.
 fn online(office: &OfficeNode) -> usize {
     (0..DEVICES).filter(|at| office.hub().seat(Inbox(*at as u32 + 2)).is_some()).count()
-}
-
-fn office_of(node: &mut dyn Node) -> &mut OfficeNode {
-    let any: &mut dyn std::any::Any = node;
-    any.downcast_mut().expect("the office is an office")
 }
 
 fn app_of(node: &mut dyn Node) -> &mut AppNode {
