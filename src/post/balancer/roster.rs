@@ -11,7 +11,7 @@ use super::{BalancerCounters, BalancerEvent};
 use crate::{
     io::KeyId,
     time::Time,
-    wire::balance::{Answer, Question, RttClass, Seen},
+    wire::balance::{Answer, MAX_SEEN, Question, RttClass},
 };
 
 /// Reports that may fail to come before a broker is out.
@@ -19,9 +19,14 @@ const MISSED: u32 = 3;
 /// What the link costs by class of its round trip, in points of which a load of 100 has 200. What is not known lies between near
 /// and far, so that a near broker is kept and a far one left.
 const PENALTIES: [u32; 6] = [20, 0, 10, 30, 60, 100];
-/// What keeps a broker from being given while there is any other: it failed this device, it is full, or it has no address of the
-/// family that the device asks from.
-const LAST: u32 = 1000;
+/// What keeps a broker that failed this device from being given while there is any other, by how far down the device tells of
+/// it. More lies between two than load and link make, so that of brokers that all failed the one left longest ago is next: one
+/// that is well, but out of this device's reach, must not keep it from the others for ever.
+const FAILED: [u32; MAX_SEEN] = [1600, 1200, 800, 400];
+/// The same of one that is full.
+const FULL: u32 = 1000;
+/// The same of one that has no address of the family that the device asks from.
+const OTHER_FAMILY: u32 = 10_000;
 
 /// How brokers are judged.
 #[derive(Clone, Copy, Debug)]
@@ -104,15 +109,14 @@ impl Broker {
         let coming = u64::from(self.given) * 100 / u64::from(most.max(1));
         let load = (u64::from(self.load.load) + coming).min(100) as u32;
         let is_full = u64::from(self.load.sessions) + u64::from(self.given) >= u64::from(most);
-        let seen: Option<&Seen> = question.seen.iter().find(|seen| seen.address == address);
-        let class = seen.map_or(RttClass::UNKNOWN, |seen| seen.class);
+        let seen = question.seen.iter().position(|seen| seen.address == address);
+        let class = seen.map_or(RttClass::UNKNOWN, |at| question.seen[at].class);
         let link = PENALTIES.get(usize::from(class.0)).copied().unwrap_or(PENALTIES[0]);
-        let last = [
-            seen.is_some_and(|seen| seen.failed),
-            is_full,
-            address.is_ipv4() != from.ip().to_canonical().is_ipv4(),
-        ];
-        load * 2 + link + last.map(|is_last| LAST * u32::from(is_last)).iter().sum::<u32>()
+        let failed = seen.filter(|at| question.seen[*at].failed);
+        let failed = failed.map_or(0, |at| FAILED.get(at).copied().unwrap_or(FAILED[MAX_SEEN - 1]));
+        let full = if is_full { FULL } else { 0 };
+        let is_other = address.is_ipv4() != from.ip().to_canonical().is_ipv4();
+        load * 2 + link + failed + full + if is_other { OTHER_FAMILY } else { 0 }
     }
 }
 
@@ -244,6 +248,7 @@ impl Roster {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::balance::Seen;
 
     const EVERY: Duration = Duration::from_secs(10);
 
@@ -310,7 +315,28 @@ mod tests {
         // One that failed this device comes last, for this device.
         assert_eq!(chosen(&mut roster, 1, &[saw(2, 1, true)]), Some(1));
         assert_eq!(chosen(&mut roster, 2, &[]), Some(2));
-        assert_eq!(chosen(&mut roster, 1, &[saw(2, 1, true), saw(1, 1, true)]), Some(2), "better than none");
+    }
+
+    /// A broker may be well and yet out of a device's reach.
+    #[test]
+    fn of_brokers_that_all_failed_a_device_the_one_left_longest_ago_is_given() {
+        let mut roster = roster(3);
+        roster.report(at(1), 1, load(90));
+        roster.report(at(1), 2, load(40));
+        let mut seen = Vec::new();
+        let mut given = Vec::new();
+        for _ in 0..7 {
+            let broker = chosen(&mut roster, 1, &seen).unwrap();
+            given.push(broker);
+            seen.retain(|seen: &Seen| seen.address != address(broker));
+            seen.insert(0, saw(broker, 1, true));
+        }
+        assert_eq!(given, [3, 2, 1, 3, 2, 1, 3]);
+        // Not even then one that cannot be reached at all.
+        let six = Listing { address: "[2001:db8::1]:7700".parse().unwrap(), ..listing(4, 1000) };
+        roster.enlist(4, KeyId([4; 32]), six).unwrap();
+        roster.report(at(1), 4, load(0));
+        assert_eq!(chosen(&mut roster, 1, &seen), Some(2));
     }
 
     #[test]
