@@ -79,7 +79,10 @@ lint:
 	$(CARGO) clippy --no-default-features --features device -- -D warnings
 	$(CARGO) clippy --no-default-features --features post -- -D warnings
 
+# What the build wrote goes to the disk first: a test that waits for its own must not wait for that.
 test-rust:
+	$(CARGO) test --no-run
+	@sync
 	$(CARGO) test
 
 # Against an installed tree, built only from what pkg-config says.
