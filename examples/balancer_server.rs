@@ -21,25 +21,18 @@ use std::{
 
 use hailpost::{
     link::{Answerer, AnswererConfig},
+    net::SystemEntropy,
     rng::Entropy,
     time::Time,
     wire::balance::Answer,
 };
 
-struct System;
-
-impl Entropy for System {
-    fn fill(&mut self, out: &mut [u8]) {
-        getrandom::fill(out).expect("the system has randomness");
-    }
-}
-
 fn main() -> Result<(), Box<dyn Error>> {
     let asks_without_cookie = if std::env::args().len() > 1 { 0 } else { 500 };
     let mut private = [0; 32];
-    System.fill(&mut private);
+    SystemEntropy.fill(&mut private);
     let config = AnswererConfig { asks_without_cookie, ..AnswererConfig::default() };
-    let mut answerer = Answerer::new(config, private, Time::ZERO, System);
+    let mut answerer = Answerer::new(config, private, Time::ZERO, SystemEntropy);
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     let hex: String = answerer.public_key().iter().map(|octet| format!("{octet:02x}")).collect();
     println!("{} {hex}", socket.local_addr()?);

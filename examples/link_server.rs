@@ -20,18 +20,11 @@ use std::{
 
 use hailpost::{
     link::{Credential, Path, Server, ServerConfig, ServerInput, ServerOutput, ServerSecrets, TicketRoot},
+    net::SystemEntropy,
     rng::Entropy,
     time::Time,
     wire::link::Refusal,
 };
-
-struct System;
-
-impl Entropy for System {
-    fn fill(&mut self, out: &mut [u8]) {
-        getrandom::fill(out).expect("the system has randomness");
-    }
-}
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -39,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let secret: [u8; 32] = unhex(&arguments.next().ok_or("SECRET_HEX is missing")?)?;
     let unix = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let mut keys = [[0; 32]; 3];
-    keys.iter_mut().for_each(|key| System.fill(key));
+    keys.iter_mut().for_each(|key| SystemEntropy.fill(key));
     let secrets = ServerSecrets {
         private: keys[0],
         next_private: None,
@@ -50,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         hellos_without_cookie: if arguments.next().is_some() { 0 } else { 500 },
         ..ServerConfig::default()
     };
-    let mut server = Server::new(config, secrets, Time::ZERO, unix, System);
+    let mut server = Server::new(config, secrets, Time::ZERO, unix, SystemEntropy);
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     let public = server.public_keys()[0].ok_or("there is a key")?;
     let hex: String = public.iter().map(|octet| format!("{octet:02x}")).collect();

@@ -1271,7 +1271,7 @@ hail_status hail_office_revoke_device(struct hail_office *office,
  * in Unix seconds, 0 for never: until then, at most seven days, a session that was lost is resumed without another question.
  * An answer that comes after ten seconds is too late, and the device asks again.
  *
- * HAIL_ERR_INVALID: the name.
+ * HAIL_ERR_INVALID: the name. HAIL_ERR_FULL: too many wait for the disk; leave it, the device asks again.
  */
 hail_status hail_office_admit(struct hail_office *office,
                               uint64_t ticket,

@@ -251,7 +251,7 @@ pub unsafe extern "C" fn hail_office_revoke_device(
 /// in Unix seconds, 0 for never: until then, at most seven days, a session that was lost is resumed without another question.
 /// An answer that comes after ten seconds is too late, and the device asks again.
 ///
-/// HAIL_ERR_INVALID: the name.
+/// HAIL_ERR_INVALID: the name. HAIL_ERR_FULL: too many wait for the disk; leave it, the device asks again.
 #[unsafe(no_mangle)]
 #[cfg_attr(not(feature = "post"), allow(unused_variables))]
 pub unsafe extern "C" fn hail_office_admit(

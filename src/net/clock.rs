@@ -39,7 +39,7 @@ pub(super) fn unix_seconds() -> u64 {
 
 /// The system's random octets.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SystemEntropy;
+pub struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
     fn fill(&mut self, octets: &mut [u8]) {

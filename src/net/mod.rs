@@ -38,6 +38,7 @@ pub mod url;
 
 #[cfg(feature = "post")]
 pub use check_office::check_office;
+pub use clock::SystemEntropy;
 pub use driver::{Loop, NodeId};
 pub use endpoint::{ClientSecurity, DriverCounters, Limits, Listen, ListenTransport, Remote, ServerSecurity};
 #[cfg(feature = "post")]

@@ -181,7 +181,7 @@ impl OfficeNode {
     /// Answers the event `authenticate`: this credential holds, and this is whose it is.
     ///
     /// # Errors
-    /// [`Status::Invalid`] when the user's name is none.
+    /// As [`Hub::vouch`].
     pub fn admit(&mut self, ticket: u64, vouched: Vouched) -> Result<(), Fault> {
         self.hub.vouch(ticket, vouched)
     }

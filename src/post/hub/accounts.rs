@@ -202,11 +202,13 @@ impl Hub {
         session: SessionId,
         found: Result<Vec<Row>, Fault>,
     ) {
-        if self.config.asks && found.as_ref().is_ok_and(Vec::is_empty) {
+        // What cannot be read is not known to be wrong: without an answer the device asks again.
+        let Ok(found) = found else { return };
+        if self.config.asks && found.is_empty() {
             return self.event(HubEvent::Authenticate { ticket, session });
         }
         let unix = self.unix(now);
-        let device = found.ok().and_then(|rows| rows::read_device(&rows.first()?.value));
+        let device = found.first().and_then(|row| rows::read_device(&row.value));
         let credential =
             device.filter(|device| device.expires == 0 || device.expires > unix).map(|device| Credential {
                 secret: device.secret,

@@ -24,23 +24,37 @@ impl std::fmt::Debug for Vouched {
 }
 
 /// Whom a row of [`rows::VOUCHED`] is for, and who waits for it.
-pub(super) type Vouching = HashMap<Vec<u8>, Vec<(u64, Vouched)>>;
+pub(super) type Vouching = HashMap<Vec<u8>, VecDeque<(u64, Vouched)>>;
+
+/// Logins of one device that wait for the disk. The device has given up those before.
+const MAX_LOGINS: usize = 16;
 
 impl Hub {
     /// The answer to what [`Hub::authenticate`] did not know. [`HubOutput::Authenticated`] follows.
     ///
     /// # Errors
-    /// [`Status::Invalid`] when that is no name of a user.
+    /// [`Status::Invalid`] when that is no name of a user, [`Status::Full`] when so many devices wait for the disk that this
+    /// one gets no answer: it asks again.
     pub fn vouch(&mut self, ticket: u64, vouched: Vouched) -> Result<(), Fault> {
         if !is_name(&vouched.user) {
             return Err(Fault::new(Status::Invalid, "the user's name is none: see hail_office_add_user()"));
         }
         let key = rows::vouched_key(&vouched.user, &vouched.device);
-        let waiting = self.vouching.entry(key.clone()).or_default();
-        waiting.push((ticket, vouched));
-        if waiting.len() == 1 {
-            self.ask_row(Question::Vouched(key.clone()), rows::VOUCHED, key);
+        if let Some(waiting) = self.vouching.get_mut(&key) {
+            if waiting.len() == MAX_LOGINS {
+                waiting.pop_front();
+            }
+            waiting.push_back((ticket, vouched));
+            return Ok(());
         }
+        if self.vouching.len() >= self.config.max_pending {
+            return Err(Fault::new(
+                Status::Full,
+                "too many logins wait for the disk: leave it, the device asks again",
+            ));
+        }
+        self.vouching.insert(key.clone(), [(ticket, vouched)].into());
+        self.ask_row(Question::Vouched(key.clone()), rows::VOUCHED, key);
         Ok(())
     }
 
@@ -53,19 +67,19 @@ impl Hub {
         match found.as_deref() {
             Ok([row]) => self.vouched_at(now, &key, rows::read_u32(&row.value).map(Inbox)),
             Ok(_) => {
-                let name = self.vouching.get(&key).and_then(|waiting| waiting.first());
+                let name = self.vouching.get(&key).and_then(|waiting| waiting.front());
                 let name = name.map(|(_, vouched)| vouched.user.clone().into_bytes()).unwrap_or_default();
                 self.ask_row(Question::VouchedUser(key), rows::USER, name);
             }
-            Err(_) => self.vouched_at(now, &key, None),
+            Err(_) => self.leave_unanswered(&key),
         }
     }
 
     /// A device that was never seen: it gets an inbox, and its user a row if there is none.
     pub(super) fn vouched_user_found(&mut self, now: Time, key: Vec<u8>, found: Result<Vec<Row>, Fault>) {
-        let first = self.vouching.get(&key).and_then(|waiting| waiting.first());
+        let first = self.vouching.get(&key).and_then(|waiting| waiting.front());
         let (Ok(found), Some(name)) = (found, first.map(|(_, vouched)| vouched.user.clone())) else {
-            return self.vouched_at(now, &key, None);
+            return self.leave_unanswered(&key);
         };
         let owner = self.user_now(&name, found.into_iter().next());
         let mut owner = owner.unwrap_or(User { keep: true, inboxes: Vec::new() });
@@ -83,7 +97,12 @@ impl Hub {
         self.users.change(&name, Some(owner), batch);
     }
 
-    /// It is known, and durable, which inbox that is; or it cannot be told.
+    /// The store cannot tell. A refusal would have the devices enrolled again; without one they ask again.
+    fn leave_unanswered(&mut self, key: &[u8]) {
+        self.vouching.remove(key);
+    }
+
+    /// It is known, and durable, which inbox that is; or that there is room for none.
     pub(super) fn vouched_at(&mut self, now: Time, key: &[u8], inbox: Option<Inbox>) {
         let unix = self.unix(now);
         for (ticket, vouched) in self.vouching.remove(key).unwrap_or_default() {

@@ -9,7 +9,7 @@ use std::{
 
 use hailpost::{
     io::{Output, Service},
-    net::{Listen, ListenTransport, Loop, NodeId, url::Url},
+    net::{Listen, ListenTransport, Loop, NodeId, SystemEntropy, url::Url},
     node::{Node, OfficeConfig, OfficeNode},
     rng::Entropy,
     store::Sqlite,
@@ -72,7 +72,7 @@ fn measure(args: &Args, dir: &Path, report: &mut Report) -> Result<(), Failure> 
         return Err(Failure::new("the office does not say where it is"));
     };
     let empty = serve.memory()?;
-    let mut fleet = Crowd::new(Fleet::new(server, key.0, args.heartbeat, credentials, Random))?;
+    let mut fleet = Crowd::new(Fleet::new(server, key.0, args.heartbeat, credentials, SystemEntropy))?;
 
     let (begun, cpu_before) = (Instant::now(), serve.cpu()?);
     fleet.gather(args.count as usize)?;
@@ -107,7 +107,7 @@ fn measure(args: &Args, dir: &Path, report: &mut Report) -> Result<(), Failure> 
 fn enrol(count: usize, store: &Path) -> Result<Vec<Credential>, Failure> {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (config, store) = (OfficeConfig::default(), Box::new(Sqlite::open(store)?));
-    let mut office = OfficeNode::open(config, (Time::ZERO, unix), Random, store)?;
+    let mut office = OfficeNode::open(config, (Time::ZERO, unix), SystemEntropy, store)?;
     let mut progress = Progress::new("enrolling", Some(count as u64));
     let mut credentials = Vec::with_capacity(count);
     while credentials.len() < count {
@@ -115,7 +115,7 @@ fn enrol(count: usize, store: &Path) -> Result<Vec<Credential>, Failure> {
             let user = format!("user{at}");
             office.add_user(&user)?;
             let mut device = [0; 16];
-            Random.fill(&mut device);
+            SystemEntropy.fill(&mut device);
             let enrolled = office.add_device(&user, device, 0)?;
             credentials.push((enrolled.session.0, enrolled.secret));
         }
@@ -187,15 +187,5 @@ impl Crowd {
             progress.at(begun.elapsed().as_millis() as u64);
         }
         Ok(())
-    }
-}
-
-/// The system's randomness.
-#[derive(Clone, Copy)]
-struct Random;
-
-impl Entropy for Random {
-    fn fill(&mut self, out: &mut [u8]) {
-        getrandom::fill(out).expect("the system has randomness");
     }
 }

@@ -20,6 +20,7 @@ use hailpost::{
         Inbox, SessionId,
         hub::{DeviceInfo, Enrolled, List, Listed, Rights},
     },
+    status::Status,
     time::Time,
 };
 use serde_json::{Map, Value, json};
@@ -132,9 +133,10 @@ impl Post {
             };
             self.with(net, |office, _| {
                 match verdict.vouched {
-                    // A user's name that is none is as good as a no.
                     Some(vouched) => {
-                        if office.admit(verdict.ticket, vouched).is_err() {
+                        let admitted = office.admit(verdict.ticket, vouched);
+                        // A user's name that is none is as good as a no. Who finds no room asks again.
+                        if admitted.is_err_and(|fault| fault.status == Status::Invalid) {
                             office.turn_away(verdict.ticket);
                         }
                     }

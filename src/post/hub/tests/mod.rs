@@ -103,6 +103,21 @@ impl Desk {
         }
     }
 
+    /// The store answers nothing that it is asked.
+    fn fail_fetches(&mut self) {
+        while let Some(output) = self.hub.poll_output(self.now) {
+            match output {
+                HubOutput::Fetch(fetch) => {
+                    let rows = Err(Status::Store.into());
+                    self.hub.fetched(self.now, Fetched { ticket: fetch.ticket, rows });
+                }
+                HubOutput::Authenticated { credential, .. } => self.credentials.push(credential),
+                HubOutput::Event(event) => self.events.push(event),
+                _ => {}
+            }
+        }
+    }
+
     fn wait(&mut self, seconds: u64) {
         let until = self.now + Duration::from_secs(seconds);
         while let Some(due) = self.hub.deadline().filter(|due| *due <= until) {

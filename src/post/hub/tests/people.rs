@@ -278,7 +278,7 @@ fn a_device_that_the_application_vouches_for_gets_an_inbox_and_keeps_it() {
     assert_eq!(desk.credentials, [], "an inbox that is not durable could be given to another");
     desk.stuck = false;
     desk.settle();
-    let [Some(one), Some(two)] = &desk.credentials.split_off(0)[..] else { panic!() };
+    let [Some(one), Some(two)] = &std::mem::take(&mut desk.credentials)[..] else { panic!() };
     assert!(one == two && one.user == "ben" && one.secret == [7; 32] && one.inbox != anna[0]);
     let ben = one.inbox;
     // What is sent to the user waits for the device, over a restart too.
@@ -299,8 +299,50 @@ fn a_device_that_the_application_vouches_for_gets_an_inbox_and_keeps_it() {
     desk.hub.vouch(16, vouched("ben", 1, UNIX)).unwrap();
     desk.hub.turn_away(17);
     desk.settle();
-    assert_eq!(desk.credentials.split_off(0), [None, None], "over, and turned away");
+    assert_eq!(std::mem::take(&mut desk.credentials), [None, None], "over, and turned away");
     assert!(desk.hub.vouch(18, vouched("no spaces", 1, 0)).is_err());
+}
+
+/// Nobody has proven a secret yet, so that a disk which takes its time must not make what waits for it grow.
+#[test]
+fn logins_that_wait_for_the_disk_are_bounded() {
+    let mut desk = Desk::new(HubConfig { asks: true, max_pending: 2, ..HubConfig::default() });
+    desk.stuck = true;
+    let vouched = |user: &str| Vouched { user: user.into(), device: [1; 16], secret: [7; 32], expires: 0 };
+    for ticket in 0..100 {
+        desk.hub.vouch(ticket, vouched("ben")).unwrap();
+        desk.settle();
+    }
+    desk.hub.vouch(100, vouched("carol")).unwrap();
+    let full = desk.hub.vouch(101, vouched("dora")).unwrap_err();
+    assert_eq!(full.status, Status::Full);
+    desk.settle();
+    desk.stuck = false;
+    desk.settle();
+    let users: Vec<String> =
+        std::mem::take(&mut desk.credentials).into_iter().map(|one| one.unwrap().user).collect();
+    assert_eq!(users.iter().filter(|user| *user == "ben").count(), 16, "the latest of them");
+    assert_eq!(users.len(), 17);
+}
+
+/// What it cannot read it does not know to be wrong: the device is not told to enrol again.
+#[test]
+fn a_store_that_cannot_tell_refuses_nobody() {
+    for asks in [false, true] {
+        let mut desk = Desk::new(HubConfig { asks, ..HubConfig::default() });
+        desk.settle();
+        desk.hub.authenticate(1, SessionId([9; 16]));
+        desk.fail_fetches();
+        if asks {
+            let vouched = Vouched { user: "ben".into(), device: [1; 16], secret: [7; 32], expires: 0 };
+            desk.hub.vouch(2, vouched.clone()).unwrap();
+            desk.fail_fetches();
+            desk.hub.vouch(3, vouched).unwrap();
+            desk.settle();
+            assert_eq!(std::mem::take(&mut desk.credentials).len(), 1, "once it can, it answers");
+        }
+        assert_eq!((desk.credentials, desk.events), (vec![], vec![]));
+    }
 }
 
 fn is_question(event: &HubEvent) -> bool {
