@@ -1,6 +1,8 @@
 //! Endpoints as a configuration says: URLs to where nodes connect and listen, with identity and trust.
 
 use std::net::SocketAddr;
+#[cfg(any(feature = "backend", feature = "post"))]
+use std::path::Path;
 
 use super::{
     ClientSecurity, Remote,
@@ -8,7 +10,9 @@ use super::{
     url::{Host, Scheme, Url},
 };
 #[cfg(any(feature = "backend", feature = "post"))]
-use super::{Listen, ListenTransport, ServerSecurity};
+use super::{Listen, ListenTransport, Loop, ServerSecurity};
+#[cfg(any(feature = "backend", feature = "post"))]
+use crate::store::{Deferred, Memory, Sqlite, Store, StoreThread};
 use crate::{
     config::Config,
     io::Service,
@@ -42,6 +46,18 @@ pub(super) fn remote(
         }
     };
     Ok((remote, url))
+}
+
+/// Where rows are kept, by the option `store`. A file is worked at on a thread of its own: nobody waits for the disk.
+#[cfg(any(feature = "backend", feature = "post"))]
+pub(super) fn store(net: &Loop, config: &Config) -> Result<Box<dyn Store>, Fault> {
+    let Some(path) = config.non_empty("store") else { return Ok(Box::new(Memory::default())) };
+    let (engine, waker) = (Sqlite::open(Path::new(path))?, net.waker());
+    let wake = move || {
+        // That the loop is gone is nothing to the thread.
+        let _ = waker.wake();
+    };
+    Ok(Box::new(Deferred::new(StoreThread::start(engine, wake)?)))
 }
 
 #[cfg(feature = "tls")]

@@ -1,6 +1,6 @@
 //! A back end as a configuration says: built on its store, put on a loop, listening.
 
-use std::{net::SocketAddr, path::Path};
+use std::net::SocketAddr;
 
 use super::{
     Listen, Loop, NodeId,
@@ -16,16 +16,12 @@ use crate::{
     recognize::model::TrainerConfig,
     rng::Entropy,
     status::Fault,
-    store::{Memory, Sqlite, Store},
 };
 
 /// Makes a back end, puts it on the loop and listens. Answers with the addresses, in the order of the option `listen`.
 pub fn open_backend(net: &mut Loop, config: &Config) -> Result<(NodeId, Vec<SocketAddr>), Fault> {
     let listens = config.list("listen").map(|text| listen(config, text)).collect::<Result<Vec<_>, _>>()?;
-    let store: Box<dyn Store> = match config.non_empty("store") {
-        Some(path) => Box::new(Sqlite::open(Path::new(path))?),
-        None => Box::new(Memory::default()),
-    };
+    let store = configured::store(net, config)?;
     let open = Open { now: net.now(), unix: unix_seconds(), rng: SystemEntropy.seeded() };
     let train = config.switch("train").then(|| TrainerConfig {
         seed: SystemEntropy.next_u64(),

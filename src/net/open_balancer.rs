@@ -1,11 +1,11 @@
 //! A balancer as a configuration says: built on its store, put on a loop, listening.
 
-use std::{net::SocketAddr, path::Path};
+use std::net::SocketAddr;
 
 use super::{
     Loop, NodeId, OfficeAddresses,
     clock::SystemEntropy,
-    configured::{listen, wrong},
+    configured::{self, listen, wrong},
     open_office::{Part, broker_keys, parts},
 };
 use crate::{
@@ -14,7 +14,6 @@ use crate::{
     node::{BalancerNode, BalancerNodeConfig},
     post::balancer::{BalancerConfig, RosterConfig},
     status::Fault,
-    store::{Memory, Sqlite, Store},
 };
 
 /// Makes a balancer, puts it on the loop and listens.
@@ -47,10 +46,7 @@ pub(super) fn open_balancer(net: &mut Loop, config: &Config) -> Result<(NodeId, 
         listens.push(listen(config, "listen_inner", text, &[Service::Inner], &[])?);
     }
     let brokers = broker_keys(config)?;
-    let store: Box<dyn Store> = match config.non_empty("store") {
-        Some(path) => Box::new(Sqlite::open(Path::new(path))?),
-        None => Box::new(Memory::default()),
-    };
+    let store = configured::store(net, config)?;
     let roster = RosterConfig { max_brokers: config.count("max_brokers"), ..RosterConfig::default() };
     let balancer = BalancerConfig { roster, ..BalancerConfig::default() };
     // Some are there twice for a moment, when they come back.

@@ -1,6 +1,6 @@
 //! A post office as a configuration says: built on its store, put on a loop, listening.
 
-use std::{net::SocketAddr, path::Path};
+use std::net::SocketAddr;
 
 use base64::{display::Base64Display, engine::general_purpose::URL_SAFE_NO_PAD};
 
@@ -8,7 +8,7 @@ use super::{
     Listen, Loop, NodeId,
     check_office::check_office,
     clock::{SystemEntropy, unix_seconds},
-    configured::{listen, wrong},
+    configured::{self, listen, wrong},
     open_balancer::open_balancer,
     open_broker::open_broker,
     url::{Host, LinkKey, Scheme, Url},
@@ -26,7 +26,6 @@ use crate::{
         hub::{Enrolled, HubConfig},
     },
     status::Fault,
-    store::{Memory, Sqlite, Store},
 };
 
 /// What of an office a process is: the option `roles`.
@@ -128,7 +127,7 @@ pub const RELOADED_OFFICE: [&str; 8] = [
 pub fn reload_office(net: &mut Loop, id: NodeId, config: &Config) -> Result<(), Fault> {
     let wanted = office_config(config)?;
     #[cfg(feature = "tls")]
-    if let Some(identity) = super::configured::identity(config)? {
+    if let Some(identity) = configured::identity(config)? {
         let tls = super::tls::server_config(&[&identity], &[Service::Link.alpn(), Service::App.alpn()])?;
         net.secure(id, &tls)?;
     }
@@ -169,10 +168,7 @@ fn open(net: &mut Loop, config: &Config, beside: Option<NodeId>) -> Result<(Node
         }
         listens.push(listen(config, "listen_inner", text, &[Service::Inner], &[])?);
     }
-    let store: Box<dyn Store> = match config.non_empty("store") {
-        Some(path) => Box::new(Sqlite::open(Path::new(path))?),
-        None => Box::new(Memory::default()),
-    };
+    let store = configured::store(net, config)?;
     let node = OfficeNode::open(office_config(config)?, (net.now(), unix_seconds()), SystemEntropy, store)?;
     net.limits_mut().per_address = config.count("max_connections_per_address");
     let id = net.add(Box::new(node), Vec::new());

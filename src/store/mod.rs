@@ -2,17 +2,25 @@
 //!
 //! A part emits [`Batch`]es with rising tickets; the node hands them to its engine and commits once for many; every
 //! acknowledgement waits for the ticket to come back. Engines: [`Memory`] (tests, the simulator, a gateway without
-//! disk) and SQLite.
+//! disk), SQLite, and either on a thread of its own, for servers.
 
 #[cfg(any(feature = "sqlite", feature = "system-sqlite"))]
 mod copy;
+#[cfg(any(feature = "backend", feature = "post"))]
+mod deferred;
 mod memory;
 #[cfg(any(feature = "sqlite", feature = "system-sqlite"))]
 mod sqlite;
+#[cfg(any(feature = "backend", feature = "post"))]
+mod thread;
 
+#[cfg(any(feature = "backend", feature = "post"))]
+pub use deferred::{Deferred, Done, Work, Worker};
 pub use memory::Memory;
 #[cfg(any(feature = "sqlite", feature = "system-sqlite"))]
 pub use sqlite::Sqlite;
+#[cfg(any(feature = "backend", feature = "post"))]
+pub use thread::StoreThread;
 
 use std::path::Path;
 

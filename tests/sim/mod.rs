@@ -8,11 +8,13 @@
 //! until each that is left is needed, and prints them with the trace and one line that reproduces the failure.
 #![allow(dead_code, reason = "each test binary uses its part of the toolbox")]
 
+mod disk;
 mod net;
 mod seeds;
 mod trace;
 mod world;
 
+pub use disk::{Flaky, Slow};
 pub use net::Conditions;
 pub use seeds::{Scenario, caught, check};
 pub use trace::Trace;

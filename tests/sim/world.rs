@@ -17,6 +17,7 @@ use hailpost::{
 
 use super::{
     Trace,
+    disk::Spindle,
     net::{Arrival, Conditions, End, Link, Net, Route, Socket},
 };
 
@@ -32,6 +33,8 @@ pub struct Boot {
     pub unix: u64,
     /// Randomness of this life.
     pub rng: Seeded,
+    /// The time of its disk.
+    pub disk: Spindle,
 }
 
 /// How a host goes down.
@@ -79,6 +82,8 @@ struct Host {
     next_port: u16,
     sockets: BTreeMap<Conn, Socket>,
     deadline: Option<Time>,
+    disk: Spindle,
+    disk_due: Option<Time>,
     crash: Option<(CrashPoint, Crash)>,
     events: Vec<(u32, Event)>,
     second: u64,
@@ -93,6 +98,8 @@ enum Arrived {
     Received(Conn, Option<SocketAddr>, Vec<u8>),
     Closed(Conn, Option<Fault>),
     Deadline,
+    /// The disk may have news; nobody tells the node.
+    Disk,
 }
 
 /// The world.
@@ -142,6 +149,8 @@ impl World {
             next_port: 40_000,
             sockets: BTreeMap::new(),
             deadline: None,
+            disk: Spindle::default(),
+            disk_due: None,
             crash: None,
             events: Vec::new(),
             second: 0,
@@ -247,9 +256,11 @@ impl World {
         let at = &mut self.hosts[host.0];
         at.life += 1;
         at.booted = now;
+        at.disk = Spindle::default();
+        at.disk.turn(now);
         let unix = (EPOCH + now.as_micros() / 1_000_000).saturating_add_signed(at.skew);
         let local = at.local(now);
-        at.node = Some((at.boot)(Boot { now: local, unix, rng }));
+        at.node = Some((at.boot)(Boot { now: local, unix, rng, disk: at.disk.clone() }));
         let mut arrived = Vec::new();
         for at_port in at.listens.clone() {
             if let (Transport::Datagram, port, service) = at_port {
@@ -280,6 +291,7 @@ impl World {
         let at = &mut self.hosts[host.0];
         at.sockets.clear();
         at.deadline = None;
+        at.disk_due = None;
         at.crash = None;
     }
 
@@ -296,6 +308,7 @@ impl World {
     /// Does something to a node, as its application would, and takes a turn. `None` if the host is down.
     pub fn with<R>(&mut self, host: HostId, act: impl FnOnce(&mut dyn Node, Time) -> R) -> Option<R> {
         let now = self.hosts[host.0].local(self.now);
+        self.hosts[host.0].disk.turn(self.now);
         let node = self.hosts[host.0].node.as_deref_mut()?;
         let result = act(node, now);
         self.turn(host, Vec::new());
@@ -358,7 +371,7 @@ impl World {
     }
 
     fn next(&self) -> Option<Time> {
-        let deadlines = self.hosts.iter().filter_map(|host| host.deadline);
+        let deadlines = self.hosts.iter().filter_map(Host::due);
         deadlines.chain(self.net.next()).min()
     }
 
@@ -376,7 +389,7 @@ impl World {
                 host
             }
             None => {
-                let due = |host: &Host| host.deadline.is_some_and(|due| due <= now);
+                let due = |host: &Host| host.due().is_some_and(|due| due <= now);
                 let Some(host) = self.hosts.iter().position(due) else { return };
                 HostId(host)
             }
@@ -389,6 +402,9 @@ impl World {
             if at.deadlines > MAX_DEADLINES {
                 self.problem = Some(format!("{}: its deadline does not move", at.name));
             }
+        }
+        if at.disk_due.take_if(|due| *due <= now).is_some() {
+            arrived.push(Arrived::Disk);
         }
         if !arrived.is_empty() {
             self.turn(host, arrived);
@@ -519,6 +535,7 @@ impl World {
         let at = &mut self.hosts[host.0];
         let local = at.local(now);
         let Some(mut node) = at.node.take() else { return };
+        at.disk.turn(now);
         self.turns += 1;
         at.turns = if at.second == now.as_micros() / 1_000_000 { at.turns + 1 } else { 0 };
         at.second = now.as_micros() / 1_000_000;
@@ -529,7 +546,9 @@ impl World {
         for input in &arrived {
             let name = &at.name;
             self.trace.note(now, || line(name, '<', &input.describe(self.describe)));
-            node.handle(local, input.as_input());
+            if let Some(input) = input.as_input() {
+                node.handle(local, input);
+            }
         }
         let first = drain(&mut *node, local);
         let mut outputs = Vec::new();
@@ -555,6 +574,7 @@ impl World {
         }
         let at = &mut self.hosts[host.0];
         at.deadline = node.deadline().map(|due| at.world(due));
+        at.disk_due = at.disk.due().or(at.disk_due);
         at.node = Some(node);
         outputs.into_iter().for_each(|output| self.perform(host, output));
         if let Some((_, how)) = crash {
@@ -657,6 +677,11 @@ impl Host {
         self.listens.iter().find(at_port).map(|at| at.2)
     }
 
+    /// When it wants a turn.
+    fn due(&self) -> Option<Time> {
+        [self.deadline, self.disk_due].into_iter().flatten().min()
+    }
+
     fn local(&self, now: Time) -> Time {
         Time::from_micros(now.as_micros() - self.booted.as_micros() + Self::ORIGIN)
     }
@@ -679,14 +704,15 @@ impl Host {
 }
 
 impl Arrived {
-    fn as_input(&self) -> Input<'_> {
-        match self {
+    fn as_input(&self) -> Option<Input<'_>> {
+        Some(match self {
             Arrived::Accepted(conn, peer) => Input::Accepted { conn: *conn, peer: *peer },
             Arrived::Connected(conn, peer) => Input::Connected { conn: *conn, peer: *peer },
             Arrived::Received(conn, from, octets) => Input::Received { conn: *conn, from: *from, octets },
             Arrived::Closed(conn, fault) => Input::Closed { conn: *conn, fault: fault.clone() },
             Arrived::Deadline => Input::Deadline,
-        }
+            Arrived::Disk => return None,
+        })
     }
 
     fn describe(&self, octets_by: fn(&[u8]) -> String) -> String {
@@ -695,7 +721,7 @@ impl Arrived {
             Arrived::Connected(conn, _) => format!("connected {conn:?}"),
             Arrived::Received(_, _, octets) => octets_by(octets),
             Arrived::Closed(conn, fault) => format!("closed {conn:?} {:?}", fault.as_ref().map(|f| f.status)),
-            Arrived::Deadline => String::new(),
+            Arrived::Deadline | Arrived::Disk => String::new(),
         }
     }
 }

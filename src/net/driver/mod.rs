@@ -461,6 +461,11 @@ impl Loop {
         let kernel = std::mem::replace(&mut self.kernel, Events::with_capacity(0));
         for event in &kernel {
             let Token(socket) = event.token();
+            if event.token() == WAKER {
+                // A store that works on a thread of its own may have news.
+                (0..self.slots.len()).for_each(|at| self.touch(at));
+                continue;
+            }
             let Some(Some(known)) = self.sockets.get(socket) else { continue };
             match known.kind {
                 SocketKind::Attempt { .. } => self.attempt_ready(socket),

@@ -9,8 +9,9 @@ pub(super) struct Mailbox {
     /// All of the queue up to it is handed over, or gone.
     cursor: Sequence,
     under_way: BTreeMap<Sequence, Cargo>,
-    /// What the store is being asked for.
+    /// What the store is being asked for, and by which question: it may still answer one of an earlier mailbox.
     asked: Vec<Sequence>,
+    question: u64,
 }
 
 /// Where it stays until it is confirmed.
@@ -194,23 +195,24 @@ impl Hub {
         if asked.is_empty() {
             return;
         }
-        let seat = mailbox.seat;
         let keys = asked.iter().map(|sequence| sequence.0.to_be_bytes().to_vec()).collect();
         mailbox.asked = asked;
         let fetch = Fetch { ticket: 0, table: rows::MESSAGE, wanted: Wanted::Keys(keys) };
-        self.ask(Question::Messages { inbox, seat }, fetch);
+        let question = self.ask(Question::Messages(inbox), fetch);
+        if let Some(mailbox) = self.mailboxes.get_mut(&inbox) {
+            mailbox.question = question;
+        }
     }
 
     pub(super) fn messages_found(
         &mut self,
         now: Time,
         inbox: Inbox,
-        seat: Seat,
+        question: u64,
         found: Result<Vec<Row>, Fault>,
     ) {
-        let Some(mailbox) = self.mailboxes.get_mut(&inbox).filter(|mailbox| mailbox.seat == seat) else {
-            return;
-        };
+        let mailbox = self.mailboxes.get_mut(&inbox).filter(|mailbox| mailbox.question == question);
+        let Some(mailbox) = mailbox else { return };
         let asked = std::mem::take(&mut mailbox.asked);
         // A store that cannot be read is asked again when something else happens.
         let Ok(found) = found else { return };
@@ -249,7 +251,7 @@ impl Hub {
 
 impl Mailbox {
     const fn new(seat: Seat, cursor: Sequence) -> Mailbox {
-        Mailbox { seat, cursor, under_way: BTreeMap::new(), asked: Vec::new() }
+        Mailbox { seat, cursor, under_way: BTreeMap::new(), asked: Vec::new(), question: 0 }
     }
 }
 

@@ -295,7 +295,7 @@ enum Question {
     /// A user's row, for the intake, a query or the operator.
     User(String),
     /// The next messages for an inbox.
-    Messages { inbox: Inbox, seat: Seat },
+    Messages(Inbox),
     /// Whose an inbox is.
     Owner(Inbox),
     /// Who follows an application; with the intake's number.
@@ -459,7 +459,7 @@ impl Hub {
         let Some(question) = self.questions.remove(&fetched.ticket) else { return };
         match question {
             Question::User(name) => self.user_found(now, &name, fetched.rows),
-            Question::Messages { inbox, seat } => self.messages_found(now, inbox, seat, fetched.rows),
+            Question::Messages(inbox) => self.messages_found(now, inbox, fetched.ticket, fetched.rows),
             Question::Owner(inbox) => self.owner_found(now, inbox, fetched.rows),
             Question::Follow(intake) => self.followers_found(now, intake, fetched.rows),
             Question::Authenticate { ticket, session } => {

@@ -13,8 +13,8 @@ use hailpost::{
     gateway::{BackendConfig, Enrolment, Gateway, GatewayConfig, ResultKey},
     io::Transport,
     node::{BackendNode, GatewayNode, Node},
-    status::{Fault, Status},
-    store::{Batch, Fetch, Fetched, Memory, Store, Table},
+    status::Status,
+    store::{Memory, Store},
     time::Time,
     wire::{
         AppId,
@@ -29,7 +29,7 @@ use super::{
     ledger::{Change, Ledger},
     plan::{GROUPS, Setup, Step, TROUBLE, What},
 };
-use crate::sim::{Boot, Conditions, HostId, Trace, World};
+use crate::sim::{Boot, Conditions, Flaky, HostId, Slow, Trace, World};
 
 /// What the trouble left behind may still break a link for so long after it, in seconds: three sends of a request,
 /// then four heartbeats until the gateway notices.
@@ -76,11 +76,12 @@ impl Run {
         });
         let memory = Memory::default();
         let store_fails = Arc::new(AtomicBool::new(false));
-        let store = Flaky { inner: memory.clone(), fails: store_fails.clone() };
+        let (rows, fails) = (memory.clone(), store_fails.clone());
         let config = backend_config(&setup);
         let (of_hub, undo) = (setup.clone(), Undo::default());
         let hub = world.add("backend", [10, 0, 0, 1].into(), move |boot| {
-            let store: Box<dyn Store> = Box::new(store.clone());
+            let store = Box::new(Flaky::new(Box::new(rows.clone()), fails.clone()));
+            let store = Box::new(Slow::store(store, boot.disk.clone(), boot.rng.clone()));
             match defect {
                 Some(defect) => {
                     let store = defect.store(store, &undo);
@@ -360,42 +361,6 @@ fn backend_config(setup: &Setup) -> BackendConfig {
 fn boot_backend(config: BackendConfig, boot: Boot, store: Box<dyn Store>) -> Box<dyn Node> {
     let open = hailpost::gateway::Open { now: boot.now, unix: boot.unix, rng: boot.rng };
     Box::new(BackendNode::open(config, open, store, None).expect("the store can be read"))
-}
-
-/// A store that fails as long as somebody says so.
-#[derive(Clone)]
-struct Flaky {
-    inner: Memory,
-    fails: Arc<AtomicBool>,
-}
-
-impl Store for Flaky {
-    fn submit(&mut self, batch: Batch) {
-        self.inner.submit(batch);
-    }
-
-    fn commit(&mut self) -> Result<u64, Fault> {
-        match self.fails.load(Ordering::Relaxed) {
-            true => Err(Status::Store.into()),
-            false => self.inner.commit(),
-        }
-    }
-
-    fn is_dirty(&self) -> bool {
-        self.inner.is_dirty()
-    }
-
-    fn ask(&mut self, fetch: Fetch) {
-        self.inner.ask(fetch);
-    }
-
-    fn answer(&mut self) -> Option<Fetched> {
-        self.inner.answer()
-    }
-
-    fn load(&self, table: Table, row: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Fault> {
-        self.inner.load(table, row)
-    }
 }
 
 /// Messages for the trace: their kinds and tags.

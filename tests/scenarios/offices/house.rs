@@ -1,10 +1,7 @@
 //! Who is there, and how they are connected.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -18,8 +15,8 @@ use hailpost::{
         device::DeviceConfig,
         hub::{HubConfig, Rights},
     },
-    status::{Fault, Status},
-    store::{Batch, Fetch, Fetched, Memory, Store, Table},
+    rng::Seeded,
+    store::Memory,
 };
 
 use super::{
@@ -28,7 +25,7 @@ use super::{
     defects::Defect,
     plan::{DEVICES, USERS, Who},
 };
-use crate::sim::{HostId, Trace, World};
+use crate::sim::{Flaky, HostId, Slow, Trace, World};
 
 /// Where devices come in.
 pub const PORT: u16 = 7700;
@@ -146,7 +143,8 @@ fn add_office(world: &mut World, defect: Option<Defect>, roles: Roles, fails: Ar
             Some(defect) => defect.office_store(&memory, life),
             None => Box::new(memory.clone()),
         };
-        let store = Box::new(Flaky { inner: store, fails: fails.clone() });
+        let store = Box::new(Flaky::new(store, fails.clone()));
+        let store = Box::new(Slow::store(store, boot.disk, Seeded::new(life.into())));
         let hub = HubConfig { window: 4, max_cached: 2, max_messages: 100_000, ..HubConfig::default() };
         let keys = (0..roles.brokers()).map(brokers::key).collect();
         let brokers = BrokersConfig { keys, ..BrokersConfig::default() };
@@ -186,39 +184,4 @@ fn add_device(
 pub fn office_of(node: &mut dyn Node) -> &mut OfficeNode {
     let any: &mut dyn std::any::Any = node;
     any.downcast_mut().expect("the office is an office")
-}
-
-/// A disk that fails while it is told to.
-struct Flaky {
-    inner: Box<dyn Store>,
-    fails: Arc<AtomicBool>,
-}
-
-impl Store for Flaky {
-    fn submit(&mut self, batch: Batch) {
-        self.inner.submit(batch);
-    }
-
-    fn commit(&mut self) -> Result<u64, Fault> {
-        match self.fails.load(Ordering::Relaxed) {
-            true => Err(Fault::new(Status::Store, "the disk is full")),
-            false => self.inner.commit(),
-        }
-    }
-
-    fn is_dirty(&self) -> bool {
-        self.inner.is_dirty()
-    }
-
-    fn ask(&mut self, fetch: Fetch) {
-        self.inner.ask(fetch);
-    }
-
-    fn answer(&mut self) -> Option<Fetched> {
-        self.inner.answer()
-    }
-
-    fn load(&self, table: Table, row: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Fault> {
-        self.inner.load(table, row)
-    }
 }

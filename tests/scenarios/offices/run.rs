@@ -259,8 +259,14 @@ impl Run {
         self.judge.last_word()
     }
 
-    /// Presence tells of everybody what is so, once all is quiet.
+    /// Presence tells of everybody what is so, once all is quiet; who moves to another broker just then is there soon after.
     fn whereabouts(&mut self) -> Result<(), String> {
+        let first = self.presence();
+        self.run_until(self.house.world.now() + Duration::from_secs(10))?;
+        first.or_else(|_| self.presence())
+    }
+
+    fn presence(&mut self) -> Result<(), String> {
         let names: Vec<String> = USERS.iter().map(|(name, _)| (*name).to_owned()).collect();
         self.house.world.with(self.house.app, |node, _| app_of(node).query(&names).map(drop));
         let next = self.house.world.now() + Duration::from_secs(5);

@@ -1,9 +1,11 @@
-//! Messages for devices that are away: made durable, and handed over at login. The hub on SQLite in this thread, on the disk
-//! of the temporary directory.
+//! Messages for devices that are away: made durable, and handed over at login. The hub in this thread and SQLite in
+//! one of its own, as in a server, on the disk of the temporary directory.
 
 use std::{
+    collections::VecDeque,
     env, fs,
     path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -14,7 +16,7 @@ use hailpost::{
     },
     rng::Seeded,
     status::{Fault, Status},
-    store::{Memory, Sqlite, Store},
+    store::{Deferred, Memory, Sqlite, Store, StoreThread},
     time::Time,
     wire::{
         app::{Address, Kind, Message, To},
@@ -29,7 +31,7 @@ use crate::{failure::Failure, terminal::Progress};
 /// Devices that the messages are for, in turn.
 const DEVICES: u64 = 1000;
 /// Senders that each wait for their answer, and rows in a commit of what is measured beside.
-const SENDERS: u64 = 100;
+const SENDERS: u64 = 200;
 const BODY: usize = 200;
 /// How long SQLite alone is measured.
 const ANCHOR: Duration = Duration::from_secs(3);
@@ -161,14 +163,21 @@ struct Office<S> {
     store: S,
     /// What is to be stored is said to be, and is not.
     forgets: bool,
+    through: u64,
+    /// Questions that the store has not answered.
+    asked: u64,
+    /// Who was answered since somebody looked.
+    answered: VecDeque<usize>,
     acknowledged: u64,
     commits: u64,
     handed: Vec<(Inbox, Sequence)>,
 }
 
-impl Office<Sqlite> {
+impl Office<Deferred<StoreThread<Sqlite>>> {
     fn open(path: &Path) -> Result<Self, Fault> {
-        Office::on(Sqlite::open(path)?, HubConfig::default())
+        let caller = thread::current();
+        let thread = StoreThread::start(Sqlite::open(path)?, move || caller.unpark())?;
+        Office::on(Deferred::new(thread), HubConfig::default())
     }
 }
 
@@ -176,28 +185,41 @@ impl<S: Store> Office<S> {
     fn on(store: S, config: HubConfig) -> Result<Self, Fault> {
         let open = Open { now: Time::ZERO, unix: UNIX, rng: Box::new(Seeded::new(1)) };
         let hub = Hub::open(config, open, &store)?;
-        Ok(Office { hub, store, forgets: false, acknowledged: 0, commits: 0, handed: Vec::new() })
+        Ok(Office {
+            hub,
+            store,
+            forgets: false,
+            through: 0,
+            asked: 0,
+            answered: VecDeque::new(),
+            acknowledged: 0,
+            commits: 0,
+            handed: Vec::new(),
+        })
     }
 
-    /// Takes so many messages; how long that took, the commits of it, and how many they were.
+    /// Takes so many messages, the next of a sender once it has the answer to its last; how long that took, the commits of it, and
+    /// how many they were.
     fn fill(&mut self, count: u32) -> Result<(Duration, u64, u64), Failure> {
-        let rounds = u64::from(count).div_ceil(SENDERS);
+        let count = u64::from(count).next_multiple_of(SENDERS);
         let senders = self.enrol()?;
-        let mut progress = Progress::new("storing", Some(rounds * SENDERS));
-        let (begun, commits) = (Instant::now(), self.commits);
-        for round in 0..rounds {
-            for (number, sender) in senders.iter().enumerate() {
-                let device = (round * SENDERS + number as u64) % DEVICES;
-                self.hub.take(Time::ZERO, sender, message(round, device));
+        let mut progress = Progress::new("storing", Some(count));
+        let (begun, commits, mut sent) = (Instant::now(), self.commits, 0);
+        self.answered = (0..senders.len()).collect();
+        while self.acknowledged < count {
+            match self.answered.pop_front() {
+                Some(number) if sent < count => {
+                    self.hub.take(Time::ZERO, &senders[number], message(sent, sent % DEVICES));
+                    sent += 1;
+                    self.turn()?;
+                }
+                _ => {
+                    self.turn_or_wait()?;
+                }
             }
-            self.settle()?;
             progress.at(self.acknowledged);
         }
-        let took = begun.elapsed();
-        match self.acknowledged == rounds * SENDERS {
-            true => Ok((took, self.commits - commits, self.acknowledged)),
-            false => Err(Failure::new(format!("only {} messages were acknowledged", self.acknowledged))),
-        }
+        Ok((begun.elapsed(), self.commits - commits, count))
     }
 
     /// Applications first, then users with a device each: inboxes are given in that order.
@@ -211,40 +233,67 @@ impl<S: Store> Office<S> {
             self.hub.add_device(&format!("user{number}"), [1; 16], 0)?;
         }
         self.settle()?;
-        let app = |number| Sender::App { name: format!("app{number}"), rights, seat: Seat::here(1) };
+        let app =
+            |number| Sender::App { name: format!("app{number}"), rights, seat: Seat::here(number as u32) };
         Ok((0..SENDERS).map(app).collect())
     }
 
-    /// Does what the hub wants, until it wants nothing more: a commit for all that waits.
+    /// Does what the hub wants, until it wants nothing more.
     fn settle(&mut self) -> Result<(), Fault> {
-        loop {
-            let mut forgotten = None;
-            while let Some(output) = self.hub.poll_output(Time::ZERO) {
-                match output {
-                    HubOutput::Store(batch) if self.forgets => forgotten = Some(batch.ticket),
-                    HubOutput::Store(batch) => self.store.submit(batch),
-                    HubOutput::Fetch(fetch) => self.store.ask(fetch),
-                    HubOutput::Answered { answer, .. } if answer.code == 200 => self.acknowledged += 1,
-                    HubOutput::Answered { answer, .. } => {
-                        return Err(Fault::new(Status::Refused, format!("the answer was {}", answer.code)));
-                    }
-                    HubOutput::Send { inbox, frame: Frame::Deliver(one), .. } => {
-                        self.handed.push((inbox, one.sequence));
-                    }
-                    _ => {}
-                }
-                while let Some(fetched) = self.store.answer() {
-                    self.hub.fetched(Time::ZERO, fetched);
-                }
-            }
-            let through = match forgotten {
-                None if self.store.is_dirty() => self.store.commit()?,
-                None => return Ok(()),
-                Some(ticket) => ticket,
-            };
-            self.commits += 1;
-            self.hub.stored(Time::ZERO, through);
+        while self.turn_or_wait()? {}
+        Ok(())
+    }
+
+    /// As `turn`, and where there is nothing to be done, waits for the store if that is at something. Whether it may go on.
+    fn turn_or_wait(&mut self) -> Result<bool, Fault> {
+        let is_busy = self.turn()?;
+        let waits = self.asked > 0 || self.store.is_dirty();
+        if !is_busy && waits {
+            thread::park();
         }
+        Ok(is_busy || waits)
+    }
+
+    /// Does what the hub wants now, and gives the store what is to be durable. Whether there was something.
+    fn turn(&mut self) -> Result<bool, Fault> {
+        let mut idle = true;
+        while let Some(output) = self.hub.poll_output(Time::ZERO) {
+            idle = false;
+            match output {
+                HubOutput::Store(batch) if self.forgets => self.hub.stored(Time::ZERO, batch.ticket),
+                HubOutput::Store(batch) => self.store.submit(batch),
+                HubOutput::Fetch(fetch) => {
+                    self.asked += 1;
+                    self.store.ask(fetch);
+                }
+                HubOutput::Answered { seat, answer, .. } if answer.code == 200 => {
+                    self.acknowledged += 1;
+                    self.answered.push_back(seat.place as usize);
+                }
+                HubOutput::Answered { answer, .. } => {
+                    return Err(Fault::new(Status::Refused, format!("the answer was {}", answer.code)));
+                }
+                HubOutput::Send { inbox, frame: Frame::Deliver(one), .. } => {
+                    self.handed.push((inbox, one.sequence));
+                }
+                _ => {}
+            }
+        }
+        while let Some(fetched) = self.store.answer() {
+            idle = false;
+            self.asked -= 1;
+            self.hub.fetched(Time::ZERO, fetched);
+        }
+        if self.store.is_dirty() {
+            let through = self.store.commit()?;
+            if through > self.through {
+                idle = false;
+                self.through = through;
+                self.commits += 1;
+                self.hub.stored(Time::ZERO, through);
+            }
+        }
+        Ok(!idle)
     }
 }
 

@@ -289,6 +289,31 @@ fn what_cannot_be_read_is_passed_over_and_counted() {
     assert_eq!(desk.hub.waiting_count(), 2);
 }
 
+/// A session that is lost and back, at the same seat of a broker that began anew, while the disk takes its time.
+#[test]
+fn an_answer_to_an_earlier_session_takes_nothing_from_the_next() {
+    let mut desk = Desk::new(HubConfig::default());
+    let anna = desk.user("anna", 1)[0];
+    let news = desk.app("news");
+    desk.send(&news, message("1", to(&["anna"]), "1"));
+    let seat = Seat::here(7);
+    desk.hub.online(desk.now, anna, seat);
+    let early = desk.hold_fetches();
+    desk.hub.offline(desk.now, anna, seat);
+    desk.send(&news, message("2", to(&["anna"]), "2"));
+    desk.hub.online(desk.now, anna, seat);
+    let late = desk.hold_fetches();
+    assert_eq!((early.len(), late.len()), (1, 1));
+    for fetch in early.into_iter().chain(late) {
+        desk.store.ask(fetch);
+        let fetched = desk.store.answer().unwrap();
+        desk.hub.fetched(desk.now, fetched);
+    }
+    desk.settle();
+    assert_eq!(desk.bodies(anna), ["1", "2"]);
+    assert_eq!((desk.hub.counters().unreadable, desk.hub.waiting_count()), (0, 2));
+}
+
 #[test]
 fn what_is_leaving_does_not_hide_what_comes_after_it() {
     let mut desk = Desk::new(HubConfig { window: 2, ..HubConfig::default() });

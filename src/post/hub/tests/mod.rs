@@ -103,6 +103,19 @@ impl Desk {
         }
     }
 
+    /// What the hub asks now; the store does not answer it yet.
+    fn hold_fetches(&mut self) -> Vec<Fetch> {
+        let mut fetches = Vec::new();
+        while let Some(output) = self.hub.poll_output(self.now) {
+            match output {
+                HubOutput::Fetch(fetch) => fetches.push(fetch),
+                HubOutput::Send { inbox, frame, .. } => self.frames.push((inbox, frame)),
+                _ => {}
+            }
+        }
+        fetches
+    }
+
     /// The store answers nothing that it is asked.
     fn fail_fetches(&mut self) {
         while let Some(output) = self.hub.poll_output(self.now) {
