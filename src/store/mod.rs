@@ -9,6 +9,8 @@ mod copy;
 #[cfg(any(feature = "backend", feature = "post"))]
 mod deferred;
 mod memory;
+#[cfg(any(feature = "backend", feature = "post"))]
+mod signals;
 #[cfg(any(feature = "sqlite", feature = "system-sqlite"))]
 mod sqlite;
 #[cfg(any(feature = "backend", feature = "post"))]

@@ -8,8 +8,11 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use super::{Done, Store, Work, Worker};
+use super::{Done, Store, Work, Worker, signals::without_signals};
 use crate::status::{Fault, Status};
+
+/// As `ps` and debuggers show the thread.
+const NAME: &str = "hailpost store";
 
 /// An engine and its thread, which ends, once it has done what it was given, when this is dropped.
 pub struct StoreThread<S> {
@@ -39,7 +42,8 @@ impl<S: Store + 'static> StoreThread<S> {
                 wake();
             }
         };
-        let thread = thread::Builder::new().name("hailpost store".to_owned()).spawn(turn);
+        let spawn = || thread::Builder::new().name(NAME.to_owned()).spawn(turn);
+        let thread = without_signals(spawn);
         let thread =
             thread.map_err(|error| Fault::new(Status::Io, format!("no thread for the store: {error}")))?;
         Ok(StoreThread { engine, work: Some(work), done, thread: Some(thread) })
@@ -237,5 +241,24 @@ mod tests {
         let mut rows = 0;
         desk.store.load(TABLE, &mut |_, _| rows += 1).unwrap();
         assert_eq!(rows, 1);
+    }
+
+    /// A handler on it would run beside the application, whose own wait would go on.
+    #[test]
+    fn signals_are_not_for_it() {
+        let _desk = Desk::new();
+        let mut masks = Vec::new();
+        for task in std::fs::read_dir("/proc/self/task").unwrap() {
+            // Another test's may end meanwhile.
+            let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap_or_default();
+            let field = |name: &str| {
+                status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
+            };
+            if field("Name:") == NAME {
+                masks.push(field("SigBlk:"));
+            }
+        }
+        // All but KILL, STOP, and the two that the C library keeps for itself.
+        assert!(!masks.is_empty() && masks.iter().all(|mask| mask == "fffffffe7ffbfeff"), "{masks:?}");
     }
 }
