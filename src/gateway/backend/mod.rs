@@ -393,6 +393,11 @@ impl Backend {
         self.effects.len()
     }
 
+    /// Whether what was asked for with this ticket is durable.
+    pub fn is_durable(&self, ticket: u64) -> bool {
+        self.effects.front().is_none_or(|(first, _)| *first > ticket)
+    }
+
     /// Takes an input.
     pub fn handle(&mut self, now: Time, input: Input<'_>) {
         match input {

@@ -44,6 +44,8 @@ pub struct Desk {
     rules_file: bool,
     /// Answers that wait for the disk, by ticket.
     waiting: VecDeque<(u64, Value, Sender<Value>)>,
+    /// The last ticket of the rules that came from a file.
+    shared: u64,
 }
 
 /// What a request leads to.
@@ -71,6 +73,7 @@ impl Desk {
             serving: true,
             rules_file: false,
             waiting: VecDeque::new(),
+            shared: 0,
         };
         Ok((desk, addresses))
     }
@@ -287,23 +290,29 @@ impl Desk {
             Backend::check_pattern(pattern)
                 .map_err(|fault| Failure::from(fault).about(format!("application {app}")))?;
         }
-        self.with(|backend, _| {
+        let (added, removed, last) = self.with(|backend, _| {
             let held: Vec<(AppId, Vec<u8>)> =
                 backend.rules("").map(|(app, pattern)| (app, pattern.to_vec())).collect();
             let gone = held.iter().filter(|(app, pattern)| !wanted.contains(&(*app, pattern)));
-            let mut removed = 0;
+            let (mut added, mut removed, mut last) = (0, 0, 0);
             for (app, pattern) in gone {
-                backend.remove_rule(None, *app, Some(pattern))?;
+                last = backend.remove_rule(None, *app, Some(pattern))?;
                 removed += 1;
             }
             let is_new = |rule: &&(AppId, &[u8])| !held.iter().any(|(app, text)| (*app, &text[..]) == **rule);
-            let mut added = 0;
             for (app, pattern) in wanted.iter().filter(is_new) {
-                backend.set_rule(None, *app, pattern)?;
+                last = backend.set_rule(None, *app, pattern)?;
                 added += 1;
             }
-            Ok((added, removed))
-        })
+            Ok((added, removed, last))
+        })?;
+        self.shared = self.shared.max(last);
+        Ok((added, removed))
+    }
+
+    /// Whether the rules that came from a file are durable, and so in force.
+    pub fn has_shared(&self) -> bool {
+        self.backend().is_durable(self.shared)
     }
 
     fn with<R>(&mut self, call: impl FnOnce(&mut Backend, Time) -> Result<R, Failure>) -> Result<R, Failure> {

@@ -41,8 +41,10 @@ use desk::Desk;
 use notify::Notify;
 use pseudonyms::Pseudonyms;
 
-/// How long a stop waits for the disk.
+/// How long a stop waits for the disk, and a start for its rules.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long a wait of ours is, where there is more to look at than the loop.
+const TURN: Duration = Duration::from_millis(50);
 
 /// Runs a back end and a post office until it is stopped.
 ///
@@ -191,6 +193,10 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
     }
     if let Some(rules) = &rules {
         desk.share_rules(rules)?;
+        let begun = Instant::now();
+        while !desk.has_shared() && begun.elapsed() < DRAIN {
+            desk.net.wait(Some(TURN))?;
+        }
     }
     if let Some(url) = &args.auth {
         desk.ask(url, auth_token(args)?.as_deref(), &auth_config(args)?)?;
@@ -246,8 +252,9 @@ fn turn(
     let printer = Printer::new(names);
     let pseudonyms = Pseudonyms::default();
     let mut stopping: Option<Instant> = None;
+    let mut reloaded: Vec<String> = Vec::new();
     loop {
-        let limit = stopping.map(|_| Duration::from_millis(50));
+        let limit = stopping.map(|_| TURN);
         desk.net.wait(limit.into_iter().chain(notify.limit()).min())?;
         notify.live();
         desk.pass_on()?;
@@ -269,10 +276,14 @@ fn turn(
                     let text = [
                         reload_configuration(desk, args, dir, (&mut config, &mut office)),
                         reload(desk, rules),
-                    ]
-                    .join("; ");
-                    printed = printed.and_then(|()| printer.note("reloaded", &text, out));
+                    ];
+                    reloaded.push(text.join("; "));
                 }
+            }
+        }
+        if desk.has_shared() {
+            for text in reloaded.drain(..) {
+                printed = printed.and_then(|()| printer.note("reloaded", &text, out));
             }
         }
         let is_over =
