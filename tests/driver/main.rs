@@ -7,3 +7,4 @@ mod gateways;
 mod office;
 mod probe;
 mod services;
+mod slow_disk;
