@@ -103,7 +103,7 @@ pub const OPTIONS: &[OptionInfo] = options! {
     Gateway|Backend|Office identity_pem: Secret, "", "the same as octets";
     Gateway|Backend max_results: Number(1, 10_000_000), "100000", "remote ends remembered (a group); past it the oldest goes";
     Gateway|Backend result_ttl_ms: Millis, "86400000", "how long a result holds without being renewed";
-    Gateway backend: Urls, "", "where the back end is, such as tls://backend.example:7700?pin=HEX";
+    Gateway backend: Urls, "", "where the back end is, such as tls://backend.example:7700?pin=HEX, or hail://backend.example:7704?key=KEY";
     Gateway|Device|App ca_file: Path, "", "PEM file of authorities that may vouch for a tls:// server, instead of a pin";
     Gateway backoff_ms: Millis, "1000", "first pause before registering again; doubles";
     Gateway backoff_max_ms: Millis, "60000", "longest pause before registering again";
@@ -117,7 +117,7 @@ pub const OPTIONS: &[OptionInfo] = options! {
     Gateway inside: Networks, "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10,fc00::/7,fe80::/10", "networks on the gateway's own side";
     Gateway max_automaton_octets: Number(262_144, 1_073_741_824), "4194304", "octets that matching builds up while it runs; past it, it begins anew";
     Gateway max_flows: Number(1, 100_000_000), "65536", "flows followed at once; past it the one idle longest goes";
-    Backend listen: Urls, "tls://127.0.0.1:7700", "where gateways come in: tls://, tcp://, udp://";
+    Backend listen: Urls, "tls://127.0.0.1:7700", "where gateways come in: tls://, hail://, tcp://, udp://";
     Backend|Office|Device store: Path, "", "the file that keeps what has to outlast the process; empty for memory only";
     Backend allow_networks: Networks, "127.0.0.0/8,::1/128", "who may use tcp:// and udp://";
     Backend open_group: Text, "", "group of gateways on tcp:// and udp://, which prove nothing; empty refuses them";
@@ -151,8 +151,8 @@ pub const OPTIONS: &[OptionInfo] = options! {
     Office  ask_authentication: Switch, "false", "ask the application about session ids that the store does not know, by the event authenticate";
     Office  announce: Switch, "false", "tell the application of each device that comes and goes";
     Device|App office: Urls, "", "where the office is, the better way first; for a device such as hail://office.example:7700?key=KEY,tls://office.example:7700?pin=HEX, or its balancer, hail+ask://balancer.example:7700?key=KEY; for an application tls://office.example:7701?pin=HEX, or tcp:// on loopback";
-    Device  credential_file: Path, "", "file, mode 0600, with the line that `hailpost device add` printed: the office and the credential";
-    Device  credential: Secret, "", "the credential alone: session id and secret, 64 characters of base64url";
+    Gateway|Device credential_file: Path, "", "file, mode 0600, with the line that `hailpost device add` or `hailpost gateway add --link` printed: the server and the credential";
+    Gateway|Device credential: Secret, "", "the credential alone: session id and secret, 64 characters of base64url";
     Device  keepalive_s: Number(10, 1800), "30", "seconds from one heartbeat to the next, unless the office wants another";
     Device  max_outbox: Number(1, 1_000_000), "1000", "messages in the outbox";
     Device  max_outbox_octets: Number(1, 1 << 31), "4194304", "octets in the outbox";

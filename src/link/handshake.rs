@@ -1,13 +1,11 @@
 //! The Noise handshake, `NKpsk0`, with randomness from outside, and the resume that needs no Diffie-Hellman.
 
-use snow::{
-    Builder, HandshakeState,
-    params::{CipherChoice, DHChoice, HashChoice, NoiseParams},
-    resolvers::{CryptoResolver, DefaultResolver},
-    types::{Cipher, Dh, Hash, Random},
-};
+use snow::{Builder, HandshakeState, params::NoiseParams};
 
-use super::keys::{self, Keys, Way, expand, extract, mac, same};
+use super::{
+    keys::{self, Keys, Way, expand, extract, mac, same},
+    primitives::{Primitives, x25519},
+};
 use crate::{
     rng::Entropy,
     wire::balance::{Answer, Ask, Question},
@@ -23,7 +21,7 @@ const ASKING: &str = "Noise_NK_25519_AESGCM_SHA256";
 
 /// The public key of a static private key (X25519).
 pub fn public_key(private: &[u8; 32]) -> [u8; 32] {
-    let mut dh = DefaultResolver.resolve_dh(&DHChoice::Curve25519).expect("the build has X25519");
+    let mut dh = x25519();
     dh.set(private);
     dh.pubkey().try_into().expect("an X25519 key has 32 octets")
 }
@@ -239,40 +237,7 @@ fn builder(pattern: &str, rng: &mut dyn Entropy) -> Builder<'static> {
     let params: NoiseParams = pattern.parse().expect("the pattern is one of snow's");
     let mut seed = [0; 32];
     rng.fill(&mut seed);
-    Builder::with_resolver(params, Box::new(Resolver { seed }))
-}
-
-/// The crate's primitives with our randomness: of one handshake no more than one ephemeral key is asked.
-struct Resolver {
-    seed: [u8; 32],
-}
-
-struct Once(Option<[u8; 32]>);
-
-impl Random for Once {
-    fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), snow::Error> {
-        let seed = self.0.take().ok_or(snow::Error::Rng)?;
-        dest.copy_from_slice(seed.get(..dest.len()).ok_or(snow::Error::Rng)?);
-        Ok(())
-    }
-}
-
-impl CryptoResolver for Resolver {
-    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
-        Some(Box::new(Once(Some(self.seed))))
-    }
-
-    fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
-        DefaultResolver.resolve_dh(choice)
-    }
-
-    fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
-        DefaultResolver.resolve_hash(choice)
-    }
-
-    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
-        DefaultResolver.resolve_cipher(choice)
-    }
+    Builder::with_resolver(params, Box::new(Primitives { seed }))
 }
 
 /// Device to server, for who reads the code of an end.

@@ -13,6 +13,7 @@ mod cookie;
 mod framing;
 mod handshake;
 mod keys;
+mod primitives;
 mod reliable;
 mod server;
 pub(crate) mod share;

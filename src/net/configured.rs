@@ -128,6 +128,19 @@ pub(super) fn listen(
     Ok(Listen { address, transport, networks, services: services.to_vec() })
 }
 
+/// A link's end answers where it was asked, so it has one socket of each family.
+#[cfg(any(feature = "backend", feature = "post"))]
+pub(super) fn one_hail_a_family(option: &str, listens: &[Listen]) -> Result<(), Fault> {
+    let of_family = |v6: bool| {
+        let is_hail = |listen: &&Listen| listen.is_datagram() && listen.services == [Service::Link];
+        listens.iter().filter(is_hail).filter(|listen| listen.address.is_ipv6() == v6).count()
+    };
+    match of_family(false) > 1 || of_family(true) > 1 {
+        true => Err(wrong(option, "one hail:// address of IPv4 and one of IPv6 are the most there can be")),
+        false => Ok(()),
+    }
+}
+
 #[cfg(all(feature = "tls", any(feature = "backend", feature = "post")))]
 fn server_security(config: &Config, services: &[Service]) -> Result<ServerSecurity, Fault> {
     let identity = identity(config)?.ok_or_else(|| {

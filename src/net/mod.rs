@@ -8,6 +8,8 @@ mod check_office;
 mod clock;
 #[cfg(any(feature = "gateway", feature = "device"))]
 mod configured;
+#[cfg(any(feature = "gateway", feature = "device"))]
+mod credential;
 mod driver;
 mod endpoint;
 pub mod happy_eyeballs;
@@ -39,6 +41,8 @@ pub mod url;
 #[cfg(feature = "post")]
 pub use check_office::check_office;
 pub use clock::SystemEntropy;
+#[cfg(any(feature = "backend", feature = "post"))]
+pub use credential::credential_line;
 pub use driver::{Loop, NodeId};
 pub use endpoint::{ClientSecurity, DriverCounters, Limits, Listen, ListenTransport, Remote, ServerSecurity};
 #[cfg(feature = "post")]

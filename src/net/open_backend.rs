@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::{
     Listen, Loop, NodeId,
     clock::{SystemEntropy, unix_seconds},
-    configured::{self, wrong},
+    configured::{self, one_hail_a_family, wrong},
     open_gateway::family,
 };
 use crate::{
@@ -21,14 +21,18 @@ use crate::{
 /// Makes a back end, puts it on the loop and listens. Answers with the addresses, in the order of the option `listen`.
 pub fn open_backend(net: &mut Loop, config: &Config) -> Result<(NodeId, Vec<SocketAddr>), Fault> {
     let listens = config.list("listen").map(|text| listen(config, text)).collect::<Result<Vec<_>, _>>()?;
+    one_hail_a_family("listen", &listens)?;
     let store = configured::store(net, config)?;
-    let open = Open { now: net.now(), unix: unix_seconds(), rng: SystemEntropy.seeded() };
+    let (now, unix) = (net.now(), unix_seconds());
+    let open = Open { now, unix, rng: SystemEntropy.seeded() };
     let train = config.switch("train").then(|| TrainerConfig {
         seed: SystemEntropy.next_u64(),
         pause: config.duration("train_pause_ms"),
         ..TrainerConfig::default()
     });
     let node = BackendNode::open(backend_config(config), open, store, train)?;
+    // Gateways may be enrolled for hail:// before it listens there.
+    let node = node.with_link((now, unix), SystemEntropy)?;
     net.limits_mut().per_address = config.count("max_connections_per_address");
     let id = net.add(Box::new(node), Vec::new());
     let addresses: Result<Vec<SocketAddr>, Fault> =
@@ -73,7 +77,7 @@ pub fn reload_backend(net: &mut Loop, id: NodeId, config: &Config) -> Result<(),
         net.secure(id, &tls)?;
     }
     net.limits_mut().per_address = config.count("max_connections_per_address");
-    net.with(id, |node: &mut BackendNode, _| node.backend_mut().reconfigure(backend_config(config)))
+    net.with(id, |node: &mut BackendNode, _| node.reconfigure(backend_config(config)))
 }
 
 fn backend_config(config: &Config) -> BackendConfig {
@@ -99,9 +103,10 @@ fn backend_config(config: &Config) -> BackendConfig {
 }
 
 fn listen(config: &Config, text: &str) -> Result<Listen, Fault> {
-    if text.starts_with("hail://") {
-        return Err(wrong("listen", "hail:// is not for gateways in this version: use tls://"));
+    if text.starts_with("hail+ask://") {
+        return Err(wrong("listen", "hail+ask:// is a balancer's: gateways come in on hail://"));
     }
+    let service = if text.starts_with("hail://") { Service::Link } else { Service::Gateway };
     let bare = config.networks("allow_networks");
-    configured::listen(config, "listen", text, &[Service::Gateway], &bare)
+    configured::listen(config, "listen", text, &[service], &bare)
 }

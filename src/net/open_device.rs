@@ -1,31 +1,28 @@
 //! A device as a configuration says: its credential, its store, the ways to its office.
 
-use std::{path::Path, time::Duration};
-
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use std::path::Path;
 
 use super::{
     Loop, NodeId, Remote,
     clock::{SystemEntropy, unix_seconds},
     configured::{remote, wrong},
+    credential,
     url::Scheme,
 };
 use crate::{
-    config::{Config, read_secret},
+    config::Config,
     io::Service,
-    link::ClientConfig,
     node::{BalancerKey, DeviceNode, DeviceNodeConfig},
     post::device::DeviceConfig,
     status::Fault,
     store::{Memory, Sqlite, Store},
 };
 
-/// Octets of a credential: a session id, and its secret.
-const CREDENTIAL: usize = 16 + 32;
-
 /// Makes a device and puts it on the loop. It logs in in the next step.
 pub fn open_device(net: &mut Loop, config: &Config) -> Result<NodeId, Fault> {
-    let (office, credential) = enrolment(config)?;
+    let (office, credential) = credential::given(config)?.ok_or_else(|| {
+        wrong("credential_file", "name the file with the line that `hailpost device add` printed")
+    })?;
     let office = config.non_empty("office").map(str::to_owned).or(office);
     let office = office.ok_or_else(|| {
         wrong("office", "say where the office is, such as hail://host:7700?key=KEY, or its balancer, hail+ask://host:7700?key=KEY, or set credential_file")
@@ -37,16 +34,7 @@ pub fn open_device(net: &mut Loop, config: &Config) -> Result<NodeId, Fault> {
             "one of the URLs must be hail:// or hail+ask:// with ?key=, as `hailpost device add` printed it";
         wrong("office", why)
     })?;
-    let (session_id, secret) = credential.split_at(16);
-    let link = ClientConfig {
-        server_key,
-        next_key: None,
-        session_id: session_id.try_into().expect("it was cut there"),
-        secret: secret.try_into().expect("a credential has 48 octets"),
-        interval: config.number("keepalive_s") as u16,
-        resumption: None,
-        rekey_after: Duration::from_secs(86_400),
-    };
+    let link = credential.link(server_key, config.number("keepalive_s") as u16);
     let post = DeviceConfig {
         max_messages: config.count("max_outbox"),
         max_octets: config.count("max_outbox_octets"),
@@ -106,38 +94,13 @@ fn ways(config: &Config, office: &str) -> Result<Ways, Fault> {
     Ok(Ways { remotes: balancers, office_key, balancer })
 }
 
-/// The office that the line of an enrolment names, and the credential.
-fn enrolment(config: &Config) -> Result<(Option<String>, [u8; CREDENTIAL]), Fault> {
-    let (option, line) = match (config.secret("credential"), config.non_empty("credential_file")) {
-        (Some(octets), _) => {
-            let text = std::str::from_utf8(octets).map_err(|_| wrong("credential", "it is not text"))?;
-            ("credential", text.to_owned())
-        }
-        (None, Some(path)) => ("credential_file", read_secret(path.as_ref())?),
-        (None, None) => {
-            let why = "name the file with the line that `hailpost device add` printed";
-            return Err(wrong("credential_file", why));
-        }
-    };
-    let mut words: Vec<&str> = line.split_ascii_whitespace().collect();
-    let mut credential = [0; CREDENTIAL];
-    let decoded = URL_SAFE_NO_PAD.decode_slice(words.pop().unwrap_or_default(), &mut credential);
-    if decoded != Ok(CREDENTIAL) {
-        return Err(wrong(
-            option,
-            "a line with the office's URL and a credential of 64 characters is wanted, or the credential alone",
-        ));
-    }
-    match words[..] {
-        [] => Ok((None, credential)),
-        [office] => Ok((Some(office.to_owned()), credential)),
-        _ => Err(wrong(option, "it has more than the office's URL and the credential")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
     use super::*;
+
+    const CREDENTIAL: usize = 16 + 32;
 
     fn encoded(octets: &[u8]) -> String {
         base64::display::Base64Display::new(octets, &URL_SAFE_NO_PAD).to_string()

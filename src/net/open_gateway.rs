@@ -4,12 +4,14 @@ use super::{
     Loop, NodeId, Remote,
     clock::SystemEntropy,
     configured::{self, wrong},
-    url::Scheme,
+    credential,
+    url::{Scheme, Url},
 };
 use crate::{
     config::Config,
     gateway::{Gateway, GatewayConfig, Token},
     io::Service,
+    link::ClientConfig,
     node::{GatewayNode, Recognition, RecognizerNode},
     recognize,
     rng::Entropy,
@@ -22,15 +24,32 @@ pub const HOME_RULES: &str = include_str!("../../rules/home.toml");
 
 /// Makes a gateway and puts it on the loop. It connects in the next step.
 pub fn open_gateway(net: &mut Loop, config: &Config) -> Result<NodeId, Fault> {
-    let (backend, token) = enrolment(config)?;
-    let remote = match config.non_empty("backend").or(backend.as_deref()) {
+    let (enrolled_at, token) = enrolment(config)?;
+    let (credential_for, credential) = credential::given(config)?.unzip();
+    let named = enrolled_at.or(credential_for.flatten());
+    let (remote, url) = match config.non_empty("backend").or(named.as_deref()) {
         Some(text) => remote(config, text)?,
         None => return Err(wrong("backend", "say where the back end is, such as tls://host:7700?pin=HEX")),
+    };
+    let link = match url.key {
+        Some(server_key) => Some(link(server_key.0, credential, token.is_some())?),
+        None if credential.is_some() => {
+            return Err(wrong(
+                "backend",
+                "a credential is for hail://: it is never shown on another transport",
+            ));
+        }
+        None => None,
     };
     let recognition = open_recognition(config)?;
     let gateway_config = GatewayConfig { token, ..gateway_config(config) };
     let gateway = Gateway::new(gateway_config, net.now(), SystemEntropy.seeded());
-    Ok(net.add(Box::new(GatewayNode::new(gateway, recognition)), vec![remote]))
+    let node = GatewayNode::new(gateway, recognition);
+    let node = match link {
+        Some(link) => node.over_link(link, SystemEntropy),
+        None => node,
+    };
+    Ok(net.add(Box::new(node), vec![remote]))
 }
 
 /// Makes a recogniser that shares nothing, and puts it on the loop.
@@ -106,12 +125,26 @@ pub(super) fn family(config: &Config) -> Family {
     if config.number("family") == 4 { Family::V4 } else { Family::V6 }
 }
 
-fn remote(config: &Config, text: &str) -> Result<Remote, Fault> {
+/// How the gateway logs in on `hail://`.
+fn link(
+    server_key: [u8; 32],
+    credential: Option<credential::Credential>,
+    has_token: bool,
+) -> Result<ClientConfig, Fault> {
+    if has_token {
+        return Err(wrong("backend", "a token is shown over tls:// only; for hail:// there are credentials"));
+    }
+    let credential = credential.ok_or_else(|| {
+        wrong("credential_file", "name the file with the line that `hailpost gateway add --link` printed")
+    })?;
+    // The node has an interval of its own.
+    Ok(credential.link(server_key, 0))
+}
+
+fn remote(config: &Config, text: &str) -> Result<(Remote, Url), Fault> {
     let (remote, url) = configured::remote(config, "backend", text, Service::Gateway)?;
     match url.scheme {
-        Scheme::Hail | Scheme::Ask => {
-            Err(wrong("backend", "hail:// is not for gateways in this version: use tls://"))
-        }
-        _ => Ok(remote),
+        Scheme::Ask => Err(wrong("backend", "hail+ask:// is a balancer's: gateways log in on hail://")),
+        _ => Ok((remote, url)),
     }
 }

@@ -2,13 +2,12 @@
 
 use std::net::SocketAddr;
 
-use base64::{display::Base64Display, engine::general_purpose::URL_SAFE_NO_PAD};
-
 use super::{
     Listen, Loop, NodeId,
     check_office::check_office,
     clock::{SystemEntropy, unix_seconds},
-    configured::{self, listen, wrong},
+    configured::{self, listen, one_hail_a_family, wrong},
+    credential::credential_line,
     open_balancer::open_balancer,
     open_broker::open_broker,
     url::{Host, LinkKey, Scheme, Url},
@@ -80,11 +79,9 @@ pub fn office_url(host: Host, port: u16, server_key: [u8; 32]) -> Url {
     Url { scheme: Scheme::Hail, host, port, pins: Vec::new(), key: Some(LinkKey(server_key)) }
 }
 
-/// The line that a device is handed: where its office is, a space, and its credential in 64 characters. It is a secret.
-/// The option `credential` and the file of `credential_file` take it as it is.
+/// The line that a device is handed, as [`credential_line`].
 pub fn enrolment_line(url: &Url, enrolled: &Enrolled) -> String {
-    let credential = [&enrolled.session.0[..], &enrolled.secret].concat();
-    format!("{url} {}", Base64Display::new(&credential, &URL_SAFE_NO_PAD))
+    credential_line(url, &enrolled.session.0, &enrolled.secret)
 }
 
 /// Makes an office, or what of one the option `roles` says, puts it on the loop and listens. Devices, applications and brokers
@@ -197,15 +194,7 @@ pub(super) fn device_listens(config: &Config, texts: &str) -> Result<(Vec<Listen
         }
         listens.push(listen(config, "listen_devices", text, &[Service::Link], &[])?);
     }
-    let families = |v6: bool| {
-        listens.iter().filter(|listen| listen.is_datagram() && listen.address.is_ipv6() == v6).count()
-    };
-    if families(false) > 1 || families(true) > 1 {
-        return Err(wrong(
-            "listen_devices",
-            "one hail:// address of IPv4 and one of IPv6 are the most there can be",
-        ));
-    }
+    one_hail_a_family("listen_devices", &listens)?;
     let hail = listens.iter().position(|listen| listen.is_datagram());
     Ok((listens, hail))
 }

@@ -5,11 +5,15 @@ use std::collections::{BTreeMap, VecDeque};
 use super::{
     Event, EventKind, Field, Node,
     durable::{Committed, Durable},
+    hail::{LinkCredential, Said, Sessions},
+    links::OfficeCounters,
 };
 use crate::{
-    gateway::{Backend, BackendConfig, BackendEvent, GatewayInfo, Open, check_group},
-    io::{Input, Output},
+    gateway::{Backend, BackendConfig, BackendEvent, Enrolment, GatewayInfo, Open, check_group},
+    io::{Input, Output, Service},
+    link::{ServerConfig, ServerCounters},
     recognize::model::{OfferError, Origin, Outcome, Source, Trainer, TrainerConfig, TrainingSample},
+    rng::Entropy,
     status::{Fault, Status},
     store::Store,
     time::Time,
@@ -24,6 +28,8 @@ const TRAIN_SEED: &str = "train_seed";
 /// A back end.
 pub struct BackendNode {
     backend: Backend,
+    /// Gateways on `hail://`, if they may come in there.
+    sessions: Option<Sessions>,
     store: Durable,
     events: VecDeque<Event>,
     /// By group; `None` when somebody else trains.
@@ -104,7 +110,70 @@ impl BackendNode {
                 let _ = trainers.of(group).restore_report(app, Source(reporter), &words);
             })?;
         }
-        Ok(BackendNode { backend, store: Durable::new(store), events: VecDeque::new(), trainers })
+        let store = Durable::new(store);
+        Ok(BackendNode { backend, sessions: None, store, events: VecDeque::new(), trainers })
+    }
+
+    /// The same, where gateways come in on `hail://` too, each by a credential of [`BackendNode::enrol_link`]. The time is that of
+    /// [`Open`]; keys of the link that the store does not hold are drawn, and kept there.
+    ///
+    /// # Errors
+    /// [`Status::StoreCorrupt`] when the store's keys cannot be read.
+    pub fn with_link(
+        mut self,
+        at: (Time, u64),
+        rng: impl Entropy + Clone + Send + 'static,
+    ) -> Result<BackendNode, Fault> {
+        let config =
+            ServerConfig { max_sessions: max_sessions(self.backend.config()), ..ServerConfig::default() };
+        let (sessions, ops) = Sessions::open(config, Service::Gateway, at, rng, &*self.store.store)?;
+        if !ops.is_empty() {
+            self.backend.submit(ops);
+        }
+        self.sessions = Some(sessions);
+        Ok(self)
+    }
+
+    /// Enrols a gateway for `hail://`, by a credential that is drawn for it: to be handed over once the ticket is durable. All
+    /// else goes by the credential's key, as with a gateway that proves one over TLS.
+    ///
+    /// # Errors
+    /// [`Status::State`] for a back end without a link, and as [`Backend::enrol`].
+    pub fn enrol_link(&mut self, enrolment: Enrolment) -> Result<(LinkCredential, u64), Fault> {
+        let sessions = self.sessions.as_mut().ok_or_else(no_link)?;
+        let mut credential = sessions.draw();
+        // Of a number of eight octets, so that two gateways are never one by chance.
+        while self.backend.enrolments().any(|(known, _)| *known == credential.key) {
+            credential = sessions.draw();
+        }
+        let ticket = self.backend.enrol(credential.key, enrolment)?;
+        Ok((credential, ticket))
+    }
+
+    /// The credential of a session id, whoever is enrolled.
+    ///
+    /// # Errors
+    /// [`Status::State`] for a back end without a link.
+    pub fn link_credential(&self, session_id: [u8; 16]) -> Result<LinkCredential, Fault> {
+        self.sessions.as_ref().map(|sessions| sessions.credential(session_id)).ok_or_else(no_link)
+    }
+
+    /// The key that gateways on `hail://` must know the back end by.
+    pub fn link_key(&self) -> Option<[u8; 32]> {
+        self.sessions.as_ref().map(Sessions::server_key)
+    }
+
+    /// What the link counted, and what of its sessions waited for room.
+    pub fn link_counters(&self) -> Option<(&ServerCounters, &OfficeCounters)> {
+        self.sessions.as_ref().map(|sessions| (sessions.counters(), sessions.held_counters()))
+    }
+
+    /// As [`Backend::reconfigure`], with the link's bounds.
+    pub fn reconfigure(&mut self, config: BackendConfig) {
+        if let Some(sessions) = &mut self.sessions {
+            sessions.set_max(max_sessions(&config));
+        }
+        self.backend.reconfigure(config);
     }
 
     /// Puts parameters in use that were not trained here: shipped ones, or another trainer's. What trains here judges what
@@ -291,6 +360,15 @@ impl BackendNode {
     }
 }
 
+/// A gateway that logs in again has two for a moment.
+fn max_sessions(config: &BackendConfig) -> u32 {
+    u32::try_from(config.max_gateways.saturating_mul(2)).unwrap_or(u32::MAX)
+}
+
+fn no_link() -> Fault {
+    Fault::new(Status::State, "this back end was opened without the link")
+}
+
 fn no_training() -> Fault {
     Fault::new(Status::State, "this back end does not train: set the option `train`")
 }
@@ -300,7 +378,13 @@ impl Node for BackendNode {
         if matches!(input, Input::Deadline) {
             self.train(now);
         }
-        self.backend.handle(now, input);
+        let input = match &mut self.sessions {
+            Some(sessions) => sessions.handle(now, input),
+            None => Some(input),
+        };
+        if let Some(input) = input {
+            self.backend.handle(now, input);
+        }
     }
 
     fn poll_output(&mut self, now: Time) -> Option<Output<Event>> {
@@ -308,7 +392,21 @@ impl Node for BackendNode {
             return Some(Output::Event(event));
         }
         loop {
-            return Some(match self.backend.poll_output(now)? {
+            let Some(output) = self.backend.poll_output(now) else {
+                let backend = &self.backend;
+                match self.sessions.as_mut()?.poll(now, |key| backend.is_enrolled(key))? {
+                    Said::Output(output) => return Some(output),
+                    Said::Input(heard) => self.backend.handle(now, heard.input()),
+                    Said::Own(op) => drop(self.backend.submit(vec![op])),
+                }
+                continue;
+            };
+            let output = match &mut self.sessions {
+                Some(sessions) => sessions.take(now, output),
+                None => Some(output),
+            };
+            let Some(output) = output else { continue };
+            return Some(match output {
                 Output::Event(event) => {
                     self.learn(now, &event);
                     match self.event(event) {
@@ -340,6 +438,7 @@ impl Node for BackendNode {
     fn deadline(&self) -> Option<Time> {
         let trainers = self.trainers.iter().flat_map(|trainers| trainers.by_group.values());
         let training = trainers.filter_map(Trainer::deadline).min();
-        [self.backend.deadline(), self.store.deadline(), training].into_iter().flatten().min()
+        let sessions = self.sessions.as_ref().and_then(Sessions::deadline);
+        [self.backend.deadline(), self.store.deadline(), training, sessions].into_iter().flatten().min()
     }
 }

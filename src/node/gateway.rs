@@ -4,13 +4,16 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::{
     CaptureClock, Event, EventKind, Field, MAX_WAITING, Node,
+    hail::{Dialled, Said, Unknown},
     recognition::{Finding, Recognition},
     too_many_wait,
 };
 use crate::{
     gateway::{Gateway, GatewayEvent},
-    io::{Input, Output},
+    io::{Input, Output, Service},
+    link::{ClientConfig, ClientCounters},
     recognize::{How, Stage, Verdict},
+    rng::Entropy,
     status::{Fault, Status},
     time::Time,
     wire::{gateway::Record, packet::LinkType},
@@ -23,6 +26,8 @@ const RULES_PAUSE: Duration = Duration::from_millis(100);
 /// A gateway.
 pub struct GatewayNode {
     gateway: Gateway,
+    /// Where its connection is a session of the link.
+    session: Option<Dialled>,
     recognition: Option<Recognition>,
     captured: CaptureClock,
     events: VecDeque<Event>,
@@ -41,6 +46,7 @@ impl GatewayNode {
     pub fn new(gateway: Gateway, recognition: Option<Recognition>) -> GatewayNode {
         GatewayNode {
             gateway,
+            session: None,
             recognition,
             captured: CaptureClock::default(),
             events: VecDeque::new(),
@@ -49,6 +55,18 @@ impl GatewayNode {
             sweep: None,
             rules_due: None,
         }
+    }
+
+    /// The same on `hail://`: its way to the back end leads datagrams, and its connections are sessions of the link. The link's
+    /// interval follows from the protocol's heartbeats, which show already that both are alive.
+    pub fn over_link(self, link: ClientConfig, rng: impl Entropy + Send + 'static) -> GatewayNode {
+        let heartbeat = self.gateway.config().heartbeat;
+        GatewayNode { session: Some(Dialled::new(link, Service::Gateway, heartbeat, rng)), ..self }
+    }
+
+    /// What the link counted, on `hail://`.
+    pub fn link_counters(&self) -> Option<&ClientCounters> {
+        self.session.as_ref().map(Dialled::counters)
     }
 
     /// The protocol's end.
@@ -222,7 +240,13 @@ impl Node for GatewayNode {
         if matches!(input, Input::Deadline) && self.rules_due.is_some_and(|due| due <= now) {
             self.enforce();
         }
-        self.gateway.handle(now, input);
+        let input = match &mut self.session {
+            Some(session) => session.handle(now, input),
+            None => Some(input),
+        };
+        if let Some(input) = input {
+            self.gateway.handle(now, input);
+        }
     }
 
     fn poll_output(&mut self, now: Time) -> Option<Output<Event>> {
@@ -233,7 +257,20 @@ impl Node for GatewayNode {
             return Some(Output::Event(event));
         }
         loop {
-            return Some(match self.gateway.poll_output()? {
+            let Some(output) = self.gateway.poll_output() else {
+                match self.session.as_mut()?.poll(now)? {
+                    Said::Output(output) => return Some(output),
+                    Said::Input(heard) => self.gateway.handle(now, heard.input()),
+                    Said::Own(Unknown(conn)) => self.gateway.not_let_in(now, conn),
+                }
+                continue;
+            };
+            let output = match &mut self.session {
+                Some(session) => session.take(now, output),
+                None => Some(output),
+            };
+            let Some(output) = output else { continue };
+            return Some(match output {
                 Output::Event(event) => match self.event(now, event) {
                     Some(event) => Output::Event(event),
                     None => continue,
@@ -253,7 +290,8 @@ impl Node for GatewayNode {
 
     fn deadline(&self) -> Option<Time> {
         let sweep = self.sweep.map(|sweep| self.captured.due(sweep));
-        [self.gateway.deadline(), sweep, self.rules_due].into_iter().flatten().min()
+        let session = self.session.as_ref().and_then(Dialled::deadline);
+        [self.gateway.deadline(), sweep, self.rules_due, session].into_iter().flatten().min()
     }
 }
 

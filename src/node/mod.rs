@@ -25,9 +25,13 @@ mod durable;
 mod event;
 #[cfg(feature = "gateway")]
 mod gateway;
+#[cfg(feature = "gateway")]
+mod hail;
 #[cfg(feature = "health")]
 mod health;
-#[cfg(feature = "post")]
+#[cfg(any(feature = "backend", feature = "post"))]
+mod link_keys;
+#[cfg(any(feature = "backend", feature = "post"))]
 mod links;
 #[cfg(feature = "post")]
 mod office;
@@ -55,9 +59,11 @@ pub use device::{BalancerKey, DeviceNode, DeviceNodeConfig};
 pub use event::{Event, EventKind, Field, Value};
 #[cfg(feature = "gateway")]
 pub use gateway::{GatewayNode, flow_event};
+#[cfg(feature = "backend")]
+pub use hail::LinkCredential;
 #[cfg(feature = "health")]
 pub use health::HealthNode;
-#[cfg(feature = "post")]
+#[cfg(any(feature = "backend", feature = "post"))]
 pub use links::OfficeCounters;
 #[cfg(feature = "post")]
 pub use office::{OfficeConfig, OfficeNode};

@@ -12,11 +12,12 @@ use super::{
     Event, EventKind, Field, Node,
     backup::Backup,
     durable::{Committed, Durable},
+    link_keys::{self, Found},
     links::{Linked, Links, OfficeCounters},
 };
 use crate::{
     io::{Conn, Input, Output, Peer, Service, Transport},
-    link::{Closing, Credential, Server, ServerConfig, ServerSecrets, Session, TicketRoot, Why},
+    link::{Closing, Credential, Server, ServerConfig, Session, Why},
     post::{
         HERE, Inbox, Seat, SessionId,
         apps::{Apps, AppsConfig, AppsOutput},
@@ -25,18 +26,11 @@ use crate::{
     },
     rng::Entropy,
     status::{Fault, Status},
-    store::{Copied, Op, Store, Table},
+    store::{Copied, Store},
     time::Time,
     wire::{link::Refusal, post::Frame},
 };
 
-/// What an office has to keep of the link.
-const LINK: Table = Table::rows("link");
-const PRIVATE: &[u8] = b"private";
-const RESET: &[u8] = b"reset";
-const TICKETS: &[u8] = b"tickets";
-/// There in a copy of the store, and in the store itself only while a copy begins.
-const COPY: &[u8] = b"copy";
 /// Sessions that are ended in one turn when the office closes.
 const EVICTED: usize = 2048;
 /// Pages of lists that nobody fetched.
@@ -102,7 +96,7 @@ impl OfficeNode {
         mut rng: impl Entropy + Clone + Send + 'static,
         store: Box<dyn Store>,
     ) -> Result<OfficeNode, Fault> {
-        let Found { secrets, ops, is_copy } = secrets(&*store, unix, &mut rng)?;
+        let Found { secrets, ops, is_copy } = link_keys::found(&*store, unix, &mut rng)?;
         let open = hub::Open { now, unix, rng: Box::new(rng.clone()) };
         let mut hub = Hub::open(config.hub, open, &*store)?;
         if is_copy {
@@ -258,8 +252,7 @@ impl OfficeNode {
         if self.backup.is_some() {
             return Err(Fault::new(Status::State, "a backup is under way: wait for its end"));
         }
-        let mark = Op::Put { table: LINK, key: COPY.to_vec(), value: Vec::new() };
-        let mark = self.hub.also_store(vec![mark]);
+        let mark = self.hub.also_store(vec![link_keys::mark_copy()]);
         let ticket = self.hub.request();
         self.backup = Some(Backup::new(to, ticket, mark));
         Ok(ticket)
@@ -294,8 +287,7 @@ impl OfficeNode {
             Err(ref fault) => Err(fault.clone()),
         };
         if !matches!(marked, Ok(false)) {
-            let (table, key) = (LINK, COPY.to_vec());
-            self.hub.also_store(vec![Op::Delete { table, key }]);
+            self.hub.also_store(vec![link_keys::unmark_copy()]);
         }
         match stepped {
             Ok(false) => return self.backup.as_ref().is_some_and(Backup::is_copying),
@@ -363,7 +355,7 @@ impl OfficeNode {
                 self.went(inbox(principal), reason(why));
             }
             Linked::TicketRoot(root) => {
-                self.hub.also_store(vec![put_tickets(&root)]);
+                self.hub.also_store(vec![link_keys::put_tickets(&root)]);
                 self.brokers.ticket_root(&root);
             }
         }
@@ -566,57 +558,4 @@ fn reason_of(why: u16) -> &'static str {
         2 => Why::Replaced,
         closing => Why::Closed(Closing::of(closing)),
     })
-}
-
-/// What the store holds of the link.
-struct Found {
-    secrets: ServerSecrets,
-    /// What is to be stored of it.
-    ops: Vec<Op>,
-    /// The store is a copy of another.
-    is_copy: bool,
-}
-
-/// The secrets of the link that the store holds, and those that it did not.
-fn secrets(store: &dyn Store, unix: u64, rng: &mut dyn Entropy) -> Result<Found, Fault> {
-    let mut kept: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-    store.load(LINK, &mut |key, value| drop(kept.insert(key.to_vec(), value.to_vec())))?;
-    let corrupt = || Fault::new(Status::StoreCorrupt, "a key of the link cannot be read");
-    let mut ops = Vec::new();
-    let mut key = |name: &[u8]| match kept.get(name) {
-        Some(octets) => octets.as_slice().try_into().map_err(|_| corrupt()),
-        None => {
-            let mut key = [0; 32];
-            rng.fill(&mut key);
-            ops.push(Op::Put { table: LINK, key: name.to_vec(), value: key.to_vec() });
-            Ok(key)
-        }
-    };
-    let (private, reset) = (key(PRIVATE)?, key(RESET)?);
-    let is_copy = kept.contains_key(COPY);
-    if is_copy {
-        ops.push(Op::Delete { table: LINK, key: COPY.to_vec() });
-    }
-    // A copy does not know whose credentials were revoked since, or who has the inboxes that were given since.
-    let tickets = match kept.get(TICKETS).filter(|_| !is_copy) {
-        Some(octets) => {
-            let (day, key) = octets.split_at_checked(8).ok_or_else(corrupt)?;
-            let day = u64::from_be_bytes(day.try_into().map_err(|_| corrupt())?);
-            TicketRoot { day, key: key.try_into().map_err(|_| corrupt())? }
-        }
-        None => {
-            let mut key = [0; 32];
-            rng.fill(&mut key);
-            let root = TicketRoot { day: unix / 86_400, key };
-            ops.push(put_tickets(&root));
-            root
-        }
-    };
-    let secrets = ServerSecrets { private, next_private: None, reset, tickets };
-    Ok(Found { secrets, ops, is_copy })
-}
-
-fn put_tickets(root: &TicketRoot) -> Op {
-    let value = [&root.day.to_be_bytes()[..], &root.key].concat();
-    Op::Put { table: LINK, key: TICKETS.to_vec(), value }
 }

@@ -4,6 +4,7 @@ mod balancer;
 mod brokers;
 mod datagrams;
 mod gateways;
+mod hail;
 mod office;
 mod probe;
 mod services;

@@ -80,7 +80,7 @@ impl Backend {
         ticket
     }
 
-    pub(super) fn submit(&mut self, ops: Vec<Op>) -> u64 {
+    pub(crate) fn submit(&mut self, ops: Vec<Op>) -> u64 {
         self.ticket += 1;
         self.outputs.push_back(Output::Store(Batch { ticket: self.ticket, ops }));
         self.ticket

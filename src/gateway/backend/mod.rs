@@ -337,6 +337,11 @@ pub struct Backend {
 }
 
 impl Backend {
+    /// How it behaves.
+    pub fn config(&self) -> &BackendConfig {
+        &self.config
+    }
+
     /// Registered gateways.
     pub fn gateways(&self) -> impl Iterator<Item = GatewayInfo> + '_ {
         self.peers.iter().flatten().filter_map(|peer| self.info(peer))
@@ -345,6 +350,11 @@ impl Backend {
     /// Enrolled gateways, by key, as the operator asked.
     pub fn enrolments(&self) -> impl Iterator<Item = (&KeyId, &Enrolment)> {
         self.enrolments.iter()
+    }
+
+    /// Whether a gateway with that key may come in, or is known and barred.
+    pub(crate) fn is_enrolled(&self, key: &KeyId) -> bool {
+        self.admitted.contains_key(key)
     }
 
     /// What each group holds; first what all share.

@@ -149,14 +149,7 @@ impl Gateway {
                 self.retry = Some(now);
                 return;
             }
-            self.outputs.push_back(Output::Event(GatewayEvent::Refused(reason)));
-            let pause = match reason {
-                Reason::BARRED => self.config.barred_retry,
-                Reason::NOT_AUTHORISED | Reason::FAMILY => self.config.backoff_max,
-                _ => self.pause(),
-            };
-            self.retry = Some(now + pause);
-            return;
+            return self.refused(now, reason);
         }
         if extended {
             line.association.extend(epoch(line.tag, outcome.reason.0));
@@ -170,6 +163,23 @@ impl Gateway {
         self.counters.registrations += 1;
         self.outputs.push_back(Output::Event(GatewayEvent::Registered));
         self.flush(now);
+    }
+
+    fn refused(&mut self, now: Time, reason: Reason) {
+        self.outputs.push_back(Output::Event(GatewayEvent::Refused(reason)));
+        let pause = match reason {
+            Reason::BARRED => self.config.barred_retry,
+            Reason::NOT_AUTHORISED | Reason::FAMILY => self.config.backoff_max,
+            _ => self.pause(),
+        };
+        self.retry = Some(now + pause);
+    }
+
+    /// The back end does not know what this connection was to be made with: its answer to a registration would be the same.
+    pub(crate) fn not_let_in(&mut self, now: Time, conn: Conn) {
+        if self.connecting.take_if(|(pending, _)| *pending == conn).is_some() {
+            self.refused(now, Reason::NOT_AUTHORISED);
+        }
     }
 
     /// The token was taken: now the registration. Or it was not, and never will be.

@@ -163,9 +163,14 @@ impl Client {
 
     /// Tells the server once, and stays away.
     pub fn close(&mut self, _now: Time) {
-        if let Phase::Up(up) = &mut self.phase {
-            let octets = up.close(Closing::Done);
-            self.outputs.push_back(Output::Send(octets));
+        match &mut self.phase {
+            Phase::Up(up) => {
+                let octets = up.close(Closing::Done);
+                self.outputs.push_back(Output::Send(octets));
+            }
+            // What is not sent yet of a try would only make the server hold a place for it.
+            Phase::Asking(_) => self.outputs.retain(|output| !matches!(output, Output::Send(_))),
+            _ => {}
         }
         self.phase = Phase::Idle;
     }
