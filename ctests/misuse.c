@@ -122,6 +122,15 @@ static void null_for_each(void)
     CHECK_IS(hail_backend_enrol(backend, NULL, "n", "g", 0, &number), HAIL_ERR_INVALID);
     CHECK_IS(hail_backend_enrol(backend, key, NULL, "g", 0, &number), HAIL_ERR_INVALID);
     CHECK_IS(hail_backend_enrol(backend, key, "n", NULL, 0, &number), HAIL_ERR_INVALID);
+    const char *hail = "hail://127.0.0.1:7704";
+    CHECK_IS(hail_backend_enrol_link(NULL, "n", "g", 0, hail, octets, &buffer, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_backend_enrol_link(backend, NULL, "g", 0, hail, octets, &buffer, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_backend_enrol_link(backend, "n", NULL, 0, hail, octets, &buffer, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_backend_enrol_link(backend, "n", "g", 2, hail, octets, &buffer, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_backend_enrol_link(backend, "n", "g", 0, NULL, octets, &buffer, &number), HAIL_ERR_CONFIG);
+    CHECK_IS(hail_backend_enrol_link(backend, "n", "g", 0, "tls://a", octets, &buffer, &number), HAIL_ERR_CONFIG);
+    CHECK_IS(hail_backend_enrol_link(backend, "n", "g", 0, hail, NULL, &buffer, &number), HAIL_ERR_INVALID);
+    CHECK_IS(hail_backend_enrol_link(backend, "n", "g", 0, hail, octets, NULL, &number), HAIL_ERR_INVALID);
     CHECK_IS(hail_backend_revoke(NULL, key, &number), HAIL_ERR_INVALID);
     CHECK_IS(hail_backend_revoke(backend, NULL, &number), HAIL_ERR_INVALID);
     CHECK_IS(hail_backend_deregister(NULL, key, &number), HAIL_ERR_INVALID);

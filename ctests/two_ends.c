@@ -41,7 +41,7 @@ static void look(void *user, int32_t level, const char *text)
 static void over(const char *scheme)
 {
     hail_loop *loop = NULL;
-    int tls = strcmp(scheme, "tls") == 0;
+    int tls = strcmp(scheme, "tls") == 0, hail = strcmp(scheme, "hail") == 0;
     identity server = {0}, one = {0}, two = {0};
     char listen[64], url[256];
     uint16_t port = 0;
@@ -65,22 +65,34 @@ static void over(const char *scheme)
         const hail_event *durable = check_await(loop, backend, HAIL_EVENT_DURABLE);
         CHECK(hail_event_u64(durable, HAIL_FIELD_TICKET) <= ticket);
         snprintf(url, sizeof url, "tls://127.0.0.1:%u?pin=%s", (unsigned)port, server.hex);
+    } else if (hail) {
+        one = identity_linked(loop, backend, "one", 0, NULL);
+        two = identity_linked(loop, backend, "two", HAIL_ENROL_TRUSTED, &ticket);
+        const hail_event *durable = check_await(loop, backend, HAIL_EVENT_DURABLE);
+        CHECK(hail_event_u64(durable, HAIL_FIELD_TICKET) <= ticket);
+        snprintf(forbidden[5], sizeof forbidden[5], "%.16s", one.hex);
+        snprintf(forbidden[6], sizeof forbidden[6], "%.16s", two.hex);
+        /* The last words of the line are the credential. */
+        snprintf(forbidden[7], sizeof forbidden[7], "%.*s", 64,
+                 (const char *)hail_buffer_data(two.line) + hail_buffer_size(two.line) - 64);
+        url[0] = 0;
     } else {
         snprintf(url, sizeof url, "%s://127.0.0.1:%u", scheme, (unsigned)port);
     }
+    int proves = tls || hail;
 
-    hail_gateway *first = gateway_to(loop, url, tls ? &one : NULL);
+    hail_gateway *first = gateway_to(loop, url, proves ? &one : NULL);
     const hail_event *event = check_await(loop, backend, HAIL_EVENT_GATEWAY_REGISTERED);
     uint64_t registration = hail_event_u64(event, HAIL_FIELD_GATEWAY);
     CHECK(strcmp(hail_event_text(event, HAIL_FIELD_GROUP), "home") == 0);
-    if (tls) {
+    if (proves) {
         size_t size = 0;
         const uint8_t *key = hail_event_bytes(event, HAIL_FIELD_KEY, &size);
         CHECK(size == 32 && memcmp(key, one.id, 32) == 0);
         CHECK(strcmp(hail_event_text(event, HAIL_FIELD_NAME), "one") == 0);
     }
     check_await(loop, first, HAIL_EVENT_SYNCED);
-    hail_gateway *second = gateway_to(loop, url, tls ? &two : NULL);
+    hail_gateway *second = gateway_to(loop, url, proves ? &two : NULL);
     check_await(loop, second, HAIL_EVENT_SYNCED);
     CHECK_IS(hail_gateway_state(second), HAIL_GATEWAY_ACTIVE);
 
@@ -141,7 +153,7 @@ static void over(const char *scheme)
     CHECK(count == sizeof octets && memcmp(bytes, octets, sizeof octets) == 0);
 
     /* Taken off by the operator; and leaving by itself, then back. */
-    if (tls) {
+    if (proves) {
         CHECK_OK(loop, hail_backend_deregister(backend, one.id, NULL));
         event = check_await(loop, first, HAIL_EVENT_DEREGISTERED);
         CHECK_IS(hail_event_u64(event, HAIL_FIELD_BY_BACKEND), 1);
@@ -168,6 +180,8 @@ static void over(const char *scheme)
     hail_buffer_free(server.pem);
     hail_buffer_free(one.pem);
     hail_buffer_free(two.pem);
+    hail_buffer_free(one.line);
+    hail_buffer_free(two.line);
 }
 
 /* What was acknowledged is there after the back end was made anew on its file, and gateways come back by themselves. */
@@ -255,6 +269,7 @@ int main(void)
     over("tcp");
     over("udp");
     over("tls");
+    over("hail");
     CHECK(lines > 60);
     restart();
     return 0;

@@ -819,7 +819,8 @@ hail_status hail_gateway_feed(struct hail_gateway *gateway,
 hail_status hail_gateway_finish(struct hail_gateway *gateway);
 
 /**
- * A counter by name, such as "resent", or "recognize.flows" for those of recognition: docs/counters.md has them all.
+ * A counter by name, such as "resent", or "recognize.flows" for those of recognition and "link.resumed" for those of the link on
+ * hail://: docs/counters.md has them all.
  *
  * HAIL_ERR_NOT_FOUND: there is none by that name.
  */
@@ -911,6 +912,25 @@ hail_status hail_backend_enrol(struct hail_backend *backend,
                                uint64_t *ticket);
 
 /**
+ * Enrols a gateway for hail://, by a credential that is drawn for it. `name`, `group` and `flags` as hail_backend_enrol(). `url` is
+ * where the gateway finds the back end, such as "hail://backend.example:7704", to which the key is added; NULL is for the first
+ * hail:// address that it listens on. `key_id` gets the 32 octets that stand for the credential, for hail_backend_revoke() and the
+ * others. `line` gets the text that the gateway is to be given, for its option `credential` or its `credential_file`: it is a
+ * secret, and counts once HAIL_EVENT_DURABLE told the ticket. `ticket` as hail_backend_enrol().
+ *
+ * HAIL_ERR_INVALID: name, group or flags. HAIL_ERR_CONFIG: `url` cannot be used, or is NULL and the back end listens on no
+ * hail:// address that a gateway could find.
+ */
+hail_status hail_backend_enrol_link(struct hail_backend *backend,
+                                    const char *name,
+                                    const char *group,
+                                    uint32_t flags,
+                                    const char *url,
+                                    uint8_t *key_id,
+                                    struct hail_buffer **line,
+                                    uint64_t *ticket);
+
+/**
  * Takes a gateway's enrolment back: its registration ends at once. `ticket` as hail_backend_enrol().
  *
  * HAIL_ERR_NOT_FOUND: no gateway is enrolled with this key.
@@ -991,11 +1011,13 @@ hail_status hail_backend_gateways(const struct hail_backend *backend,
                                   size_t *count);
 
 /**
- * A counter by name, such as "registrations": docs/counters.md has them all.
+ * A counter by name, such as "registrations", or "link.sessions" for those of the link: docs/counters.md has them all.
  *
  * HAIL_ERR_NOT_FOUND: there is none by that name.
  */
-hail_status hail_backend_counter(const struct hail_backend *backend, const char *name, uint64_t *value);
+hail_status hail_backend_counter(const struct hail_backend *backend,
+                                 const char *name,
+                                 uint64_t *value);
 
 /**
  * Sets the parameters, 1 to 256 words, of a trained rule by which a group's gateways recognise an application. `ticket`

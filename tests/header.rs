@@ -213,7 +213,7 @@ fn the_tables_of_the_documents_are_those_of_the_source() {
     let mut text =
         "# Counters\n\nWhat `hail_gateway_counter`, `hail_recognizer_counter`, `hail_backend_counter`, \
          `hail_device_counter`, `hail_office_counter`, `hail_app_counter` and `hail_loop_counter` know by name. A gateway's recognition has \
-         the prefix `recognize.`; the link of a device `link.`, its asking of a balancer `balancer.`; the link, the hub, the \
+         the prefix `recognize.`; the link of a gateway or a device, and that of a back end, `link.`; a device's asking of a balancer `balancer.`; the link, the hub, the \
          applications' connections and the brokers of an office `link.`, `hub.`, `apps.` and `brokers.`; what a broker counted \
          of its hub `broker.`, of its balancer `balancer.`. Made from the source.\n"
             .to_owned();
@@ -223,14 +223,14 @@ fn the_tables_of_the_documents_are_those_of_the_source() {
         ("a back end", BackendCounters::default().list().collect()),
         ("a loop", DriverCounters::default().list().collect()),
         ("a device", DeviceCounters::default().list().collect()),
-        ("a device's link", ClientCounters::default().list().collect()),
+        ("a device's or gateway's link", ClientCounters::default().list().collect()),
         ("a device that asks a balancer", AskerCounters::default().list().collect()),
         ("a balancer", BalancerCounters::default().list().collect()),
         ("a balancer that devices ask", AnswererCounters::default().list().collect()),
         ("a balancer's connections of brokers", BalancerNodeCounters::default().list().collect()),
         ("a broker that reports to a balancer", UplinkCounters::default().list().collect()),
         ("a post office", OfficeCounters::default().list().collect()),
-        ("a post office's link", ServerCounters::default().list().collect()),
+        ("a post office's or back end's link", ServerCounters::default().list().collect()),
         ("a post office's hub", HubCounters::default().list().collect()),
         ("a post office's connections of applications", AppsCounters::default().list().collect()),
         ("a post office's brokers, at the hub", BrokersCounters::default().list().collect()),

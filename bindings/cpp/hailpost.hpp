@@ -287,6 +287,22 @@ public:
         check(hail_backend_enrol(get(), key.data(), name.c_str(), group.c_str(), flags, &ticket));
         return ticket;
     }
+    /// What a gateway on hail:// is handed, and what takes it back.
+    struct enrolled {
+        buffer line;
+        key_id key{};
+        std::uint64_t ticket = 0;
+    };
+    /// `url` is empty where the gateway finds the back end at its first hail:// address.
+    enrolled enrol_link(const std::string &name, const std::string &group, const std::string &url = {},
+                        std::uint32_t flags = 0) {
+        enrolled made;
+        hail_buffer *line = nullptr;
+        check(hail_backend_enrol_link(get(), name.c_str(), group.c_str(), flags, url.empty() ? nullptr : url.c_str(),
+                                      made.key.data(), &line, &made.ticket));
+        made.line = buffer(line);
+        return made;
+    }
     std::uint64_t revoke(const key_id &key) { return by_key(hail_backend_revoke, key); }
     std::uint64_t deregister(const key_id &key) { return by_key(hail_backend_deregister, key); }
     std::uint64_t allow(const key_id &key) { return by_key(hail_backend_allow, key); }

@@ -10,6 +10,7 @@ from ._types import (
     AppEnrolment,
     DeviceEnrolment,
     Enrolment,
+    GatewayEnrolment,
     GatewayInfo,
     GroupInfo,
     Model,
@@ -157,7 +158,10 @@ class Backend:
         """The addresses that it listens on, in the order of `listen`."""
     @property
     def urls(self) -> tuple[str, ...]:
-        """What a gateway connects to, in the order of `listen`: with its port, and for tls:// with the pin of its key."""
+        """What a gateway connects to, in the order of `listen`.
+
+        With its port, and for tls:// with the pin of its key, for hail:// with the key.
+        """
     def set_rule(self, app_id: int, pattern: bytes | str, group: str | None = None) -> int:
         """Adds a rule for one group, or for all: flows that the pattern matches are of the application.
 
@@ -169,6 +173,15 @@ class Backend:
         """Enrols a gateway by its key, or changes its enrolment; whether it is barred stays as it is.
 
         The word of a `trusted` one alone is enough for others to be told. Returns a ticket.
+        """
+    def enrol_link(
+        self, name: str, group: str, trusted: bool = False, *, url: str | None = None
+    ) -> GatewayEnrolment:
+        """Enrols a gateway for hail://, by a credential that is drawn for it.
+
+        Returns its key's name, the line that it is to be given for its option `credential`, a secret, and the ticket of
+        the event Durable from which on that is good. `url` is where the gateway finds the backend, such as
+        hail://backend.example:7704; without it that is where it listens.
         """
     def revoke(self, key_id: str) -> int:
         """Forgets a gateway's key: its registration ends at once. Returns a ticket."""
@@ -246,13 +259,14 @@ class Gateway:
     """A gateway: registers with a backend, keeps the link, learns results and rules, reports what it recognised.
 
     `backend` is a URL such as tls://backend.example:7700?pin=HEX. `identity` is an Identity or the path of a file with
-    one. `rules` is "home" (those that ship), "none", or the path of a TOML file. The other options have the
+    one. On hail:// `credential`, or the file `credential_file`, is the line of its enrolment, which names the backend
+    too. `rules` is "home" (those that ship), "none", or the path of a TOML file. The other options have the
     names that configuration files use. It registers while somebody waits for its events.
     """
 
     def __new__(
         cls,
-        backend: str,
+        backend: str | None = None,
         *,
         identity: Identity | _StrPath | None = None,
         loop: Loop | None = None,
@@ -277,6 +291,8 @@ class Gateway:
         inside: str | Sequence[str] | None = None,
         max_automaton_octets: int | None = None,
         max_flows: int | None = None,
+        credential_file: _StrPath | None = None,
+        credential: bytes | str | None = None,
     ) -> Self: ...
     @property
     def state(self) -> str:
@@ -319,7 +335,7 @@ class Gateway:
     def rules(self) -> list[Rule]:
         """The rules that the backend told of, in order."""
     def counters(self) -> dict[str, int]:
-        """What was counted, by name; what recognition counted has `recognition_` before it."""
+        """What was counted, by name; what recognition counted has `recognition_` before it, the link on hail:// `link_`."""
     def next_event(self, timeout: float | None = None) -> Event | None:
         """The next event; None when there was none for timeout seconds, or when it was closed."""
     def events(self, timeout: float | None = None) -> EventIterator[Event]:

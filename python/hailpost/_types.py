@@ -10,6 +10,7 @@ __all__ = [
     "AppEnrolment",
     "DeviceEnrolment",
     "Enrolment",
+    "GatewayEnrolment",
     "GatewayInfo",
     "GroupInfo",
     "Model",
@@ -141,6 +142,20 @@ class DeviceEnrolment(typing.NamedTuple):
 
     def __repr__(self) -> str:
         return f"DeviceEnrolment(session={self.session!r}, ticket={self.ticket})"
+
+
+class GatewayEnrolment(typing.NamedTuple):
+    """A gateway that was enrolled for hail://."""
+
+    key: str
+    """The name of the key that stands for its credential: what `revoke` and `deregister` take."""
+    line: str
+    """What the gateway is given: the backend's URL, a space, the credential. A secret."""
+    ticket: int
+    """`Durable` names it: from then on the line is good."""
+
+    def __repr__(self) -> str:
+        return f"GatewayEnrolment(key={self.key!r}, ticket={self.ticket})"
 
 
 class AppEnrolment(typing.NamedTuple):

@@ -26,7 +26,7 @@ def _limit() -> Iterator[None]:
     signal.alarm(0)
 
 
-@pytest.fixture(params=["tls", "tcp", "udp"])
+@pytest.fixture(params=["tls", "hail", "tcp", "udp"])
 def house(request: pytest.FixtureRequest) -> Iterator[House]:
     """A backend on each transport in turn."""
     with House(request.param) as house:

@@ -60,13 +60,15 @@ class House(Watched):
         options = {"agreement": 1, **options}
         if scheme == "tls":
             options.setdefault("identity", hailpost.Identity.generate("backend"))
-        else:
+        elif scheme != "hail":
             options.setdefault("open_group", "home")
         self.backend = hailpost.Backend(f"{scheme}://127.0.0.1:0", loop=self.loop, **options)
 
     def gateway(self, name: str = "one", enrol: bool = True, **options: Any) -> hailpost.Gateway:
         """A gateway, enrolled where that is asked for."""
         options = {"rules": "none", "loop": self.loop, "backoff_ms": 20, "backoff_max_ms": 100, **options}
+        if self.scheme == "hail" and enrol:
+            options.setdefault("credential", self.backend.enrol_link(name, "home").line)
         if self.scheme == "tls":
             identity = options.setdefault("identity", hailpost.Identity.generate(name))
             if enrol:

@@ -26,7 +26,7 @@ def test_a_gateway_registers_and_beats(house: House) -> None:
     assert gateway.state == "active"
     assert house.backend.gateways() == [registered]
     assert registered.group == "home"
-    assert (registered.key is not None) == (house.scheme == "tls")
+    assert (registered.key is not None) == (house.scheme in ("tls", "hail"))
     house.turn_until(lambda: gateway.counters()["heartbeats"] >= 3)
     with pytest.raises(hailpost.InvalidError):
         gateway.set_heartbeat_ms(0)

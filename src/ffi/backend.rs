@@ -13,14 +13,17 @@ use super::{
 #[cfg(feature = "backend")]
 use super::{
     event_loop,
-    handle::{Out, array, invalid, optional_text, slice, text},
+    handle::{Out, array, invalid, optional_text, output_array, slice, text},
 };
 use crate::status::Status;
 #[cfg(feature = "backend")]
 use crate::{
     gateway::{Backend, Enrolment},
     io::KeyId,
-    net::open_backend,
+    net::{
+        credential_line, credential_url, open_backend,
+        url::{Scheme, Url},
+    },
     node::BackendNode,
     status::Fault,
     time::Time,
@@ -40,6 +43,9 @@ pub struct hail_backend {
     handle: Handle,
     /// Where it listens.
     addresses: Vec<(CString, u16)>,
+    /// Where gateways on `hail://` find it that are told nothing else.
+    #[cfg(feature = "backend")]
+    url: Option<Url>,
 }
 
 impl Object for hail_backend {
@@ -66,11 +72,16 @@ pub unsafe extern "C" fn hail_backend_new(
         unsafe {
             event_loop::make(r#loop, config, user, backend, "backend", |net, config| {
                 let (id, addresses) = open_backend(net, config)?;
+                let mut listens = config.list("listen").map(str::parse::<Url>).zip(&addresses);
+                let url = listens.find_map(|(listen, address)| {
+                    let of_link = listen.ok().filter(|listen| listen.scheme == Scheme::Hail)?;
+                    Some(Url { port: address.port(), ..of_link })
+                });
                 let text =
                     |ip: std::net::IpAddr| CString::new(ip.to_string()).expect("an address has no NUL");
                 let addresses =
                     addresses.into_iter().map(|address| (text(address.ip()), address.port())).collect();
-                Ok((id, move |handle| hail_backend { handle, addresses }))
+                Ok((id, move |handle| hail_backend { handle, addresses, url }))
             })
         }
     )
@@ -131,16 +142,46 @@ pub unsafe extern "C" fn hail_backend_enrol(
         unsafe {
             ask(backend, ticket, |backend, _| {
                 let key = KeyId(array(key_id, "key_id")?);
-                if flags & !HAIL_ENROL_TRUSTED != 0 {
-                    return Err(invalid("flags is 0 or HAIL_ENROL_TRUSTED"));
-                }
-                let enrolment = Enrolment {
-                    name: text(name, "name")?.to_owned(),
-                    group: text(group, "group")?.to_owned(),
-                    trusted: flags & HAIL_ENROL_TRUSTED != 0,
-                    barred: false,
-                };
-                backend.enrol(key, enrolment)
+                backend.enrol(key, enrolment(name, group, flags)?)
+            })
+        }
+    )
+}
+
+/// Enrols a gateway for hail://, by a credential that is drawn for it. `name`, `group` and `flags` as hail_backend_enrol(). `url` is
+/// where the gateway finds the back end, such as "hail://backend.example:7704", to which the key is added; NULL is for the first
+/// hail:// address that it listens on. `key_id` gets the 32 octets that stand for the credential, for hail_backend_revoke() and the
+/// others. `line` gets the text that the gateway is to be given, for its option `credential` or its `credential_file`: it is a
+/// secret, and counts once HAIL_EVENT_DURABLE told the ticket. `ticket` as hail_backend_enrol().
+///
+/// HAIL_ERR_INVALID: name, group or flags. HAIL_ERR_CONFIG: `url` cannot be used, or is NULL and the back end listens on no
+/// hail:// address that a gateway could find.
+#[unsafe(no_mangle)]
+#[cfg_attr(not(feature = "backend"), allow(unused_variables))]
+pub unsafe extern "C" fn hail_backend_enrol_link(
+    backend: *mut hail_backend,
+    name: *const c_char,
+    group: *const c_char,
+    flags: u32,
+    url: *const c_char,
+    key_id: *mut u8,
+    line: *mut *mut hail_buffer,
+    ticket: *mut u64,
+) -> hail_status {
+    supported!(
+        "backend",
+        // SAFETY: the contract. What is needed is copied out, since a callback may free the object.
+        unsafe {
+            let own = reference(backend).ok().and_then(|backend| backend.url.clone());
+            ask_node(backend, ticket, |node, _| {
+                let (key, line) = (output_array(key_id, "key_id")?, output(line, "line")?);
+                let known = node.link_key().ok_or(Status::State)?;
+                let url = credential_url(optional_text(url, "url")?, own.as_ref(), known)?;
+                let (credential, ticket) = node.enrol_link(enrolment(name, group, flags)?)?;
+                key.write(credential.key.0);
+                let text = credential_line(&url, &credential.session_id, &credential.secret);
+                line.write(hail_buffer::give(text.into_bytes()));
+                Ok(ticket)
             })
         }
     )
@@ -362,7 +403,7 @@ pub unsafe extern "C" fn hail_backend_gateways(
     )
 }
 
-/// A counter by name, such as "registrations": docs/counters.md has them all.
+/// A counter by name, such as "registrations", or "link.sessions" for those of the link: docs/counters.md has them all.
 ///
 /// HAIL_ERR_NOT_FOUND: there is none by that name.
 #[unsafe(no_mangle)]
@@ -378,11 +419,29 @@ pub unsafe extern "C" fn hail_backend_counter(
         unsafe {
             handle::on_node(backend, |node: &mut BackendNode, _| {
                 let out = output(value, "value")?;
-                out.write(handle::counter(node.backend().counters().list(), text(name, "name")?)?);
+                let name = text(name, "name")?;
+                out.write(match name.strip_prefix("link.") {
+                    Some(name) => handle::counter(node.link_counters(), name)?,
+                    None => handle::counter(node.backend().counters().list(), name)?,
+                });
                 Ok(())
             })
         }
     )
+}
+
+/// What C says of a gateway that is to be enrolled.
+///
+/// # Safety
+/// Both are NULL or texts.
+#[cfg(feature = "backend")]
+unsafe fn enrolment(name: *const c_char, group: *const c_char, flags: u32) -> Result<Enrolment, Fault> {
+    if flags & !HAIL_ENROL_TRUSTED != 0 {
+        return Err(invalid("flags is 0 or HAIL_ENROL_TRUSTED"));
+    }
+    // SAFETY: the caller's promise.
+    let (name, group) = unsafe { (text(name, "name")?.to_owned(), text(group, "group")?.to_owned()) };
+    Ok(Enrolment { name, group, trusted: flags & HAIL_ENROL_TRUSTED != 0, barred: false })
 }
 
 /// Writes as many values as there is room for, and how many there are.

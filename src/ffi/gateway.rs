@@ -337,7 +337,8 @@ pub unsafe extern "C" fn hail_gateway_finish(gateway: *mut hail_gateway) -> hail
     )
 }
 
-/// A counter by name, such as "resent", or "recognize.flows" for those of recognition: docs/counters.md has them all.
+/// A counter by name, such as "resent", or "recognize.flows" for those of recognition and "link.resumed" for those of the link on
+/// hail://: docs/counters.md has them all.
 ///
 /// HAIL_ERR_NOT_FOUND: there is none by that name.
 #[unsafe(no_mangle)]
@@ -354,13 +355,14 @@ pub unsafe extern "C" fn hail_gateway_counter(
             on_gateway(gateway, |node, _| {
                 let out = output(value, "value")?;
                 let name = text(name, "name")?;
-                let counters = match (name.strip_prefix("recognize."), node.recognition()) {
-                    (Some(name), Some(recognition)) => {
+                let counter = match (name.split_once('.'), node.recognition(), node.link_counters()) {
+                    (Some(("recognize", name)), Some(recognition), _) => {
                         handle::counter(recognition.recognizer().counters().list(), name)
                     }
+                    (Some(("link", name)), _, Some(link)) => handle::counter(link.list(), name),
                     _ => handle::counter(node.gateway().counters().list(), name),
                 };
-                out.write(counters?);
+                out.write(counter?);
                 Ok(())
             })
         }

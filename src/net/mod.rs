@@ -43,6 +43,8 @@ pub use check_office::check_office;
 pub use clock::SystemEntropy;
 #[cfg(any(feature = "backend", feature = "post"))]
 pub use credential::credential_line;
+#[cfg(feature = "backend")]
+pub use credential::credential_url;
 pub use driver::{Loop, NodeId};
 pub use endpoint::{ClientSecurity, DriverCounters, Limits, Listen, ListenTransport, Remote, ServerSecurity};
 #[cfg(feature = "post")]

@@ -6,12 +6,11 @@ use super::{
     Event, EventKind, Field, Node,
     durable::{Committed, Durable},
     hail::{LinkCredential, Said, Sessions},
-    links::OfficeCounters,
 };
 use crate::{
     gateway::{Backend, BackendConfig, BackendEvent, Enrolment, GatewayInfo, Open, check_group},
     io::{Input, Output, Service},
-    link::{ServerConfig, ServerCounters},
+    link::ServerConfig,
     recognize::model::{OfferError, Origin, Outcome, Source, Trainer, TrainerConfig, TrainingSample},
     rng::Entropy,
     status::{Fault, Status},
@@ -163,9 +162,9 @@ impl BackendNode {
         self.sessions.as_ref().map(Sessions::server_key)
     }
 
-    /// What the link counted, and what of its sessions waited for room.
-    pub fn link_counters(&self) -> Option<(&ServerCounters, &OfficeCounters)> {
-        self.sessions.as_ref().map(|sessions| (sessions.counters(), sessions.held_counters()))
+    /// What the link counted, and what waited because it had no room: name, what it counts, how many.
+    pub fn link_counters(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
+        self.sessions.iter().flat_map(Sessions::counters)
     }
 
     /// As [`Backend::reconfigure`], with the link's bounds.

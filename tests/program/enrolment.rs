@@ -68,3 +68,47 @@ fn a_token_outlives_a_restart_and_is_not_in_the_data_directory() {
     let output = run_with(&["gateway", "--identity", &file, "--enrol", "-", "--once"], line.as_bytes());
     assert!(output.status.success(), "{}", stderr(&output));
 }
+
+/// What a gateway is handed for `hail://`: good after a restart, refused once it is revoked, and made also while nobody serves.
+#[test]
+fn the_line_of_a_link_is_all_that_a_gateway_needs_until_it_is_revoked() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("office").to_str().unwrap().to_owned();
+    let enrol = |more: &[&str]| {
+        let args =
+            [&["gateway", "add", "barn", "--group", "flat", "--link", "--data", &data][..], more].concat();
+        run(&args)
+    };
+    let (serve, url) = Running::serve(dir.path(), "hail://127.0.0.1:0", &[]);
+    assert!(url.contains("?key="), "{url}");
+    let line = String::from_utf8(enrol(&[]).stdout).unwrap();
+    assert!(line.starts_with(&format!("{url} ")), "{line}");
+    assert!(stderr(&enrol(&[])).contains("revoke that first"));
+    let file = write(dir.path(), "barn.line", &line, 0o644);
+    let output = run(&["gateway", "--credential", &file, "--once"]);
+    assert!(stderr(&output).contains("chmod 600"), "{}", stderr(&output));
+    write(dir.path(), "barn.line", &line, 0o600);
+    succeed(&["gateway", "--credential", &file, "--once"]);
+    serve.signal(rustix::process::Signal::KILL);
+    serve.end();
+
+    let (serve, again) = Running::serve(dir.path(), url.split('?').next().unwrap(), &[]);
+    assert_eq!(again, url, "its key is kept");
+    succeed(&["gateway", "--credential", &file, "--backend", &url, "--once"]);
+    let listed = objects(&succeed(&["gateway", "list", "--json", "--data", &data]));
+    assert_eq!((&listed[0]["name"], &listed[0]["group"]), (&"barn".into(), &"flat".into()));
+    let status = objects(&succeed(&["status", "--json", "--data", &data]));
+    assert_eq!(status[0]["counters"]["backend_link"]["handshakes"], 1);
+    succeed(&["gateway", "revoke", "barn", "--data", &data]);
+    let output = run(&["gateway", "--credential", &file, "--once"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    serve.signal(rustix::process::Signal::TERM);
+    serve.end();
+    // Nobody serves: the line is made all the same, for where the back end will be.
+    let output = enrol(&[]);
+    assert!(stderr(&output).contains("--backend"), "{}", stderr(&output));
+    let output = enrol(&["--backend", "hail://backend.example:7704"]);
+    let line = String::from_utf8(output.stdout).unwrap();
+    let key = url.split("?key=").nth(1).unwrap();
+    assert!(line.starts_with(&format!("hail://backend.example:7704?key={key} ")), "{line}");
+}

@@ -5,9 +5,9 @@ use hailpost::{
     gateway::Enrolment,
     io::KeyId,
     net::{
-        open_backend,
+        credential_line, credential_url, open_backend,
         tls::Identity,
-        url::{Host, Scheme, Url},
+        url::{Host, LinkKey, Scheme, Url},
     },
     node::BackendNode,
     recognize::{Limits, Rule, RuleSet},
@@ -30,14 +30,14 @@ use crate::{
 
 /// A backend: admits gateways, keeps what they report, brings every gateway of a group to the same state, trains.
 ///
-/// `listen` is one URL or several: tls://, tcp:// or udp://, where port 0 takes a free one. `identity` is an Identity or
+/// `listen` is one URL or several: tls://, hail://, tcp:// or udp://, where port 0 takes a free one. `identity` is an Identity or
 /// the path of a file with one; tls:// needs it. `store` is the file that keeps everything; without it all is in memory.
 /// The other options have the names that configuration files use.
 #[pyclass(frozen, module = "hailpost", weakref)]
 pub struct Backend {
     handle: Handle,
     addresses: Vec<std::net::SocketAddr>,
-    urls: Vec<String>,
+    urls: Vec<Url>,
 }
 
 #[pymethods]
@@ -60,11 +60,15 @@ impl Backend {
         let listens =
             config.list("listen").map(str::parse::<Url>).collect::<Result<Vec<_>, _>>().or_raise(py)?;
         let pin = own_pin(&config);
-        let (handle, addresses) = Handle::open(py, shared_of(r#loop), |net| open_backend(net, &config))?;
+        let (handle, (addresses, link)) = Handle::open(py, shared_of(r#loop), |net| {
+            let (id, addresses) = open_backend(net, &config)?;
+            Ok((id, (addresses, net.get(id).and_then(BackendNode::link_key))))
+        })?;
         let url = |(listen, address): (&Url, &std::net::SocketAddr)| {
             let pins = pin.filter(|_| listen.scheme == Scheme::Tls).into_iter().collect();
+            let key = link.map(LinkKey).filter(|_| listen.scheme == Scheme::Hail);
             let (host, port) = (Host::Address(address.ip()), address.port());
-            Url { host, port, pins, ..listen.clone() }.to_string()
+            Url { host, port, pins, key, ..listen.clone() }
         };
         let urls = listens.iter().zip(&addresses).map(url).collect();
         for listen in &listens {
@@ -82,10 +86,11 @@ impl Backend {
         PyTuple::new(py, addresses.collect::<PyResult<Vec<_>>>()?)
     }
 
-    /// What a gateway connects to, in the order of `listen`: with its port, and for tls:// with the pin of its key.
+    /// What a gateway connects to, in the order of `listen`: with its port, and for tls:// with the pin of its key, for hail:// with
+    /// the key.
     #[getter]
     fn urls<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, &self.urls)
+        PyTuple::new(py, self.urls.iter().map(Url::to_string))
     }
 
     /// Adds a rule for one group, or for all: flows that the pattern matches are of the application.
@@ -136,6 +141,29 @@ impl Backend {
             let enrolment = Enrolment { name: name.into(), group: group.into(), trusted, barred: false };
             node.backend_mut().enrol(key, enrolment)
         })
+    }
+
+    /// Enrols a gateway for hail://, by a credential that is drawn for it. Returns its key's name, the line that it is to be given
+    /// for its option `credential`, a secret, and the ticket of the event Durable from which on that is good. `url` is
+    /// where the gateway finds the backend, such as hail://backend.example:7704; without it that is where it listens.
+    #[pyo3(signature = (name, group, trusted = false, *, url = None))]
+    fn enrol_link<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        group: &str,
+        trusted: bool,
+        url: Option<&str>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let own = self.urls.iter().find(|url| url.scheme == Scheme::Hail);
+        let (url, (credential, ticket)) = self.handle.call(py, |node: &mut BackendNode, _| {
+            let key = node.link_key().ok_or(Status::State)?;
+            let url = credential_url(url, own, key)?;
+            let enrolment = Enrolment { name: name.into(), group: group.into(), trusted, barred: false };
+            Ok((url, node.enrol_link(enrolment)?))
+        })?;
+        let line = credential_line(&url, &credential.session_id, &credential.secret);
+        values::make(py, "GatewayEnrolment", (credential.key.to_string(), line, ticket))
     }
 
     /// Forgets a gateway's key: its registration ends at once. Returns a ticket.
@@ -198,8 +226,11 @@ impl Backend {
 
     /// What was counted, by name.
     fn counters(&self, py: Python<'_>) -> PyResult<Counters> {
-        self.handle
-            .look(py, |node: &BackendNode| values::counters("", node.backend().counters().list()).collect())
+        self.handle.look(py, |node: &BackendNode| {
+            values::counters("", node.backend().counters().list())
+                .chain(values::counters("link_", node.link_counters()))
+                .collect()
+        })
     }
 
     /// Sets the parameters that a group's gateways recognise an application by, unjudged. Returns a ticket.
@@ -313,7 +344,10 @@ impl Backend {
     fn __repr__(&self) -> String {
         match self.handle.is_closed() {
             true => "<hailpost.Backend, closed>".into(),
-            false => format!("<hailpost.Backend {}>", self.urls.join(" ")),
+            false => {
+                let urls: Vec<String> = self.urls.iter().map(Url::to_string).collect();
+                format!("<hailpost.Backend {}>", urls.join(" "))
+            }
         }
     }
 }

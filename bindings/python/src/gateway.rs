@@ -31,6 +31,7 @@ const FRAMES_AT_ONCE: usize = 1024;
 /// A gateway: registers with a backend, keeps the link, learns results and rules, reports what it recognised.
 ///
 /// `backend` is a URL such as tls://backend.example:7700?pin=HEX. `identity` is an Identity or the path of a file with one.
+/// On hail:// `credential`, or the file `credential_file`, is the line of its enrolment, which names the backend too.
 /// `rules` is "home" (those that ship), "none", or the path of a TOML file. The other options have the
 /// names that configuration files use. It registers while somebody waits for its events.
 #[pyclass(frozen, module = "hailpost", weakref)]
@@ -41,16 +42,18 @@ pub struct Gateway {
 #[pymethods]
 impl Gateway {
     #[new]
-    #[pyo3(signature = (backend, *, identity = None, r#loop = None, **options))]
+    #[pyo3(signature = (backend = None, *, identity = None, r#loop = None, **options))]
     fn new(
         py: Python<'_>,
-        backend: &Bound<'_, PyAny>,
+        backend: Option<&Bound<'_, PyAny>>,
         identity: Option<&Bound<'_, PyAny>>,
         r#loop: Option<&Bound<'_, runtime::Loop>>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<Gateway>> {
         let mut options = Options::new(Role::Gateway, options)?;
-        options.set("backend", backend)?;
+        if let Some(backend) = backend {
+            options.set("backend", backend)?;
+        }
         options.identity(identity)?;
         let config = options.config;
         let (handle, ()) = Handle::open(py, shared_of(r#loop), |net| Ok((open_gateway(net, &config)?, ())))?;
@@ -231,6 +234,11 @@ impl Gateway {
             let recognition = node.recognition().map(|known| known.recognizer().counters());
             values::counters("", node.gateway().counters().list())
                 .chain(recognition.iter().flat_map(|known| values::counters("recognition_", known.list())))
+                .chain(
+                    node.link_counters()
+                        .into_iter()
+                        .flat_map(|known| values::counters("link_", known.list())),
+                )
                 .collect()
         })
     }

@@ -9,10 +9,10 @@ use super::{Heard, Said, fault};
 use crate::{
     crypto::{hmac_sha256, sha256},
     io::{Conn, Input, KeyId, Output, Peer, Service, Transport},
-    link::{Closing, Credential, Path, Server, ServerConfig, ServerCounters, Session},
+    link::{Closing, Credential, Path, Server, ServerConfig, Session},
     node::{
         link_keys::{self, Found},
-        links::{Linked, Links, OfficeCounters},
+        links::{Linked, Links},
     },
     rng::Entropy,
     status::Fault,
@@ -36,6 +36,13 @@ pub struct LinkCredential {
     pub session_id: [u8; 16],
     /// What makes it good.
     pub secret: [u8; 32],
+}
+
+impl LinkCredential {
+    /// The key that stands for a session id. Nobody has that key on another transport, for no public key reads like what it is made of.
+    pub fn key_of(session_id: &[u8; 16]) -> KeyId {
+        key_of(principal(session_id))
+    }
 }
 
 impl std::fmt::Debug for LinkCredential {
@@ -94,14 +101,10 @@ impl Sessions {
         self.links.server.public_keys()[0].expect("a server has a key")
     }
 
-    /// What the link counted.
-    pub fn counters(&self) -> &ServerCounters {
-        self.links.server.counters()
-    }
-
-    /// What was counted of what waits for room.
-    pub const fn held_counters(&self) -> &OfficeCounters {
-        &self.links.counters
+    /// What the link counted, and what waited because it had no room.
+    pub fn counters(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
+        let waited = self.links.counters.list().filter(|(name, ..)| name.starts_with("held"));
+        self.links.server.counters().list().chain(waited)
     }
 
     /// Another bound on the number of sessions.
@@ -119,7 +122,7 @@ impl Sessions {
     /// The credential of a session id.
     pub fn credential(&self, session_id: [u8; 16]) -> LinkCredential {
         let secret = hmac_sha256(&self.credentials, &[b"hail credential", &session_id]);
-        LinkCredential { key: key_of(principal(&session_id)), session_id, secret }
+        LinkCredential { key: LinkCredential::key_of(&session_id), session_id, secret }
     }
 
     /// Takes what happened. What is not the link's alone is for the part too, and comes back.
@@ -236,7 +239,6 @@ fn principal(session_id: &[u8; 16]) -> u64 {
     u64::from_be_bytes(*session_id.first_chunk().expect("sixteen octets have eight"))
 }
 
-/// The key that stands for it. Nobody has that key on another transport, for no public key reads like that.
 fn key_of(principal: u64) -> KeyId {
     KeyId(sha256(&[b"hail gateway", &principal.to_be_bytes()]))
 }

@@ -51,7 +51,7 @@ macro_rules! each_is_caught {
     ($($name:ident: $defect:ident,)+) => {
         $(#[test]
         fn $name() {
-            caught(stringify!($name), 1000, &Gateways { defect: Some(Defect::$defect) });
+            caught(stringify!($name), 1000, &Gateways { defect: Some(Defect::$defect), on_links: false });
         })+
     };
 }

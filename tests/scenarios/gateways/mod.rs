@@ -1,4 +1,5 @@
-//! One back end, three to six gateways in two groups, and all that can go wrong between them.
+//! One back end, three to six gateways in two groups, and all that can go wrong between them: on streams and bare datagrams, and on
+//! sessions of the link.
 
 mod defects;
 mod judge;
@@ -14,11 +15,12 @@ use std::any::Any;
 
 use crate::sim::{Scenario, Trace, check};
 use defects::{Defect, Tampered};
-use plan::Step;
+use plan::{Setup, Step};
 
 /// The scenario, with something wrong or not.
 pub struct Gateways {
     defect: Option<Defect>,
+    on_links: bool,
 }
 
 impl Scenario for Gateways {
@@ -29,13 +31,20 @@ impl Scenario for Gateways {
     }
 
     fn run(&self, seed: u64, steps: &[Step], trace: &Trace) -> Result<(), String> {
-        run::run(seed, self.defect, steps, trace)
+        let setup = if self.on_links { Setup::over_links(seed) } else { Setup::new(seed) };
+        run::run(seed, setup, self.defect, steps, trace)
     }
 }
 
 #[test]
 fn gateways_of_a_group_end_with_the_same() {
-    check("gateways_of_a_group_end_with_the_same", 5000, &Gateways { defect: None });
+    check("gateways_of_a_group_end_with_the_same", 5000, &Gateways { defect: None, on_links: false });
+}
+
+#[test]
+fn gateways_of_a_group_end_with_the_same_over_links() {
+    let scenario = Gateways { defect: None, on_links: true };
+    check("gateways_of_a_group_end_with_the_same_over_links", 2000, &scenario);
 }
 
 fn backend(node: &dyn Node) -> &Backend {

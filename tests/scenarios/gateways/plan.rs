@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use hailpost::{
     gateway::ResultKey,
     io::{KeyId, Transport},
+    node::LinkCredential,
     rng::{Entropy, Seeded},
     wire::{
         AppId,
@@ -32,6 +33,8 @@ pub struct Member {
     pub trusted: bool,
     /// Without tags.
     pub is_plain: bool,
+    /// The public name of its credential, where it comes in on sessions of the link.
+    pub session_id: Option<[u8; 16]>,
 }
 
 /// What a world is before anything happens.
@@ -73,6 +76,18 @@ pub enum What {
 }
 
 impl Setup {
+    /// The same world, where all gateways but one come in on sessions of the link: those that had datagrams prove something then.
+    pub fn over_links(seed: u64) -> Setup {
+        let mut setup = Setup::new(seed);
+        for (at, member) in setup.members.iter_mut().enumerate().skip(1) {
+            let session_id = [1 + at as u8; 16];
+            member.transport = Transport::Datagram;
+            member.key = Some(LinkCredential::key_of(&session_id));
+            member.session_id = Some(session_id);
+        }
+        setup
+    }
+
     pub fn new(seed: u64) -> Setup {
         let rng = &mut Seeded::new(seed ^ 0x5e70);
         let count = 3 + rng.below(4) as usize;
@@ -129,9 +144,20 @@ fn member(rng: &mut Seeded, at: usize) -> Member {
             key: None,
             trusted: false,
             is_plain: false,
+            session_id: None,
         },
-        2 => Member { ip, group, transport: Transport::Stream, key, trusted, is_plain: true },
-        _ => Member { ip, group, transport: Transport::Stream, key, trusted, is_plain: false },
+        2 => {
+            Member { ip, group, transport: Transport::Stream, key, trusted, is_plain: true, session_id: None }
+        }
+        _ => Member {
+            ip,
+            group,
+            transport: Transport::Stream,
+            key,
+            trusted,
+            is_plain: false,
+            session_id: None,
+        },
     }
 }
 

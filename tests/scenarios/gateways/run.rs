@@ -11,8 +11,10 @@ use std::{
 
 use hailpost::{
     gateway::{BackendConfig, Enrolment, Gateway, GatewayConfig, ResultKey},
-    io::Transport,
+    io::{Service, Transport},
+    link::ClientConfig,
     node::{BackendNode, GatewayNode, Node},
+    rng::Seeded,
     status::Status,
     store::{Memory, Store},
     time::Time,
@@ -40,6 +42,7 @@ const SETTLE: u32 = 200;
 const STAY: u32 = 12;
 const STREAM_PORT: u16 = 7700;
 const DATAGRAM_PORT: u16 = 7701;
+const LINK_PORT: u16 = 7704;
 
 /// A world in which a plan happens.
 pub struct Run {
@@ -62,13 +65,18 @@ enum Later {
 }
 
 /// Lets the steps happen and judges.
-pub fn run(seed: u64, defect: Option<Defect>, steps: &[Step], trace: &Trace) -> Result<(), String> {
-    Run::new(seed, defect, trace.clone()).play(steps)
+pub fn run(
+    seed: u64,
+    setup: Setup,
+    defect: Option<Defect>,
+    steps: &[Step],
+    trace: &Trace,
+) -> Result<(), String> {
+    Run::new(seed, setup, defect, trace.clone()).play(steps)
 }
 
 impl Run {
-    fn new(seed: u64, defect: Option<Defect>, trace: Trace) -> Run {
-        let setup = Setup::new(seed);
+    fn new(seed: u64, setup: Setup, defect: Option<Defect>, trace: Trace) -> Run {
         let mut world = World::new(seed, trace);
         world.describe_by(match setup.family {
             Family::V4 => |octets| describe(Family::V4, octets),
@@ -78,6 +86,8 @@ impl Run {
         let store_fails = Arc::new(AtomicBool::new(false));
         let (rows, fails) = (memory.clone(), store_fails.clone());
         let config = backend_config(&setup);
+        let links = Links::found(seed, &setup, &memory);
+        let has_links = links.is_some();
         let (of_hub, undo) = (setup.clone(), Undo::default());
         let hub = world.add("backend", [10, 0, 0, 1].into(), move |boot| {
             let store = Box::new(Flaky::new(Box::new(rows.clone()), fails.clone()));
@@ -85,13 +95,14 @@ impl Run {
             match defect {
                 Some(defect) => {
                     let store = defect.store(store, &undo);
-                    defect.backend(boot_backend(config.clone(), boot, store), &of_hub)
+                    defect.backend(Box::new(boot_backend(config.clone(), boot, store, has_links)), &of_hub)
                 }
-                None => boot_backend(config.clone(), boot, store),
+                None => Box::new(boot_backend(config.clone(), boot, store, has_links)),
             }
         });
         world.listen(hub, Transport::Stream, STREAM_PORT);
         world.listen(hub, Transport::Datagram, DATAGRAM_PORT);
+        world.listen_for(hub, Transport::Datagram, LINK_PORT, Service::Link);
         let gateways = setup.members.iter().enumerate().map(|(at, member)| {
             let config = GatewayConfig {
                 family: setup.family,
@@ -103,17 +114,23 @@ impl Run {
             let kind = if member.is_plain { "plain" } else { "" };
             let name = format!("gateway {at} ({}{kind})", GROUPS[member.group]);
             let (setup, of) = (setup.clone(), member.clone());
+            let link = member.session_id.zip(links.as_ref()).map(|(id, links)| links.client(id));
             let host = world.add(&name, member.ip, move |boot: Boot| {
-                let node: Box<dyn Node> =
-                    Box::new(GatewayNode::new(Gateway::new(config.clone(), boot.now, boot.rng), None));
+                let gateway = Gateway::new(config.clone(), boot.now, boot.rng.clone());
+                let node = GatewayNode::new(gateway, None);
+                let node: Box<dyn Node> = match link.clone() {
+                    Some(link) => Box::new(node.over_link(link, boot.rng)),
+                    None => Box::new(node),
+                };
                 match defect {
                     Some(defect) => defect.gateway(node, &setup, &of),
                     None => node,
                 }
             });
-            let port = match member.transport {
-                Transport::Stream => STREAM_PORT,
-                Transport::Datagram => DATAGRAM_PORT,
+            let port = match (member.session_id, member.transport) {
+                (Some(_), _) => LINK_PORT,
+                (None, Transport::Stream) => STREAM_PORT,
+                (None, Transport::Datagram) => DATAGRAM_PORT,
             };
             world.route(host, hub, member.transport, port, member.key);
             host
@@ -358,9 +375,41 @@ fn backend_config(setup: &Setup) -> BackendConfig {
     }
 }
 
-fn boot_backend(config: BackendConfig, boot: Boot, store: Box<dyn Store>) -> Box<dyn Node> {
-    let open = hailpost::gateway::Open { now: boot.now, unix: boot.unix, rng: boot.rng };
-    Box::new(BackendNode::open(config, open, store, None).expect("the store can be read"))
+fn boot_backend(config: BackendConfig, boot: Boot, store: Box<dyn Store>, has_links: bool) -> BackendNode {
+    let open = hailpost::gateway::Open { now: boot.now, unix: boot.unix, rng: boot.rng.clone() };
+    let node = BackendNode::open(config, open, store, None).expect("the store can be read");
+    match has_links {
+        true => node.with_link((boot.now, boot.unix), boot.rng).expect("the store can be read"),
+        false => node,
+    }
+}
+
+/// The back end's keys of the link, which are in its store before the world begins.
+struct Links(BackendNode);
+
+impl Links {
+    fn found(seed: u64, setup: &Setup, memory: &Memory) -> Option<Links> {
+        setup.members.iter().find(|member| member.session_id.is_some())?;
+        let boot = Boot { now: Time::ZERO, unix: 0, rng: Seeded::new(seed ^ 0x11c5) };
+        let mut node = boot_backend(backend_config(setup), boot, Box::new(memory.clone()), true);
+        while node.poll_output(Time::ZERO).is_some() {}
+        node.flush(Time::ZERO);
+        Some(Links(node))
+    }
+
+    /// What the gateway of a session id was given.
+    fn client(&self, session_id: [u8; 16]) -> ClientConfig {
+        let credential = self.0.link_credential(session_id).expect("it has a link");
+        ClientConfig {
+            server_key: self.0.link_key().expect("it has a link"),
+            next_key: None,
+            session_id,
+            secret: credential.secret,
+            interval: 0,
+            resumption: None,
+            rekey_after: Duration::from_secs(86_400),
+        }
+    }
 }
 
 /// Messages for the trace: their kinds and tags.

@@ -19,8 +19,15 @@ use crate::{
 };
 
 /// Enrols a gateway, or changes its enrolment.
+///
+/// By the key that it has on tls://. Or for hail://, by a credential that is drawn for it: then the line that the gateway logs in with
+/// is printed, the back end's URL with its key, and the credential. That is a secret: it goes to the gateway on a way that
+/// others do not see, into a file of mode 0600 (`hailpost gateway --credential FILE`).
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  hailpost gateway add home --group flat --key home.pem --data office")]
+#[command(after_help = "\
+Example:
+  hailpost gateway add home --group flat --key home.pem --data office
+  hailpost gateway add barn --group flat --link --data office >barn.line")]
 pub struct AddArgs {
     /// What people call it
     name: String,
@@ -28,8 +35,14 @@ pub struct AddArgs {
     #[arg(long)]
     group: String,
     /// Its key: the 64 digits that keygen prints, or the file that keygen wrote
-    #[arg(long, value_name = "HEX|FILE")]
-    key: String,
+    #[arg(long, value_name = "HEX|FILE", required_unless_present = "link")]
+    key: Option<String>,
+    /// Draw a credential for hail://, and print the line that the gateway logs in with
+    #[arg(long, conflicts_with = "key")]
+    link: bool,
+    /// How the gateway reaches this back end, if not as `serve` says it listens: hail://host:port
+    #[arg(long, value_name = "URL", requires = "link")]
+    backend: Option<String>,
     /// Its word alone is enough for the others of its group
     #[arg(long)]
     trusted: bool,
@@ -88,14 +101,19 @@ pub struct OneArgs {
 }
 
 pub fn add(args: &AddArgs, out: &mut Out) -> Done {
+    let key = args.key.as_deref().map(key).transpose()?;
     let request = json!({
-        "do": "gateway_add",
+        "do": if args.link { "gateway_add_link" } else { "gateway_add" },
         "name": args.name,
         "group": args.group,
-        "key": key(&args.key)?.to_string(),
+        "key": key.map(|key| key.to_string()),
+        "backend": args.backend,
         "trusted": args.trusted,
     });
     let answer = control::ask(&args.data.dir()?, &request)?;
+    if let Some(line) = answer["line"].as_str() {
+        return Ok(out.either(&answer, line)?);
+    }
     Ok(out.either(&answer, format!("{} is enrolled in group {}", args.name, args.group))?)
 }
 

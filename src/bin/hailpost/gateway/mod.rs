@@ -20,6 +20,7 @@ Example:
   hailpost keygen --out home.pem
   hailpost gateway add home --group flat --key home.pem --data office
   hailpost gateway --backend 'tls://127.0.0.1:7700?pin=…' --identity home.pem --pcap evening.pcap
+  hailpost gateway --credential barn.line
   tcpdump -i br0 -w - | hailpost gateway --config gateway.toml --pcap -
 
 Signals: TERM and Ctrl-C leave the back end in order, a second one ends at once. The gateway connects again by itself when the

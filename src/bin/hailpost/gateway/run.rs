@@ -31,12 +31,15 @@ const LEAVING: Duration = Duration::from_secs(5);
 #[derive(clap::Args)]
 #[group(skip)]
 pub struct Args {
-    /// Where the back end is: tls://host:7700?pin=HEX, as `serve` prints it
+    /// Where the back end is: tls://host:7700?pin=HEX or hail://host:7704?key=KEY, as `serve` prints it
     #[arg(long, value_name = "URL")]
     backend: Option<String>,
     /// Key and certificate (hailpost keygen)
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
+    /// The line that `gateway add --link` printed, in a file of mode 0600: logs in on hail://. Names the back end too
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["identity", "enrol"])]
+    credential: Option<PathBuf>,
     /// The line that `gateway token` printed, in a file of mode 0600; - for standard input. Names the back end too
     #[arg(long, value_name = "FILE")]
     enrol: Option<PathBuf>,
@@ -69,6 +72,9 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
     }
     if let Some(identity) = &args.identity {
         config.set("identity_file", &identity.display().to_string())?;
+    }
+    if let Some(credential) = &args.credential {
+        config.set("credential_file", &credential.display().to_string())?;
     }
     match &args.enrol {
         Some(path) if path.as_os_str() == "-" => {

@@ -12,8 +12,8 @@ use hailpost::{
     gateway::{Backend, Enrolment, Grant, Token},
     io::{KeyId, Service},
     net::{
-        Listen, ListenTransport, Loop, NodeId, RELOADED, RELOADED_OFFICE, ServerSecurity, open_authority,
-        open_backend, reload_backend,
+        Listen, ListenTransport, Loop, NodeId, RELOADED, RELOADED_OFFICE, ServerSecurity, credential_line,
+        credential_url, open_authority, open_backend, reload_backend,
         url::{Scheme, Url},
     },
     node::{BackendNode, Event, EventKind, Field, HealthNode},
@@ -319,11 +319,32 @@ impl Desk {
         self.net.with(self.node, |node: &mut BackendNode, now| call(node.backend_mut(), now))?
     }
 
+    pub(super) fn node(&self) -> &BackendNode {
+        self.net.get(self.node).expect("the node is on the loop for as long as we are")
+    }
+
     pub(super) fn backend(&self) -> &Backend {
-        self.net
-            .get::<BackendNode>(self.node)
-            .expect("the node is on the loop for as long as we are")
+        self.node().backend()
+    }
+
+    /// The key that gateways on hail:// know the back end by.
+    pub fn link_key(&self) -> [u8; 32] {
+        self.node().link_key().expect("it is opened with the link")
+    }
+
+    /// What a request says of a gateway that is to be enrolled by this key, which is not drawn yet for `None`.
+    fn enrolment(&self, ask: &Request<'_>, key: Option<KeyId>) -> Result<Enrolment, Failure> {
+        let (name, group) = (ask.text("name")?.to_owned(), ask.text("group")?.to_owned());
+        let other = self
             .backend()
+            .enrolments()
+            .any(|(known, one)| Some(*known) != key && one.name == name && one.group == group);
+        if other {
+            return Err(Failure::usage(format!(
+                "group {group} has a gateway {name} with another key: revoke that first, or take another name"
+            )));
+        }
+        Ok(Enrolment { name, group, trusted: ask.switch("trusted"), barred: false })
     }
 
     fn apply(&mut self, request: &Value) -> Result<Applied, Failure> {
@@ -334,22 +355,20 @@ impl Desk {
             "gateway_list" => Applied::Now(json!({ "gateways": self.gateways() })),
             "gateway_add" => {
                 let key: KeyId = ask.text("key")?.parse().map_err(Failure::from)?;
-                let enrolment = Enrolment {
-                    name: ask.text("name")?.to_owned(),
-                    group: ask.text("group")?.to_owned(),
-                    trusted: ask.switch("trusted"),
-                    barred: false,
-                };
-                let other = self.backend().enrolments().any(|(known, one)| {
-                    *known != key && one.name == enrolment.name && one.group == enrolment.group
-                });
-                if other {
-                    let (name, group) = (&enrolment.name, &enrolment.group);
-                    return Err(Failure::usage(format!(
-                        "group {group} has a gateway {name} with another key: revoke that first, or take another name"
-                    )));
-                }
+                let enrolment = self.enrolment(&ask, Some(key))?;
                 Applied::Durable(self.with(|backend, _| Ok(backend.enrol(key, enrolment)?))?, done)
+            }
+            "gateway_add_link" => {
+                let mut own = self.urls.iter().filter_map(|url| url.parse::<Url>().ok());
+                let own = own.find(|url| url.scheme == Scheme::Hail);
+                let url = credential_url(ask.optional("backend"), own.as_ref(), self.link_key())
+                    .map_err(|fault| Failure::from(fault).about("--backend"))?;
+                let enrolment = self.enrolment(&ask, None)?;
+                let (credential, ticket) =
+                    self.net.with(self.node, |node: &mut BackendNode, _| node.enrol_link(enrolment))??;
+                let line = credential_line(&url, &credential.session_id, &credential.secret);
+                let (url, key) = (url.to_string(), credential.key.to_string());
+                Applied::Durable(ticket, json!({ "line": line, "backend": url, "key": key }))
             }
             "gateway_token" => {
                 let url =
@@ -540,6 +559,7 @@ impl Desk {
             "gateways": self.gateways(),
             "counters": {
                 "backend": members(backend.counters().list()),
+                "backend_link": members(self.node().link_counters()),
                 "driver": members(self.net.counters().list()),
                 "streams": octets,
                 "tls": members(streams.tls.list()),

@@ -41,6 +41,7 @@ pub fn text(desk: &Desk) -> String {
     };
     let streams = desk.net.stream_counters();
     count("backend", &mut desk.backend().counters().list());
+    count("backend_link", &mut desk.node().link_counters());
     count("driver", &mut desk.net.counters().list());
     count("tls", &mut streams.tls.list());
     if let Some(post) = desk.post() {

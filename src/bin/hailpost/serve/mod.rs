@@ -20,7 +20,7 @@ use hailpost::{
     net::{
         Loop, check_office, open_authority,
         tls::Identity,
-        url::{Scheme, Url},
+        url::{LinkKey, Scheme, Url},
     },
     recognize::{Limits, RulesFile},
 };
@@ -55,6 +55,7 @@ const TURN: Duration = Duration::from_millis(50);
 #[command(after_help = "\
 Example:
   hailpost serve --data office --listen tls://0.0.0.0:7700 --devices hail://0.0.0.0:7700
+  hailpost serve --data office --listen tls://0.0.0.0:7700 --listen hail://0.0.0.0:7704 --devices hail://0.0.0.0:7700
   hailpost serve --data office --only backend
   hailpost serve --data one --roles broker --hub 'tls://hub.example:7702?pin=HEX' --devices hail://0.0.0.0:7700
   hailpost serve --data doors --roles balancer --devices hail+ask://0.0.0.0:7700 --set brokers=KEY,KEY
@@ -73,7 +74,7 @@ pub struct Args {
     data: DataArgs,
     #[command(flatten)]
     settings: SettingsArgs,
-    /// Where gateways come in, over what the configuration says; may be repeated
+    /// Where gateways come in, over what the configuration says: tls://, hail://, or tcp:// and udp://; may be repeated
     #[arg(long, value_name = "URL")]
     listen: Vec<String>,
     /// Where devices log in, over what the configuration says: hail:// or tls://; may be repeated
@@ -189,7 +190,7 @@ pub fn run(args: &Args, out: &mut Out) -> Done {
     let identity = identity(&config, &dir, made)?;
     let (mut desk, addresses) = Desk::open(&config, office.as_ref())?;
     for (url, address) in listens.iter().zip(&addresses) {
-        desk.urls.push(reachable(url, *address, &identity).to_string());
+        desk.urls.push(reachable(url, *address, &identity, desk.link_key()).to_string());
     }
     if let Some(rules) = &rules {
         desk.share_rules(rules)?;
@@ -443,11 +444,13 @@ fn listens(config: &Config) -> Result<Vec<Url>, Failure> {
     }
 }
 
-/// How gateways write it: the real port, and the key to pin.
-fn reachable(listen: &Url, address: SocketAddr, identity: &Identity) -> Url {
+/// How gateways write it: the real port, and the key to pin, or that of the link.
+fn reachable(listen: &Url, address: SocketAddr, identity: &Identity, link: [u8; 32]) -> Url {
     let mut url = Url { port: address.port(), ..listen.clone() };
-    if url.scheme == Scheme::Tls {
-        url.pins = vec![identity.key_id()];
+    match url.scheme {
+        Scheme::Tls => url.pins = vec![identity.key_id()],
+        Scheme::Hail => url.key = Some(LinkKey(link)),
+        _ => {}
     }
     url
 }
