@@ -335,7 +335,10 @@ class Gateway:
     def rules(self) -> list[Rule]:
         """The rules that the backend told of, in order."""
     def counters(self) -> dict[str, int]:
-        """What was counted, by name; what recognition counted has `recognition_` before it, the link on hail:// `link_`."""
+        """What was counted, by name.
+
+        What recognition counted has `recognition_` before it, the link on hail:// `link_`.
+        """
     def next_event(self, timeout: float | None = None) -> Event | None:
         """The next event; None when there was none for timeout seconds, or when it was closed."""
     def events(self, timeout: float | None = None) -> EventIterator[Event]:

@@ -228,7 +228,7 @@ impl Gateway {
         found.iter().map(|(app, pattern)| values::rule(py, *app, pattern)).collect()
     }
 
-    /// What was counted, by name; what recognition counted has `recognition_` before it.
+    /// What was counted, by name. What recognition counted has `recognition_` before it, the link on hail:// `link_`.
     fn counters(&self, py: Python<'_>) -> PyResult<Counters> {
         self.handle.look(py, |node: &GatewayNode| {
             let recognition = node.recognition().map(|known| known.recognizer().counters());

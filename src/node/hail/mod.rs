@@ -10,6 +10,8 @@
 #[cfg(feature = "backend")]
 mod accepted;
 mod dialled;
+#[cfg(all(test, feature = "backend"))]
+mod tests;
 
 #[cfg(feature = "backend")]
 pub use accepted::LinkCredential;

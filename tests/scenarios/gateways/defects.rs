@@ -69,6 +69,13 @@ each_is_caught! {
     a_busy_loop_is_caught: Spins,
 }
 
+/// The judge is no milder where gateways come in on sessions of the link.
+#[test]
+fn a_restart_that_loses_the_last_batch_is_caught_over_links() {
+    let scenario = Gateways { defect: Some(Defect::LastBatchLost), on_links: true };
+    caught("a_restart_that_loses_the_last_batch_is_caught_over_links", 1000, &scenario);
+}
+
 /// The key that the back end takes a gateway's for under [`Defect::GroupForgotten`].
 pub const GHOST: KeyId = KeyId([0xee; 32]);
 

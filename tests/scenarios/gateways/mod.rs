@@ -44,7 +44,7 @@ fn gateways_of_a_group_end_with_the_same() {
 #[test]
 fn gateways_of_a_group_end_with_the_same_over_links() {
     let scenario = Gateways { defect: None, on_links: true };
-    check("gateways_of_a_group_end_with_the_same_over_links", 2000, &scenario);
+    check("gateways_of_a_group_end_with_the_same_over_links", 500, &scenario);
 }
 
 fn backend(node: &dyn Node) -> &Backend {
