@@ -77,7 +77,7 @@ pub struct Listen {
 
 impl Listen {
     /// Whether datagrams come in.
-    #[cfg(feature = "post")]
+    #[cfg(any(feature = "backend", feature = "post"))]
     pub(super) fn is_datagram(&self) -> bool {
         matches!(self.transport, ListenTransport::Datagram)
     }

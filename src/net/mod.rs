@@ -12,6 +12,8 @@ mod configured;
 mod credential;
 mod driver;
 mod endpoint;
+#[cfg(any(feature = "backend", feature = "post"))]
+mod enrolled;
 pub mod happy_eyeballs;
 #[cfg(feature = "post")]
 mod open_app;
@@ -41,12 +43,12 @@ pub mod url;
 #[cfg(feature = "post")]
 pub use check_office::check_office;
 pub use clock::SystemEntropy;
-#[cfg(any(feature = "backend", feature = "post"))]
-pub use credential::credential_line;
-#[cfg(feature = "backend")]
-pub use credential::credential_url;
 pub use driver::{Loop, NodeId};
 pub use endpoint::{ClientSecurity, DriverCounters, Limits, Listen, ListenTransport, Remote, ServerSecurity};
+#[cfg(any(feature = "backend", feature = "post"))]
+pub use enrolled::credential_line;
+#[cfg(feature = "backend")]
+pub use enrolled::credential_url;
 #[cfg(feature = "post")]
 pub use open_app::open_app;
 #[cfg(all(feature = "post", feature = "health", feature = "json"))]

@@ -7,7 +7,7 @@ use super::{
     check_office::check_office,
     clock::{SystemEntropy, unix_seconds},
     configured::{self, listen, one_hail_a_family, wrong},
-    credential::credential_line,
+    enrolled::credential_line,
     open_balancer::open_balancer,
     open_broker::open_broker,
     url::{Host, LinkKey, Scheme, Url},

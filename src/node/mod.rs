@@ -31,7 +31,9 @@ mod hail;
 mod health;
 #[cfg(any(feature = "backend", feature = "post"))]
 mod link_keys;
+// A back end alone has no streams of devices.
 #[cfg(any(feature = "backend", feature = "post"))]
+#[cfg_attr(not(feature = "post"), allow(dead_code))]
 mod links;
 #[cfg(feature = "post")]
 mod office;

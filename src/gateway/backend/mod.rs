@@ -352,8 +352,8 @@ impl Backend {
         self.enrolments.iter()
     }
 
-    /// Whether a gateway with that key may come in, or is known and barred.
-    pub(crate) fn is_enrolled(&self, key: &KeyId) -> bool {
+    /// Whether a gateway with that key may come in, or would if it were not barred.
+    pub fn is_enrolled(&self, key: &KeyId) -> bool {
         self.admitted.contains_key(key)
     }
 

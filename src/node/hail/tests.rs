@@ -101,7 +101,7 @@ impl Pair {
         loop {
             if let Some(said) = self.gateway.poll(self.now) {
                 match said {
-                    Said::Output(output) => self.from_gateway(output),
+                    Said::Output(output) => self.perform(output),
                     Said::Input(heard) => self.at_gateway.push(heard),
                     Said::Own(Unknown(conn)) => {
                         assert_eq!(conn, CONN);
@@ -125,7 +125,7 @@ impl Pair {
         }
     }
 
-    fn from_gateway(&mut self, output: Output<Event>) {
+    fn perform(&mut self, output: Output<Event>) {
         match output {
             Output::Connect { conn, way: 0 } => {
                 let (local, remote) = (address(40_000), address(7704));

@@ -95,9 +95,20 @@ impl Run {
             match defect {
                 Some(defect) => {
                     let store = defect.store(store, &undo);
-                    defect.backend(Box::new(boot_backend(config.clone(), boot, store, has_links)), &of_hub)
+                    defect.backend(
+                        Box::new(boot_backend(
+                            config.clone(),
+                            (boot.now, boot.unix),
+                            boot.rng,
+                            store,
+                            has_links,
+                        )),
+                        &of_hub,
+                    )
                 }
-                None => Box::new(boot_backend(config.clone(), boot, store, has_links)),
+                None => {
+                    Box::new(boot_backend(config.clone(), (boot.now, boot.unix), boot.rng, store, has_links))
+                }
             }
         });
         world.listen(hub, Transport::Stream, STREAM_PORT);
@@ -375,11 +386,17 @@ fn backend_config(setup: &Setup) -> BackendConfig {
     }
 }
 
-fn boot_backend(config: BackendConfig, boot: Boot, store: Box<dyn Store>, has_links: bool) -> BackendNode {
-    let open = hailpost::gateway::Open { now: boot.now, unix: boot.unix, rng: boot.rng.clone() };
+fn boot_backend(
+    config: BackendConfig,
+    (now, unix): (Time, u64),
+    rng: Seeded,
+    store: Box<dyn Store>,
+    has_links: bool,
+) -> BackendNode {
+    let open = hailpost::gateway::Open { now, unix, rng: rng.clone() };
     let node = BackendNode::open(config, open, store, None).expect("the store can be read");
     match has_links {
-        true => node.with_link((boot.now, boot.unix), boot.rng).expect("the store can be read"),
+        true => node.with_link((now, unix), rng).expect("the store can be read"),
         false => node,
     }
 }
@@ -390,8 +407,8 @@ struct Links(BackendNode);
 impl Links {
     fn found(seed: u64, setup: &Setup, memory: &Memory) -> Option<Links> {
         setup.members.iter().find(|member| member.session_id.is_some())?;
-        let boot = Boot { now: Time::ZERO, unix: 0, rng: Seeded::new(seed ^ 0x11c5) };
-        let mut node = boot_backend(backend_config(setup), boot, Box::new(memory.clone()), true);
+        let (config, rng) = (backend_config(setup), Seeded::new(seed ^ 0x11c5));
+        let mut node = boot_backend(config, (Time::ZERO, 1_700_000_000), rng, Box::new(memory.clone()), true);
         while node.poll_output(Time::ZERO).is_some() {}
         node.flush(Time::ZERO);
         Some(Links(node))
