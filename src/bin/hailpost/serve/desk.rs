@@ -4,16 +4,16 @@ use std::{
     collections::VecDeque,
     net::SocketAddr,
     sync::mpsc::{Sender, channel},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use hailpost::{
     config::{Config, OPTIONS, Role},
-    gateway::{Backend, Enrolment, Grant, Token},
+    gateway::Backend,
     io::{KeyId, Service},
     net::{
-        Listen, ListenTransport, Loop, NodeId, RELOADED, RELOADED_OFFICE, ServerSecurity, credential_line,
-        credential_url, open_authority, open_backend, reload_backend,
+        Listen, ListenTransport, Loop, NodeId, RELOADED, RELOADED_OFFICE, ServerSecurity, open_authority,
+        open_backend, reload_backend,
         url::{Scheme, Url},
     },
     node::{BackendNode, Event, EventKind, Field, HealthNode},
@@ -49,7 +49,7 @@ pub struct Desk {
 }
 
 /// What a request leads to.
-enum Applied {
+pub(super) enum Applied {
     /// This is the answer.
     Now(Value),
     /// This is, once the ticket is durable.
@@ -315,8 +315,18 @@ impl Desk {
         self.backend().is_durable(self.shared)
     }
 
-    fn with<R>(&mut self, call: impl FnOnce(&mut Backend, Time) -> Result<R, Failure>) -> Result<R, Failure> {
-        self.net.with(self.node, |node: &mut BackendNode, now| call(node.backend_mut(), now))?
+    pub(super) fn with<R>(
+        &mut self,
+        call: impl FnOnce(&mut Backend, Time) -> Result<R, Failure>,
+    ) -> Result<R, Failure> {
+        self.with_node(|node, now| call(node.backend_mut(), now))
+    }
+
+    pub(super) fn with_node<R>(
+        &mut self,
+        call: impl FnOnce(&mut BackendNode, Time) -> Result<R, Failure>,
+    ) -> Result<R, Failure> {
+        self.net.with(self.node, call)?
     }
 
     pub(super) fn node(&self) -> &BackendNode {
@@ -332,83 +342,12 @@ impl Desk {
         self.node().link_key().expect("it is opened with the link")
     }
 
-    /// What a request says of a gateway that is to be enrolled by this key, which is not drawn yet for `None`.
-    fn enrolment(&self, ask: &Request<'_>, key: Option<KeyId>) -> Result<Enrolment, Failure> {
-        let (name, group) = (ask.text("name")?.to_owned(), ask.text("group")?.to_owned());
-        let other = self
-            .backend()
-            .enrolments()
-            .any(|(known, one)| Some(*known) != key && one.name == name && one.group == group);
-        if other {
-            return Err(Failure::usage(format!(
-                "group {group} has a gateway {name} with another key: revoke that first, or take another name"
-            )));
-        }
-        Ok(Enrolment { name, group, trusted: ask.switch("trusted"), barred: false })
-    }
-
     fn apply(&mut self, request: &Value) -> Result<Applied, Failure> {
         let ask = Request(request);
         let done = json!({ "ok": true });
         Ok(match ask.text("do")? {
             "status" => Applied::Now(self.status()),
-            "gateway_list" => Applied::Now(json!({ "gateways": self.gateways() })),
-            "gateway_add" => {
-                let key: KeyId = ask.text("key")?.parse().map_err(Failure::from)?;
-                let enrolment = self.enrolment(&ask, Some(key))?;
-                Applied::Durable(self.with(|backend, _| Ok(backend.enrol(key, enrolment)?))?, done)
-            }
-            "gateway_add_link" => {
-                let mut own = self.urls.iter().filter_map(|url| url.parse::<Url>().ok());
-                let own = own.find(|url| url.scheme == Scheme::Hail);
-                let url = credential_url(ask.optional("backend"), own.as_ref(), self.link_key())
-                    .map_err(|fault| Failure::from(fault).about("--backend"))?;
-                let enrolment = self.enrolment(&ask, None)?;
-                let (credential, ticket) =
-                    self.net.with(self.node, |node: &mut BackendNode, _| node.enrol_link(enrolment))??;
-                let line = credential_line(&url, &credential.session_id, &credential.secret);
-                let (url, key) = (url.to_string(), credential.key.to_string());
-                Applied::Durable(ticket, json!({ "line": line, "backend": url, "key": key }))
-            }
-            "gateway_token" => {
-                let url =
-                    match (ask.optional("backend"), self.urls.iter().find(|url| url.starts_with("tls://"))) {
-                        (Some(url), _) => url.to_owned(),
-                        (None, Some(url)) => url.clone(),
-                        (None, None) => {
-                            return Err(Failure::usage(
-                                "no back end serves on tls:// here: start one, or name it with --backend",
-                            ));
-                        }
-                    };
-                let mut token = Token([0; 16]);
-                getrandom::fill(&mut token.0)
-                    .map_err(|error| Failure::new(format!("the system gives no randomness: {error}")))?;
-                let lives = request.get("minutes").and_then(Value::as_u64).unwrap_or(60).saturating_mul(60);
-                let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-                let grant = Grant {
-                    name: ask.text("name")?.to_owned(),
-                    group: ask.text("group")?.to_owned(),
-                    trusted: ask.switch("trusted"),
-                    replaces: ask.switch("replace"),
-                    expires: unix.saturating_add(lives),
-                };
-                let line = format!("{url} {token}");
-                let ticket = self.with(|backend, now| Ok(backend.issue_token(now, &token, grant)?))?;
-                Applied::Durable(ticket, json!({ "line": line, "backend": url, "token": token.to_string() }))
-            }
-            "gateway_revoke" => {
-                let key = self.gateway(&ask)?;
-                Applied::Durable(self.with(|backend, _| Ok(backend.revoke(key)?))?, done)
-            }
-            "gateway_bar" => {
-                let key = self.gateway(&ask)?;
-                Applied::Durable(self.with(|backend, now| Ok(backend.deregister(now, key)?))?, done)
-            }
-            "gateway_allow" => {
-                let key = self.gateway(&ask)?;
-                Applied::Durable(self.with(|backend, _| Ok(backend.allow(key)?))?, done)
-            }
+            of_gateways if of_gateways.starts_with("gateway_") => self.apply_to_gateways(&ask)?,
             "rule_list" => Applied::Now(json!({ "rules": self.rules(ask.optional("group")) })),
             "rule_add" => {
                 let (group, app, pattern) = (ask.optional("group"), ask.app()?, ask.text("pattern")?);
@@ -439,25 +378,6 @@ impl Desk {
         })
     }
 
-    /// The key of the gateway that a request names, by name or by key.
-    fn gateway(&self, ask: &Request<'_>) -> Result<KeyId, Failure> {
-        let named = ask.text("gateway")?;
-        if let Ok(key) = named.parse::<KeyId>() {
-            return Ok(key);
-        }
-        let mut found =
-            self.backend().enrolments().filter(|(_, enrolment)| enrolment.name == named).map(|(key, _)| *key);
-        match (found.next(), found.next()) {
-            (Some(key), None) => Ok(key),
-            (None, _) => Err(Failure::new(format!(
-                "no gateway is called {named}: `hailpost gateway list` shows those enrolled"
-            ))),
-            (Some(_), Some(_)) => {
-                Err(Failure::usage(format!("several gateways are called {named}: name one by its key")))
-            }
-        }
-    }
-
     fn may_change(&self, group: Option<&str>) -> Result<(), Failure> {
         match (self.rules_file, group) {
             (true, None) => Err(Failure::usage(
@@ -466,38 +386,6 @@ impl Desk {
             )),
             _ => Ok(()),
         }
-    }
-
-    fn gateways(&self) -> Vec<Value> {
-        let backend = self.backend();
-        let registered: Vec<_> = backend.gateways().collect();
-        let here: std::collections::HashSet<KeyId> = registered.iter().filter_map(|info| info.key).collect();
-        let mut rows: Vec<(String, String, Value)> = backend
-            .enrolments()
-            .map(|(key, enrolment)| {
-                let state = match (here.contains(key), enrolment.barred) {
-                    (true, _) => "registered",
-                    (false, true) => "barred",
-                    (false, false) => "away",
-                };
-                let row = json!({
-                    "name": enrolment.name,
-                    "group": enrolment.group,
-                    "key": key.to_string(),
-                    "trusted": enrolment.trusted,
-                    "state": state,
-                });
-                (enrolment.group.clone(), enrolment.name.clone(), row)
-            })
-            .collect();
-        rows.extend(registered.into_iter().filter(|info| info.key.is_none()).map(|info| {
-            let row = json!({
-                "name": info.name, "group": info.group, "key": null, "trusted": false, "state": "registered",
-            });
-            (info.group, info.name, row)
-        }));
-        rows.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
-        rows.into_iter().map(|(.., row)| row).collect()
     }
 
     fn rules(&self, group: Option<&str>) -> Vec<Value> {

@@ -3,6 +3,7 @@
 mod balancer;
 mod broker;
 pub mod desk;
+mod gateways;
 mod metrics;
 mod notify;
 pub mod post;
