@@ -109,17 +109,17 @@ mod tests {
         let (mut now, mut events) = (Time::ZERO, VecDeque::new());
         let mut said = Vec::new();
         while store.store.is_dirty() {
-            assert!(store.deadline().is_none_or(|due| due > now), "it would turn for ever");
             match store.commit(now, &mut events) {
                 Committed::Nothing => {}
                 Committed::Failed => {
                     said.push(0);
                     assert!(matches!(store.commit(now, &mut events), Committed::Nothing), "it is left alone");
                     now = store.deadline().unwrap();
+                    continue;
                 }
                 Committed::Through(through) => said.push(through),
             }
-            now += Duration::from_millis(1);
+            assert!(store.deadline().is_none_or(|due| due > now), "it would turn for ever");
         }
         let events: Vec<EventKind> = events.iter().map(Event::kind).collect();
         assert_eq!(said, [1, 0, 0, 3]);

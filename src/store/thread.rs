@@ -246,7 +246,9 @@ mod tests {
     /// A handler on it would run beside the application, whose own wait would go on.
     #[test]
     fn signals_are_not_for_it() {
-        let _desk = Desk::new();
+        let mut desk = Desk::new();
+        desk.ask(1);
+        desk.woken.recv().unwrap();
         let mut masks = Vec::new();
         for task in std::fs::read_dir("/proc/self/task").unwrap() {
             // Another test's may end meanwhile.

@@ -132,7 +132,7 @@ impl Backend {
         (hasher.finish() as u16).max(1)
     }
 
-    fn message(&mut self, now: Time, at: usize, octets: &[u8]) {
+    pub(super) fn message(&mut self, now: Time, at: usize, octets: &[u8]) {
         let Some(peer) = self.peers[at].as_mut() else { return };
         let opened = match &peer.session {
             Some(session) => session.association.open(octets),
@@ -153,7 +153,7 @@ impl Backend {
         self.counters.messages += 1;
         peer.heard = now;
         match (&mut peer.session, message.body) {
-            (_, Body::Register) => self.register(now, at, &message),
+            (_, Body::Register) => self.register_once_enrolled(now, at, &message, octets),
             (None, Body::Deregister) => {
                 let outcome = Body::DeregisterAnswer(Outcome::refused(Reason::NOT_REGISTERED));
                 self.answer_stranger(at, &message, &outcome);

@@ -48,10 +48,10 @@ impl Backend {
                     self.outputs.push_back(Output::Event(BackendEvent::Durable(ticket)));
                 }
                 Effect::Token => self.outputs.push_back(Output::Event(BackendEvent::Durable(ticket))),
-                Effect::Redeemed(redeemed) => self.redeemed(*redeemed),
+                Effect::Redeemed(redeemed) => self.redeemed(now, *redeemed),
                 Effect::Enrolment(key, enrolment) => {
-                    self.enrolment_stored(key, enrolment);
                     self.outputs.push_back(Output::Event(BackendEvent::Durable(ticket)));
+                    self.enrolment_stored(now, key, enrolment);
                 }
             }
         }

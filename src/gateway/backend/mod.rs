@@ -306,6 +306,8 @@ pub struct Backend {
     enrolments: HashMap<KeyId, Enrolment>,
     /// As gateways are admitted: durable, or kept out.
     admitted: HashMap<KeyId, Enrolment>,
+    /// Registrations by keys whose enrolment waits for the disk: the last one of each, with its peer's place and id.
+    early: HashMap<KeyId, (usize, u64, Vec<u8>)>,
     /// Those that are out, by digest.
     tokens: HashMap<[u8; 32], Grant>,
     /// Who showed wrong ones: how many, and until when that is remembered.
@@ -352,9 +354,9 @@ impl Backend {
         self.enrolments.iter()
     }
 
-    /// Whether a gateway with that key may come in, or would if it were not barred.
+    /// Whether a gateway with that key may come in, at the latest once the disk has it, or would if it were not barred.
     pub fn is_enrolled(&self, key: &KeyId) -> bool {
-        self.admitted.contains_key(key)
+        self.enrolments.contains_key(key)
     }
 
     /// What each group holds; first what all share.

@@ -145,7 +145,8 @@ impl Backend {
     }
 
     /// An enrolment became durable. One that was revoked or barred since stays out.
-    pub(super) fn enrolment_stored(&mut self, key: KeyId, asked: Option<Enrolment>) {
+    pub(super) fn enrolment_stored(&mut self, now: Time, key: KeyId, asked: Option<Enrolment>) {
+        let early = self.early.remove(&key);
         let (Some(mut enrolment), Some(latest)) = (asked, self.enrolments.get(&key)) else {
             self.admitted.remove(&key);
             return;
@@ -158,6 +159,11 @@ impl Backend {
         // What it was told as a member of another group, or may say as a trusted one, no longer holds.
         if moved && let Some(&at) = self.by_key.get(&key) {
             self.left(at, true);
+        }
+        if let Some((at, id, octets)) = early
+            && self.peers[at].as_ref().is_some_and(|peer| peer.id == id)
+        {
+            self.message(now, at, &octets);
         }
     }
 

@@ -3,7 +3,23 @@
 use super::*;
 
 impl Backend {
-    pub(super) fn register(&mut self, now: Time, at: usize, message: &Message<'_>) {
+    /// Whose enrolment waits for the disk is answered when the disk has it: its last registration, if its peer is still there.
+    pub(super) fn register_once_enrolled(
+        &mut self,
+        now: Time,
+        at: usize,
+        message: &Message<'_>,
+        octets: &[u8],
+    ) {
+        let Some(peer) = self.peers[at].as_ref() else { return };
+        let is_awaited = |key: &KeyId| self.enrolments.contains_key(key) && !self.admitted.contains_key(key);
+        match peer.remote.key.filter(is_awaited) {
+            Some(key) => drop(self.early.insert(key, (at, peer.id, octets.to_vec()))),
+            None => self.register(now, at, message),
+        }
+    }
+
+    fn register(&mut self, now: Time, at: usize, message: &Message<'_>) {
         let Some(peer) = self.peers[at].as_ref() else { return };
         let tag = message.header.tag;
         // The answer was lost: say it again, and change nothing.

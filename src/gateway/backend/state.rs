@@ -34,6 +34,7 @@ impl Backend {
             outputs: VecDeque::new(),
             enrolments: HashMap::new(),
             admitted: HashMap::new(),
+            early: HashMap::new(),
             tokens: HashMap::new(),
             guessers: Replica::default(),
             groups: Vec::new(),

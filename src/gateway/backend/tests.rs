@@ -15,12 +15,16 @@ fn backend() -> Backend {
 }
 
 fn register(backend: &mut Backend, number: u32) -> Conn {
+    register_by(backend, number, None)
+}
+
+fn register_by(backend: &mut Backend, number: u32, key: Option<KeyId>) -> Conn {
     let (conn, address) = (Conn(number), SocketAddr::from(([10, 0, 0, number as u8], 5000)));
     let peer = Remote {
         transport: Transport::Stream,
         local: address,
         remote: address,
-        key: None,
+        key,
         service: Service::Gateway,
     };
     backend.handle(Time::ZERO, Input::Accepted { conn, peer });
@@ -72,4 +76,33 @@ fn a_trickle_moves_its_timer_to_where_its_patience_ends() {
     backend.handle(later, Input::Deadline);
     backend.handle(later, Input::Received { conn, from: None, octets: &[0; 5] });
     assert_eq!(backend.deadline(), Some(later + Duration::from_secs(2)));
+}
+
+/// A program enrols a gateway and lets it connect in the same breath, on a disk that takes its time.
+#[test]
+fn a_registration_waits_for_its_enrolment() {
+    let mut backend = backend();
+    let (home, barn) = (KeyId([1; 32]), KeyId([2; 32]));
+    let enrolment =
+        |name: &str| Enrolment { name: name.into(), group: "home".into(), trusted: false, barred: false };
+    backend.enrol(home, enrolment("home")).unwrap();
+    backend.enrol(barn, enrolment("barn")).unwrap();
+    backend.revoke(barn).unwrap();
+    let left = register_by(&mut backend, 1, Some(home));
+    backend.handle(Time::ZERO, Input::Closed { conn: left, fault: None });
+    register_by(&mut backend, 2, Some(home));
+    let refused = register_by(&mut backend, 3, Some(barn));
+    let mut outputs = std::iter::from_fn(|| backend.poll_output(Time::ZERO));
+    assert!(outputs.any(|output| matches!(output, Output::Close { conn } if conn == refused)));
+    assert!(outputs.next().is_none(), "nobody is let in whom the disk does not know");
+    let through = backend.ticket;
+    backend.handle(Time::ZERO, Input::Stored { through });
+    let events: Vec<BackendEvent> = std::iter::from_fn(|| backend.poll_output(Time::ZERO))
+        .filter_map(|output| match output {
+            Output::Event(event) => Some(event),
+            _ => None,
+        })
+        .collect();
+    let registered = events.iter().filter(|event| matches!(event, BackendEvent::Registered(_))).count();
+    assert_eq!((registered, backend.gateways().count(), backend.early.len()), (1, 1, 0), "{events:?}");
 }

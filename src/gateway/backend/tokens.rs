@@ -151,7 +151,7 @@ impl Backend {
     }
 
     /// An enrolment by token became durable.
-    pub(super) fn redeemed(&mut self, redeemed: Redeemed) {
+    pub(super) fn redeemed(&mut self, now: Time, redeemed: Redeemed) {
         let Redeemed { peer, conn, tag, encoder, key, enrolment, replaced } = redeemed;
         for old in replaced {
             // Enrolled anew by the operator since, and not yet durable: that is another matter.
@@ -161,7 +161,7 @@ impl Backend {
             }
         }
         self.counters.enrolled += 1;
-        self.enrolment_stored(key, Some(enrolment));
+        self.enrolment_stored(now, key, Some(enrolment));
         let at = self.by_path.get(&(conn, None)).copied();
         if at.and_then(|at| self.peers[at].as_ref()).is_some_and(|known| known.id == peer) {
             let octets = encoder.message(tag, &Body::EnrolAnswer(Outcome::OK));
