@@ -232,7 +232,7 @@ impl Hub {
 
     /// A new user. Fails with [`Status::State`] when there is one by that name; [`HubEvent::Done`] says when it is durable.
     pub fn add_user(&mut self, name: &str) -> Result<u64, Fault> {
-        check_name(name)?;
+        self.check_new_name(name)?;
         let ticket = self.request();
         let change = Change::AddUser { ticket, name: name.to_owned() };
         self.ask_row(Question::Operator(change), rows::USER, name.as_bytes().to_vec());
@@ -403,7 +403,7 @@ impl Hub {
     /// A new application. Answers with its secret, which is kept as a hash only, and the ticket of the
     /// [`HubEvent::Done`] that says that it is durable.
     pub fn add_app(&mut self, name: &str, rights: Rights) -> Result<(String, u64), Fault> {
-        check_name(name)?;
+        self.check_new_name(name)?;
         if self.apps.contains_key(name) {
             return Err(Fault::new(Status::State, format!("there is an application {name}")));
         }
@@ -433,9 +433,12 @@ impl Hub {
 
     /// A device's user follows an application, or no more.
     pub(super) fn follow(&mut self, seat: Seat, inbox: Inbox, request: u64, user: &str, app: &str, on: bool) {
-        if !self.apps.contains_key(app) {
-            return self.send(seat, inbox, Frame::Answer { request, code: 404 });
-        }
+        let app = match self.rooms.place(app) {
+            Place::Home(app) if self.apps.contains_key(app) => app,
+            Place::Home(_) => return self.send(seat, inbox, Frame::Answer { request, code: 404 }),
+            // Who follows it would have to be known where it is.
+            Place::Away(_) => return self.send(seat, inbox, Frame::Answer { request, code: 403 }),
+        };
         let (table, key) = (rows::FOLLOW, rows::follow_key(app, user));
         let op = if on { Op::Put { table, key, value: Vec::new() } } else { Op::Delete { table, key } };
         self.persist(vec![op], Effect::Asked { seat, inbox, request });
@@ -568,6 +571,14 @@ impl Hub {
         );
         let batch = self.persist(ops, Effect::Done { ticket });
         self.users.change(name, None, batch);
+    }
+
+    fn check_new_name(&self, name: &str) -> Result<(), Fault> {
+        check_name(name)?;
+        match self.rooms.is_taken(name) {
+            false => Ok(()),
+            true => Err(Fault::new(Status::Invalid, format!("{name} is the name of somebody in a room"))),
+        }
     }
 
     fn app_secret(&mut self) -> String {

@@ -17,6 +17,7 @@ mod log;
 mod mailbox;
 mod presence;
 mod queue;
+mod rooms;
 mod silence;
 mod start;
 mod sweep;
@@ -31,8 +32,8 @@ use std::{
 };
 
 use super::{
-    Inbox, Seat, SessionId,
-    rows::{self, App, Broadcast, Device, Kept, Known, User},
+    Inbox, ROOMS, Seat, SessionId,
+    rows::{self, App, Broadcast, Device, Kept, Known, Relay, User},
 };
 use crate::{
     counters::counters,
@@ -42,6 +43,7 @@ use crate::{
     time::Time,
     wire::{
         app::{Address, Kind, Message, State, To},
+        inner::Relayed,
         post::{Delivery, Frame, Presence as Whereabouts, Sequence},
     },
 };
@@ -54,6 +56,7 @@ use leave::Why;
 use mailbox::Mailbox;
 use presence::Presence;
 use queue::Queues;
+use rooms::{Place, Rooms};
 use silence::Silence;
 use sweep::Sweep;
 pub use vouch::Vouched;
@@ -75,6 +78,12 @@ pub struct HubConfig {
     pub max_stored: usize,
     /// Messages handed to one device and not confirmed yet.
     pub window: usize,
+    /// Messages that wait for one other room; past it who sends there is told to come again later.
+    pub max_room_messages: u32,
+    /// Octets that wait for one other room.
+    pub max_room_octets: u32,
+    /// Messages handed to one other room and not acknowledged yet.
+    pub room_window: usize,
     /// Messages that wait for the disk, or for who their receivers are.
     pub max_pending: usize,
     /// Ids that are remembered; past it the oldest goes.
@@ -102,6 +111,9 @@ impl Default for HubConfig {
             max_octets: 16 << 20,
             max_stored: 10_000_000,
             window: 64,
+            max_room_messages: 100_000,
+            max_room_octets: 1 << 30,
+            room_window: 128,
             max_pending: 16_384,
             max_known: 1_000_000,
             max_broadcasts: 64,
@@ -144,6 +156,19 @@ pub enum Sender {
         /// Its inbox.
         inbox: Inbox,
         /// Comes back with the answer.
+        seat: Seat,
+    },
+    /// Another room, for one of its users or applications.
+    Room {
+        /// The inbox of what is for it.
+        inbox: Inbox,
+        /// Of its store: another one gives the same numbers to other messages.
+        epoch: u64,
+        /// As its user or application is called here.
+        from: Address,
+        /// When that room took it, in Unix seconds.
+        sent: u32,
+        /// The link that it came on.
         seat: Seat,
     },
 }
@@ -189,6 +214,42 @@ pub enum HubOutput {
         /// The request's.
         id: String,
         /// In the order asked.
+        users: Vec<Whereabouts>,
+    },
+    /// Hand this to another room.
+    Relay {
+        /// The link to it.
+        seat: Seat,
+        /// What.
+        relayed: Box<Relayed>,
+    },
+    /// What a room handed over with [`Hub::take_relayed`] is durable, or it cannot be taken. Only of what the room keeps.
+    Taken {
+        /// The link that it came on.
+        seat: Seat,
+        /// As that room calls it.
+        sequence: u64,
+        /// 429 and 507: it, and what came behind it on this link, is to be handed over again; anything else settles it.
+        code: u16,
+    },
+    /// Ask another room where its users are: [`Hub::found_away`] is to say, be it that nobody knows.
+    AskRoom {
+        /// Which.
+        room: Inbox,
+        /// The link to it.
+        seat: Seat,
+        /// The question's.
+        ticket: u64,
+        /// As they are called there.
+        users: Vec<String>,
+    },
+    /// To a room that asked with [`Hub::query_of_room`]: where users are. Nobody is named when it cannot be told.
+    ToldRoom {
+        /// The link that it asked on.
+        seat: Seat,
+        /// The question's.
+        correlation: u64,
+        /// As they are called here.
         users: Vec<Whereabouts>,
     },
     /// The credential behind a session id, or none: what [`Hub::authenticate`] asked.
@@ -267,6 +328,11 @@ counters! {
         unreadable: "rows that could not be read",
         frames_refused: "frames of devices refused: too many wait, or whose they are cannot be told",
         pending_full: "messages refused because too many waited for the disk",
+        relayed: "messages handed to other rooms",
+        from_rooms: "messages that other rooms handed over, repeats among them",
+        strangers: "messages of other rooms for nobody who is known here",
+        room_full: "messages refused because as many wait for another room as may",
+        room_broadcasts_full: "broadcasts of other rooms dropped because there were too many",
     }
 }
 
@@ -287,7 +353,7 @@ enum Effect {
     /// A device that the application vouched for has an inbox.
     Vouched { key: Vec<u8>, inbox: Inbox },
     /// A broadcast is kept: from now on everybody gets it.
-    Broadcast { hash: [u8; 16], sequence: Sequence },
+    Broadcast { hash: [u8; 16], sequence: Sequence, copy: Option<broadcast::Copy> },
 }
 
 /// What an answer of the store is for.
@@ -358,6 +424,7 @@ pub struct Hub {
     queries: VecDeque<presence::Query>,
     vouching: Vouching,
 
+    rooms: Rooms,
     presence: Presence,
     queues: Queues,
     /// Of who is there and has something to get.
@@ -439,9 +506,12 @@ impl Hub {
                         self.leaving.remove(&(inbox, sequence));
                     }
                 }
-                Effect::Broadcast { hash, sequence } => {
+                Effect::Broadcast { hash, sequence, copy } => {
                     self.settled = sequence;
                     self.answer_all(hash, Answer { code: 200, state: Some(State::Stored) });
+                    if let Some(broadcast::Copy { sequence, inboxes, kept }) = copy {
+                        inboxes.into_iter().for_each(|inbox| self.arrived(now, inbox, sequence, &kept));
+                    }
                     self.begin_broadcast(now, sequence);
                 }
                 Effect::Vouched { key, inbox } => self.vouched_at(now, &key, Some(inbox)),
