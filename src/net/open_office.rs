@@ -111,11 +111,13 @@ const LISTEN_INNER: &str = "tls://127.0.0.1:7702";
 const MAX_ROOMS: usize = 64;
 
 /// Options that [`reload_office`] puts in force.
-pub const RELOADED_OFFICE: [&str; 8] = [
+pub const RELOADED_OFFICE: [&str; 10] = [
     "max_sessions",
     "max_apps_connections",
     "max_waiting",
     "max_waiting_octets",
+    "max_room_waiting",
+    "max_room_waiting_octets",
     "announce",
     "max_connections_per_address",
     "identity_file",

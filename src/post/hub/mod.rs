@@ -13,6 +13,7 @@ mod intake;
 mod known;
 mod lately;
 mod leave;
+mod list;
 mod log;
 mod mailbox;
 mod presence;
@@ -48,11 +49,12 @@ use crate::{
     },
 };
 use accounts::Users;
-pub use accounts::{Credential, DeviceInfo, Enrolled, List, Listed, Rights};
+pub use accounts::{Credential, Enrolled, Rights};
 use intake::Intake;
 use known::Ids;
 use lately::Lately;
 use leave::Why;
+pub use list::{DeviceInfo, List, Listed};
 use mailbox::Mailbox;
 use presence::Presence;
 use queue::Queues;

@@ -318,10 +318,9 @@ impl Hub {
 
 /// What somebody of another room is called here, if that can be a name.
 fn called(from: &Address, room: &str) -> Option<Address> {
-    let (Address::User(name) | Address::App(name)) = from;
-    let called = format!("{name}@{room}");
-    is_name(&called).then(|| match from {
-        Address::User(_) => Address::User(called),
-        Address::App(_) => Address::App(called),
-    })
+    let named = |name: &str| Some(format!("{name}@{room}")).filter(|name| is_name(name));
+    match from {
+        Address::User(name) => named(name).map(Address::User),
+        Address::App(name) => named(name).map(Address::App),
+    }
 }

@@ -149,7 +149,13 @@ impl Outward {
 
     /// Questions that nobody answered in time.
     pub fn expire(&mut self, now: Time) -> Vec<u64> {
-        self.asked.extract_if(.., |_, over| *over <= now).map(|(ticket, _)| ticket).collect()
+        let mut over = Vec::new();
+        self.asked.retain(|ticket, until| {
+            let stays = *until > now;
+            over.extend((!stays).then_some(*ticket));
+            stays
+        });
+        over
     }
 
     /// Whether the link is to be given up.

@@ -656,7 +656,7 @@ fn a_room_speaks_for_its_own_users_only_and_for_nobody_before_it_said_which_it_i
     // A name that is none here is refused for good; what is stale is let go.
     let long = format!("user:{}", "x".repeat(60));
     assert_eq!(stranger.say(&mut town, &[replicate(2, &long)]).0, [Message::Ack(vec![2])]);
-    town.now = town.now + Duration::from_secs(61);
+    town.now += Duration::from_secs(61);
     assert_eq!(stranger.say(&mut town, &[replicate(3, "user:ben")]).0, [Message::Ack(vec![3])]);
     assert_eq!(town.handed(1, anna), []);
     let (said, closed) = stranger.say(&mut town, &[Message::Enlisted { broker: 1 }]);
