@@ -20,7 +20,7 @@ use crate::{
     io::{Conn, Input, Output, Peer, Service, Transport},
     link::{Closing, Credential, Server, ServerConfig, Session, Why},
     post::{
-        HERE, Inbox, ROOMS, Seat, SessionId,
+        HERE, Inbox, Seat, SessionId,
         apps::{Apps, AppsConfig, AppsOutput},
         brokers::{BrokerInfo, Brokers, BrokersConfig, BrokersOutput},
         hub::{self, Enrolled, Hub, HubConfig, HubEvent, HubOutput, List, Listed, Rights, Vouched},
@@ -378,8 +378,6 @@ impl OfficeNode {
         match output {
             HubOutput::Store(batch) => self.store.submit(batch),
             HubOutput::Fetch(fetch) => self.store.store.ask(fetch),
-            // What the hub says to a room is one of the others.
-            HubOutput::Send { seat, .. } if seat.broker == ROOMS => {}
             HubOutput::Relay { seat, relayed } => self.rooms.relay(seat, relayed),
             HubOutput::Taken { seat, sequence, code } => self.rooms.taken(seat, sequence, code),
             HubOutput::AskRoom { room, seat, ticket, users } => {

@@ -162,7 +162,8 @@ fn devices_in_two_rooms_write_to_each_other_while_one_of_the_offices_is_killed_a
     let is_kept = |town: &Town| (0..2).any(|at| town.office(at).hub().waiting_count() > 0);
     town.until("something is kept", |town| !is_kept(town));
 
-    let query = |node: &mut DeviceNode, _| node.query(&["anna@north".to_owned(), "nobody@north".to_owned()]);
+    let query =
+        |node: &mut DeviceNode, _| node.query(["anna@north", "nobody@north"].map(str::to_owned).to_vec());
     town.devices.with(ben, query).unwrap().unwrap();
     for (user, online) in [("anna@north", 1), ("nobody@north", 0)] {
         let presence = town.until_told(ben, EventKind::Presence);
