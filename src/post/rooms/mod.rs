@@ -382,7 +382,7 @@ impl Rooms {
 
     fn message(&mut self, now: Time, conn: Conn, correlation: u64, message: Message, hub: &mut Hub) {
         let Some(inward) = self.inward.get_mut(&conn) else { return };
-        let Some(epoch) = inward.epoch else { return self.join(conn, message) };
+        let Some(epoch) = inward.epoch else { return self.join(now, conn, message) };
         let (seat, inbox) = (Seat { broker: ROOMS, place: inward.place }, self.rooms[inward.room].inbox);
         let is_answered = match &message {
             Message::Replicate(relayed) => relayed.kept,
@@ -408,7 +408,7 @@ impl Rooms {
     }
 
     /// A connection says which room it is of, and which it means.
-    fn join(&mut self, conn: Conn, message: Message) {
+    fn join(&mut self, now: Time, conn: Conn, message: Message) {
         let Some(inward) = self.inward.get_mut(&conn) else { return };
         let at = inward.room;
         let Message::Join { room, other, epoch } = message else {
@@ -436,6 +436,8 @@ impl Rooms {
             self.forget(older);
             self.refuse(older, 409, "a newer connection of this room is there");
         }
+        self.rooms[at].outward.hurry(now);
+        self.connect(now);
     }
 
     fn connect(&mut self, now: Time) {

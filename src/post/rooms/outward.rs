@@ -76,6 +76,13 @@ impl Outward {
         matches!(self.phase, Phase::Waiting(until) if until <= now)
     }
 
+    /// The room is there: no pause is waited for.
+    pub fn hurry(&mut self, now: Time) {
+        if let Phase::Waiting(until) = &mut self.phase {
+            *until = now.min(*until);
+        }
+    }
+
     pub fn connect(&mut self, conn: Conn) {
         self.phase = Phase::Connecting(conn);
     }

@@ -522,6 +522,24 @@ fn nobody_there_is_dropped_there_and_counted_and_a_name_of_a_room_is_given_to_no
     assert!(town.offices[0].frames.contains(&(ben, Frame::Answer { request: 7, code: 403 })));
 }
 
+/// One that died is not waited for with the pauses that had grown while it was away.
+#[test]
+fn a_room_that_comes_is_connected_to_at_once() {
+    let mut town = Town::pair();
+    town.cut = Some((0, 1));
+    town.break_links(0);
+    town.wait(300);
+    town.cut = None;
+    town.crash(1);
+    let up: Vec<bool> = town
+        .offices
+        .iter()
+        .flat_map(|one| one.rooms.list(&one.hub))
+        .map(|room| room.is_up && room.is_here)
+        .collect();
+    assert_eq!(up, [true, true]);
+}
+
 #[test]
 fn where_users_of_other_rooms_are_is_asked_there() {
     let mut town = Town::new(&["south", "north", "east"], HubConfig::default());

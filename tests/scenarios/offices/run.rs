@@ -235,7 +235,7 @@ impl Run {
         };
         let is_empty = |host: &HostId| {
             let office = self.house.world.node_as::<OfficeNode>(*host);
-            office.is_some_and(|office| office.hub().waiting_count() == 0)
+            office.is_some_and(|office| office.hub().waiting_count() == 0 && is_linked(office))
         };
         let app = self.house.world.node_as::<AppNode>(self.house.app);
         self.online() == DEVICES
@@ -268,6 +268,9 @@ impl Run {
             let kept = office.hub().waiting_count();
             if kept > 0 {
                 return Err(format!("all is confirmed, and the hub still keeps {kept} messages"));
+            }
+            if !is_linked(office) {
+                return Err(format!("rooms do not reach each other: {:?}", office.room_list()));
             }
         }
         let astray = self.given.astray(&self.house);
@@ -551,6 +554,11 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// Whether all other rooms are there.
+fn is_linked(office: &OfficeNode) -> bool {
+    office.room_list().iter().all(|room| room.is_up && room.is_here)
 }
 
 fn app_of(node: &mut dyn Node) -> &mut AppNode {
