@@ -468,7 +468,7 @@ fn said_by_room(a: u8, b: u8, c: u8) -> Message {
         3 | 4 => Message::Replicate(Box::new(Relayed {
             sequence: (c % 16).into(),
             sent: 1_700_000_000,
-            until: 1_700_000_000 + u32::from(c) * 10,
+            left: u32::from(c) * 10,
             kept: !b.is_multiple_of(4),
             period: (b % 4 == 1).then_some((1_700_000_000, 1_700_000_001 + u32::from(c))),
             from: Address::User("x".repeat(usize::from(b % 64) + 1)),

@@ -31,10 +31,10 @@ impl Hub {
     /// Takes a broadcast for everybody here and in these rooms; or it came from one.
     pub(super) fn log_broadcast(
         &mut self,
+        now: Time,
         period: Option<(u64, u64)>,
         kept: Kept,
-        rooms: Vec<Inbox>,
-        came_from_room: bool,
+        (rooms, came_from_room): (Vec<Inbox>, bool),
     ) {
         let hash = kept.hash;
         if period.is_some() && self.broadcasts.len() >= self.config.max_broadcasts {
@@ -51,7 +51,7 @@ impl Hub {
             let relay = Relay { kept: false, period: None, to: Vec::new() };
             let relayed = Kept { relay: Some(relay), ..kept.clone() };
             for room in rooms {
-                self.pass_on(room, sequence, &relayed);
+                self.pass_on(now, room, sequence, &relayed);
             }
             self.remember(sequence, &kept);
             self.tell(sequence, Arc::new(kept), false, u32::MAX);
@@ -130,7 +130,7 @@ impl Hub {
         for inbox in inboxes {
             match lives {
                 true => self.hand_broadcast(now, inbox, sequence, &kept),
-                false => drop(self.pass_on(inbox, sequence, &kept)),
+                false => drop(self.pass_on(now, inbox, sequence, &kept)),
             }
         }
     }

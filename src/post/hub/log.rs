@@ -29,7 +29,7 @@ impl Hub {
             return self.refuse_waiting(hash, 507);
         }
         if message.kind == Kind::Broadcast {
-            return self.log_broadcast(message.period, kept, rooms, origin.is_some());
+            return self.log_broadcast(now, message.period, kept, (rooms, origin.is_some()));
         }
         let keeps = |user: &&Arc<User>| message.store && user.keep;
         let mut inboxes: Vec<Inbox> =
@@ -54,7 +54,7 @@ impl Hub {
         self.remember(sequence, &kept);
         let mut routed = false;
         for inbox in passing {
-            routed |= self.pass_on(inbox, sequence, &kept);
+            routed |= self.pass_on(now, inbox, sequence, &kept);
         }
         if inboxes.is_empty() {
             let state = if routed { State::Routed } else { State::Dropped };

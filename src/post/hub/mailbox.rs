@@ -127,12 +127,12 @@ impl Hub {
     }
 
     /// Hands a message to who is there, which is not kept. Whether anybody was.
-    pub(super) fn pass_on(&mut self, inbox: Inbox, sequence: Sequence, kept: &Kept) -> bool {
+    pub(super) fn pass_on(&mut self, now: Time, inbox: Inbox, sequence: Sequence, kept: &Kept) -> bool {
         let behind = self.mailboxes.get(&inbox).is_some_and(|mailbox| self.is_behind(inbox, mailbox));
         match self.presence.seat(inbox) {
             Some(seat) if !behind && self.is_reserved(sequence) => {
                 self.counters.routed += 1;
-                self.deliver(seat, inbox, sequence, kept.clone(), false);
+                self.deliver(now, (inbox, seat), sequence, kept.clone(), false);
                 true
             }
             // What is not kept cannot wait its turn.
@@ -166,12 +166,19 @@ impl Hub {
         let redelivered = cargo == Cargo::Queued && self.queues.hand(inbox, sequence);
         self.counters.delivered += 1;
         self.counters.redelivered += u64::from(redelivered);
-        self.deliver(seat, inbox, sequence, kept, redelivered);
+        self.deliver(now, (inbox, seat), sequence, kept, redelivered);
     }
 
-    fn deliver(&mut self, seat: Seat, inbox: Inbox, sequence: Sequence, kept: Kept, redelivered: bool) {
+    fn deliver(
+        &mut self,
+        now: Time,
+        (inbox, seat): (Inbox, Seat),
+        sequence: Sequence,
+        kept: Kept,
+        redelivered: bool,
+    ) {
         match seat.broker {
-            ROOMS => self.relay(seat, inbox, sequence, kept),
+            ROOMS => self.relay(now, seat, inbox, sequence, kept),
             _ => self.send(seat, inbox, Frame::Deliver(delivery(sequence, kept, redelivered))),
         }
     }

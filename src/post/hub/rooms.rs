@@ -176,7 +176,7 @@ impl Hub {
     /// Takes a message of a room, which came on this link from a store with this epoch. [`HubOutput::Taken`] says what became
     /// of it, if the room keeps it.
     pub fn take_relayed(&mut self, now: Time, room: Inbox, epoch: u64, seat: Seat, relayed: Relayed) {
-        let Relayed { sequence, sent, until, kept, period, from, to, content_type, body } = relayed;
+        let Relayed { sequence, sent, left, kept, period, from, to, content_type, body } = relayed;
         self.counters.from_rooms += 1;
         let settle = |hub: &mut Hub, code| {
             if kept {
@@ -187,7 +187,6 @@ impl Hub {
             self.counters.refused += 1;
             return settle(self, 403);
         };
-        let left = u64::from(until).saturating_sub(self.surely(now)).min(MAX_TTL.into());
         if left == 0 {
             self.counters.expired += 1;
             return settle(self, 200);
@@ -202,7 +201,7 @@ impl Hub {
             },
             to: if to.is_empty() { To::All } else { To::Named(to) },
             store: kept,
-            ttl: left as u32,
+            ttl: left.min(MAX_TTL),
             period: period.map(|(start, end)| (start.into(), end.into())),
             content_type,
             body,
@@ -229,7 +228,7 @@ impl Hub {
     }
 
     /// Hands a message to a room.
-    pub(super) fn relay(&mut self, seat: Seat, room: Inbox, sequence: Sequence, kept: Kept) {
+    pub(super) fn relay(&mut self, now: Time, seat: Seat, room: Inbox, sequence: Sequence, kept: Kept) {
         let Some(Relay { kept: is_kept, period, to }) = kept.relay else { return };
         let Some(name) = self.rooms.name(room) else { return };
         let at_home = |address: Address| {
@@ -242,7 +241,7 @@ impl Hub {
         let relayed = Relayed {
             sequence: sequence.0,
             sent: kept.sent,
-            until: kept.expires,
+            left: u64::from(kept.expires).saturating_sub(self.surely(now)) as u32,
             kept: is_kept,
             period,
             from: kept.from,

@@ -256,7 +256,7 @@ mod tests {
         Relayed {
             sequence: 1 << 50,
             sent: 1_700_000_000,
-            until: 1_700_003_600,
+            left: 3600,
             kept: true,
             period: None,
             from: Address::App("news".into()),

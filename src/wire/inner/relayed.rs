@@ -18,8 +18,8 @@ pub struct Relayed {
     pub sequence: u64,
     /// When that room took it, in Unix seconds.
     pub sent: u32,
-    /// When it is stale, in Unix seconds.
-    pub until: u32,
+    /// Seconds until it is stale, when it is handed over: rooms' clocks may differ.
+    pub left: u32,
     /// It is kept there until it is acknowledged; else it is said once, and not answered.
     pub kept: bool,
     /// A broadcast for those who come from the first to the second Unix second.
@@ -37,7 +37,7 @@ pub struct Relayed {
 impl Relayed {
     pub(super) fn write(&self, out: &mut Writer) {
         out.value(tag::SEQUENCE, &self.sequence.to_be_bytes()).value(tag::SENT, &self.sent.to_be_bytes());
-        out.value(tag::UNTIL, &self.until.to_be_bytes()).value(tag::KEPT, &[self.kept.into()]);
+        out.value(tag::LEFT, &self.left.to_be_bytes()).value(tag::KEPT, &[self.kept.into()]);
         if let Some((start, end)) = self.period {
             out.value(tag::PERIOD, [start.to_be_bytes(), end.to_be_bytes()].as_flattened());
         }
@@ -84,7 +84,7 @@ impl Relayed {
         Ok(Relayed {
             sequence: values.u64(tag::SEQUENCE)?,
             sent: values.u32(tag::SENT)?,
-            until: values.u32(tag::UNTIL)?,
+            left: values.u32(tag::LEFT)?,
             kept,
             period,
             from: from.ok_or(Wrong::Value(tag::SENDER))?,

@@ -42,7 +42,7 @@ pub(super) mod tag {
     pub const DRAINING: u16 = 30;
     pub const SEQUENCE: u16 = 31;
     pub const SENT: u16 = 32;
-    pub const UNTIL: u16 = 33;
+    pub const LEFT: u16 = 33;
     pub const KEPT: u16 = 34;
     pub const PERIOD: u16 = 35;
     pub const SENDER: u16 = 36;
