@@ -1326,8 +1326,8 @@ hail_status hail_office_drain(struct hail_office *office,
                               int32_t on);
 
 /**
- * A counter by name, such as "held", or "link.sessions", "hub.delivered", "apps.requests" and "brokers.registered" for those of
- * its parts; of a broker "link.sessions" and "broker.lost", of a balancer "asks.given" and "brokers.enlisted": docs/counters.md has them all.
+ * A counter by name, such as "held", or "link.sessions", "hub.delivered", "apps.requests", "brokers.registered" and "rooms.sent"
+ * for those of its parts; of a broker "link.sessions" and "broker.lost", of a balancer "asks.given" and "brokers.enlisted": docs/counters.md has them all.
  *
  * HAIL_ERR_NOT_FOUND: there is none by that name.
  */

@@ -137,13 +137,17 @@ pub const OPTIONS: &[OptionInfo] = options! {
     Office  listen_devices: Urls, "hail://127.0.0.1:7700", "where devices log in: hail://, tls://; of a balancer where they ask, hail+ask://127.0.0.1:7700 unless set";
     Office  listen_apps: Urls, "tcp://127.0.0.1:7701", "where applications connect: tls://, and tcp:// on loopback";
     Office  roles: Text, "centre", "what of an office this process is: centre, all of it; hub, for brokers apart; broker, which holds sessions for a hub; balancer, which tells devices at which broker to log in";
-    Office  listen_inner: Urls, "", "where brokers apart from a hub connect: tls://; of a hub or balancer tls://127.0.0.1:7702 unless set";
+    Office  listen_inner: Urls, "", "where brokers apart from a hub, and other rooms, connect: tls://; of a hub, a balancer or a room tls://127.0.0.1:7702 unless set";
     Office  brokers: Text, "", "keys of the brokers that may connect, as `hailpost keygen` printed them, separated by commas";
     Office  hub: Urls, "", "of a broker: where its hub is, such as tls://hub.example:7702?pin=HEX";
     Office  max_brokers: Number(1, 4096), "256", "of a balancer: brokers at the most";
     Office  balancer: Urls, "", "of a broker: the balancers that it reports to, such as tls://balancer.example:7702?pin=HEX";
     Office  public_address: Text, "", "of a broker with a balancer: where devices find it, an IP address and a port; its first hail:// address unless set";
     Office  broker_name: Text, "broker", "of a broker: what people call it";
+    Office  room: Text, "", "of several rooms: what this one is called, up to 31 characters without an @; empty where there is one only";
+    Office  rooms: Text, "", "the other rooms with where they are, separated by commas, such as north=tls://north.example:7702?pin=HEX; what they are called is never given anew";
+    Office  max_room_waiting: Number(1, 10_000_000), "100000", "messages that wait for one other room; past it senders are told to come again later";
+    Office  max_room_waiting_octets: Number(1, 1 << 31), "1073741824", "octets that wait for one other room; past it senders are told to come again later";
     Office  max_sessions: Number(1, 16_777_215), "1000000", "sessions of devices at the most";
     Office  max_apps_connections: Number(1, 65_536), "1024", "connections of applications at the most";
     Office  max_waiting: Number(1, 1_000_000), "1000", "messages that wait for one device; past it the device has missed them all";

@@ -178,6 +178,7 @@ fn seeds_of_the_inner_links() {
         [&[1][..], &octets[4..6], &octets[16..octets.len() - 4]].concat()
     };
     let said = |steps: &[[u8; 4]]| [&[2][..], &steps.concat()].concat();
+    let rooms = |steps: &[[u8; 4]]| [&[4][..], &steps.concat()].concat();
     use hailpost::wire::inner::{Message, Sitting};
     let sitting = Sitting { inbox: 1, seat: 2, since: 3 };
     let (connect, close, tell, connected, lost, hear, up, spoke, look, pass) =
@@ -244,6 +245,34 @@ fn seeds_of_the_inner_links() {
         (
             "silent",
             said(&[&registered[..], &[[tell, 9, 1, 1], [pass, 255, 0, 0], [pass, 255, 0, 0]]].concat()),
+        ),
+        ("room-joins", frame(Message::Join { room: "south".into(), other: "north".into(), epoch: 1 })),
+        ("room-asks", frame(Message::Query(vec!["anna".into(), "ben".into()]))),
+        // A room's connections, first the one that came: joins, hands over, asks; ours: is joined, takes, tells, breaks.
+        (
+            "rooms",
+            rooms(&[
+                [0, 0, 0, 0],
+                [9, 0, 0, 0],
+                [9, 3, 2, 200],
+                [9, 4, 0, 200],
+                [9, 4, 1, 200],
+                [9, 6, 0, 0],
+                [2, 0, 0, 0],
+                [25, 2, 0, 0],
+                [6, 1, 2, 1],
+                [6, 0, 100, 2],
+                [5, 0, 0, 0],
+                [25, 5, 9, 0],
+                [25, 7, 100, 1],
+                [4, 40, 0, 0],
+                [17, 0, 0, 0],
+                [5, 0, 0, 0],
+            ]),
+        ),
+        (
+            "rooms-refuse",
+            rooms(&[[2, 0, 0, 0], [9, 8, 9, 9], [0, 1, 0, 0], [9, 0, 0, 0], [8, 3, 9, 9], [3, 0, 0, 0]]),
         ),
     ];
     run("inner", inner::run, &seeds);

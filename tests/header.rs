@@ -22,6 +22,7 @@ use hailpost::{
         brokers::BrokersCounters,
         device::DeviceCounters,
         hub::HubCounters,
+        rooms::RoomsCounters,
     },
     recognize,
     status::{Retry, Status},
@@ -214,10 +215,10 @@ fn the_tables_of_the_documents_are_those_of_the_source() {
         "# Counters\n\nWhat `hail_gateway_counter`, `hail_recognizer_counter`, `hail_backend_counter`, \
          `hail_device_counter`, `hail_office_counter`, `hail_app_counter` and `hail_loop_counter` know by name. A gateway's recognition has \
          the prefix `recognize.`; the link of a gateway or a device, and that of a back end, `link.`; a device's asking of a balancer `balancer.`; the link, the hub, the \
-         applications' connections and the brokers of an office `link.`, `hub.`, `apps.` and `brokers.`; what a broker counted \
+         applications' connections, the brokers and the other rooms of an office `link.`, `hub.`, `apps.`, `brokers.` and `rooms.`; what a broker counted \
          of its hub `broker.`, of its balancer `balancer.`. Made from the source.\n"
             .to_owned();
-    let lists: [(&str, Vec<_>); 18] = [
+    let lists: [(&str, Vec<_>); 19] = [
         ("a gateway", GatewayCounters::default().list().collect()),
         ("a recogniser", recognize::Counters::default().list().collect()),
         ("a back end", BackendCounters::default().list().collect()),
@@ -234,6 +235,7 @@ fn the_tables_of_the_documents_are_those_of_the_source() {
         ("a post office's hub", HubCounters::default().list().collect()),
         ("a post office's connections of applications", AppsCounters::default().list().collect()),
         ("a post office's brokers, at the hub", BrokersCounters::default().list().collect()),
+        ("a post office's other rooms", RoomsCounters::default().list().collect()),
         ("a broker's hub, at the broker", BrokerCounters::default().list().collect()),
         ("an application of a post office", AppCounters::default().list().collect()),
     ];

@@ -367,6 +367,7 @@ class Office:
     `identity` is an Identity or the path of a file with one; tls:// needs it. `store` is the file that keeps
     everything; without it all is in memory. With `roles="hub"` it is for brokers apart, which `listen_inner` and
     `brokers` are for; with `roles="broker"` it is one of these, of the office that `hub` names, and has no accounts.
+    `room` and `rooms` are for several offices whose users write to each other.
     """
 
     def __new__(
@@ -388,6 +389,10 @@ class Office:
         balancer: str | Sequence[str] | None = None,
         public_address: str | None = None,
         broker_name: str | None = None,
+        room: str | None = None,
+        rooms: str | None = None,
+        max_room_waiting: int | None = None,
+        max_room_waiting_octets: int | None = None,
         max_sessions: int | None = None,
         max_apps_connections: int | None = None,
         max_waiting: int | None = None,
@@ -455,8 +460,8 @@ class Office:
     def counters(self) -> dict[str, int]:
         """What was counted, by name.
 
-        What the hub, the applications' connections, the brokers' and the link counted has `hub_`, `apps_`, `brokers_` or
-        `link_` before it, of a broker what it counted of its hub `broker_`, and of a balancer what it counted of those who
+        What the hub, the applications' connections, the brokers', other rooms' and the link counted has `hub_`, `apps_`,
+        `brokers_`, `rooms_` or `link_` before it, of a broker what it counted of its hub `broker_`, and of a balancer what it counted of those who
         ask `asks_`.
         """
     def next_event(self, timeout: float | None = None) -> Event | None:

@@ -349,8 +349,8 @@ pub unsafe extern "C" fn hail_office_drain(office: *mut hail_office, on: i32) ->
     )
 }
 
-/// A counter by name, such as "held", or "link.sessions", "hub.delivered", "apps.requests" and "brokers.registered" for those of
-/// its parts; of a broker "link.sessions" and "broker.lost", of a balancer "asks.given" and "brokers.enlisted": docs/counters.md has them all.
+/// A counter by name, such as "held", or "link.sessions", "hub.delivered", "apps.requests", "brokers.registered" and "rooms.sent"
+/// for those of its parts; of a broker "link.sessions" and "broker.lost", of a balancer "asks.given" and "brokers.enlisted": docs/counters.md has them all.
 ///
 /// HAIL_ERR_NOT_FOUND: there is none by that name.
 #[unsafe(no_mangle)]
@@ -395,6 +395,7 @@ pub unsafe extern "C" fn hail_office_counter(
                     Some(("link", name)) => handle::counter(node.server().counters().list(), name)?,
                     Some(("hub", name)) => handle::counter(node.hub().counters().list(), name)?,
                     Some(("brokers", name)) => handle::counter(node.brokers().counters().list(), name)?,
+                    Some(("rooms", name)) => handle::counter(node.rooms().counters().list(), name)?,
                     Some(("apps", name)) => handle::counter(node.apps().counters().list(), name)?,
                     _ => handle::counter(node.counters().list(), name)?,
                 });

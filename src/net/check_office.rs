@@ -3,7 +3,7 @@
 use super::{
     configured::wrong,
     open_broker::public_address,
-    open_office::{Part, broker_keys},
+    open_office::{Part, broker_keys, rooms},
     url::{Scheme, Url},
 };
 use crate::{config::Config, io::KeyId, status::Fault};
@@ -18,8 +18,10 @@ pub fn check_office(config: &Config) -> Result<(), Fault> {
     let (name, not_for): (&str, &[&str]) = match part {
         Part::Centre => ("a centre", &["hub", "balancer", "public_address"]),
         Part::Hub => ("a hub", &["hub", "balancer", "public_address"]),
-        Part::Broker => ("a broker", &["listen_apps", "listen_inner", "brokers"]),
-        Part::Balancer => ("a balancer", &["listen_apps", "hub", "balancer", "public_address"]),
+        Part::Broker => ("a broker", &["listen_apps", "listen_inner", "brokers", "room", "rooms"]),
+        Part::Balancer => {
+            ("a balancer", &["listen_apps", "hub", "balancer", "public_address", "room", "rooms"])
+        }
     };
     for option in not_for {
         if config.is_set(option) && config.non_empty(option).is_some() {
@@ -27,6 +29,7 @@ pub fn check_office(config: &Config) -> Result<(), Fault> {
         }
     }
     broker_keys::<Vec<KeyId>>(config)?;
+    rooms(config)?;
     if part == Part::Broker {
         let Some(hub) = config.non_empty("hub") else {
             return Err(wrong("hub", "say where the hub is, such as tls://hub.example:7702?pin=HEX"));
@@ -66,6 +69,9 @@ mod tests {
         };
         assert_eq!(checked(&[]), Ok(()));
         assert_eq!(checked(&[("roles", "broker"), ("hub", hub), ("balancer", hub)]), Ok(()));
+        let north = format!("north={hub}");
+        assert_eq!(checked(&[("room", "south"), ("rooms", &north)]), Ok(()));
+        assert!(checked(&[("rooms", &north)]).unwrap_err().detail.starts_with("room: "));
         for options in [
             &[("roles", "broker")][..],
             &[("hub", half), ("roles", "broker")],
@@ -77,6 +83,14 @@ mod tests {
             &[("hub", hub), ("roles", "hub")],
             &[("balancer", hub), ("roles", "centre")],
             &[("public_address", "192.0.2.1:7700")],
+            &[("room", "south@north")],
+            &[("room", &"x".repeat(32))],
+            &[("room", "south"), ("roles", "broker"), ("hub", hub)],
+            &[("rooms", hub), ("room", "south")],
+            &[("rooms", &format!("north={half}")), ("room", "south")],
+            &[("rooms", &format!("north={plain}")), ("room", "south")],
+            &[("rooms", &format!("south={hub}")), ("room", "south")],
+            &[("rooms", &format!("north={hub}, east={hub}")), ("room", "south")],
         ] {
             let option = if options == [("roles", "broker")] { "hub" } else { options[0].0 };
             let fault = checked(options).unwrap_err();

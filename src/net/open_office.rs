@@ -6,7 +6,7 @@ use super::{
     Listen, Loop, NodeId,
     check_office::check_office,
     clock::{SystemEntropy, unix_seconds},
-    configured::{self, listen, one_hail_a_family, wrong},
+    configured::{self, listen, one_hail_a_family, remote, wrong},
     enrolled::credential_line,
     open_balancer::open_balancer,
     open_broker::open_broker,
@@ -23,6 +23,7 @@ use crate::{
         apps::AppsConfig,
         brokers::BrokersConfig,
         hub::{Enrolled, HubConfig},
+        rooms::{OtherRoom, is_room_name},
     },
     status::Fault,
 };
@@ -104,12 +105,19 @@ pub fn open_office_beside(
     open(net, config, Some(backend))
 }
 
+/// Where a hub and a room listen for brokers and rooms, unless told otherwise.
+const LISTEN_INNER: &str = "tls://127.0.0.1:7702";
+/// Other rooms at the most.
+const MAX_ROOMS: usize = 64;
+
 /// Options that [`reload_office`] puts in force.
-pub const RELOADED_OFFICE: [&str; 8] = [
+pub const RELOADED_OFFICE: [&str; 10] = [
     "max_sessions",
     "max_apps_connections",
     "max_waiting",
     "max_waiting_octets",
+    "max_room_waiting",
+    "max_room_waiting_octets",
     "announce",
     "max_connections_per_address",
     "identity_file",
@@ -145,6 +153,16 @@ fn open(net: &mut Loop, config: &Config, beside: Option<NodeId>) -> Result<(Node
             true => otherwise,
             false => config.text(option),
         };
+    let rooms = rooms(config)?;
+    let remotes: Result<Vec<_>, Fault> = rooms
+        .iter()
+        .map(|(_, url)| Ok(remote(config, "rooms", &url.to_string(), Service::Inner)?.0))
+        .collect();
+    let remotes = remotes?;
+    let inner = match config.non_empty("room") {
+        Some(_) if !config.is_set("listen_inner") => LISTEN_INNER,
+        _ => of_part("listen_inner", LISTEN_INNER),
+    };
     // Applications say their secret in clear where there is no TLS.
     let loopback: Vec<Network> = ["127.0.0.0/8", "::1/128"]
         .iter()
@@ -159,16 +177,16 @@ fn open(net: &mut Loop, config: &Config, beside: Option<NodeId>) -> Result<(Node
         listens.push(listen(config, "listen_apps", text, &[Service::App], &loopback)?);
     }
     let before_inner = listens.len();
-    for text in parts(of_part("listen_inner", "tls://127.0.0.1:7702")) {
+    for text in parts(inner) {
         if !text.starts_with("tls://") {
-            return Err(wrong("listen_inner", &format!("{text}: brokers come in on tls:// only")));
+            return Err(wrong("listen_inner", &format!("{text}: brokers and rooms come in on tls:// only")));
         }
         listens.push(listen(config, "listen_inner", text, &[Service::Inner], &[])?);
     }
     let store = configured::store(net, config)?;
     let node = OfficeNode::open(office_config(config)?, (net.now(), unix_seconds()), SystemEntropy, store)?;
     net.limits_mut().per_address = config.count("max_connections_per_address");
-    let id = net.add(Box::new(node), Vec::new());
+    let id = net.add(Box::new(node), remotes);
     let addresses: Result<Vec<SocketAddr>, Fault> =
         listens.into_iter().map(|listen| listen_or_share(net, id, beside, listen)).collect();
     match addresses {
@@ -207,6 +225,46 @@ pub(super) fn broker_keys<C: FromIterator<KeyId>>(config: &Config) -> Result<C, 
     config.list("brokers").map(key).collect()
 }
 
+/// The other rooms: what each is called and where it is, with its keys.
+pub(super) fn rooms(config: &Config) -> Result<Vec<(String, Url)>, Fault> {
+    let wrong = |text: &str, why: &str| wrong("rooms", &format!("{text}: {why}"));
+    let own = config.text("room");
+    if !own.is_empty() && !is_room_name(own) {
+        return Err(super::configured::wrong(
+            "room",
+            "a name has 1 to 31 visible ASCII characters, without @",
+        ));
+    }
+    let mut rooms: Vec<(String, Url)> = Vec::new();
+    for text in config.list("rooms") {
+        let (name, url) = text.split_once('=').filter(|(name, _)| is_room_name(name)).ok_or_else(|| {
+            wrong(text, "NAME=URL is wanted, such as north=tls://north.example:7702?pin=HEX")
+        })?;
+        let url: Url = url.parse().map_err(|fault: Fault| wrong(name, &fault.detail))?;
+        url.check_peer().map_err(|fault| wrong(name, &fault.detail))?;
+        if url.scheme != Scheme::Tls || url.pins.is_empty() {
+            return Err(wrong(name, "rooms prove a key to each other: tls:// and ?pin=HEX are wanted"));
+        }
+        let is_known = |(other, known): &(String, Url)| {
+            other == name || known.pins.iter().any(|pin| url.pins.contains(pin))
+        };
+        if name == own || rooms.iter().any(is_known) {
+            return Err(wrong(name, "each room has a name and a key of its own"));
+        }
+        rooms.push((name.to_owned(), url));
+    }
+    if own.is_empty() && !rooms.is_empty() {
+        return Err(super::configured::wrong(
+            "room",
+            "say what this room is called: the others know it by that",
+        ));
+    }
+    if rooms.len() > MAX_ROOMS {
+        return Err(super::configured::wrong("rooms", &format!("{MAX_ROOMS} are the most there can be")));
+    }
+    Ok(rooms)
+}
+
 pub(super) fn parts(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
@@ -238,16 +296,21 @@ fn office_config(config: &Config) -> Result<OfficeConfig, Fault> {
     let hub = HubConfig {
         max_messages: config.number("max_waiting") as u32,
         max_octets: config.number("max_waiting_octets") as u32,
+        max_room_messages: config.number("max_room_waiting") as u32,
+        max_room_octets: config.number("max_room_waiting_octets") as u32,
         asks: config.switch("ask_authentication"),
         ..HubConfig::default()
     };
     let apps = AppsConfig { max_connections: config.count("max_apps_connections"), ..AppsConfig::default() };
     let brokers = BrokersConfig { keys: broker_keys(config)?, ..BrokersConfig::default() };
+    let other = |(name, url): (String, Url)| OtherRoom { name, keys: url.pins };
     Ok(OfficeConfig {
         link,
         hub,
         apps,
         brokers,
+        room: config.text("room").to_owned(),
+        rooms: rooms(config)?.into_iter().map(other).collect(),
         announce: config.switch("announce"),
         ..OfficeConfig::default()
     })

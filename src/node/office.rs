@@ -1,5 +1,6 @@
 //! An office: devices on the link, applications on their connections, the hub between them, and its store.
 
+mod accounts;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use crate::{
         apps::{Apps, AppsConfig, AppsOutput},
         brokers::{BrokerInfo, Brokers, BrokersConfig, BrokersOutput},
         hub::{self, Enrolled, Hub, HubConfig, HubEvent, HubOutput, List, Listed, Rights, Vouched},
+        rooms::{OtherRoom, RoomInfo, Rooms, RoomsOutput},
     },
     rng::Entropy,
     status::{Fault, Status},
@@ -52,6 +54,10 @@ pub struct OfficeConfig {
     pub max_held: usize,
     /// Brokers apart from this process.
     pub brokers: BrokersConfig,
+    /// What this office is called among several; empty where there is one.
+    pub room: String,
+    /// The others: each is the way of its number.
+    pub rooms: Vec<OtherRoom>,
     /// Whether the application is told of each device that comes and goes.
     pub announce: bool,
 }
@@ -65,6 +71,8 @@ impl Default for OfficeConfig {
             max_streams: 65_536,
             max_held: 64 << 20,
             brokers: BrokersConfig::default(),
+            room: String::new(),
+            rooms: Vec::new(),
             announce: false,
         }
     }
@@ -77,6 +85,7 @@ pub struct OfficeNode {
     hub: Hub,
     apps: Apps,
     brokers: Brokers,
+    rooms: Rooms,
     store: Durable,
     outputs: VecDeque<Output<Event>>,
     events: VecDeque<Event>,
@@ -105,6 +114,7 @@ impl OfficeNode {
         if !ops.is_empty() {
             hub.also_store(ops);
         }
+        let rooms = Rooms::new(&config.room, config.rooms, now, Box::new(rng.clone()), &mut hub);
         let server = Server::new(config.link, secrets, now, unix, rng);
         Ok(OfficeNode {
             announce: config.announce,
@@ -112,6 +122,7 @@ impl OfficeNode {
             hub,
             apps: Apps::new(config.apps),
             brokers: Brokers::new(BrokersConfig { announce: config.announce, ..config.brokers }),
+            rooms,
             store: Durable::new(store),
             outputs: VecDeque::new(),
             events: VecDeque::new(),
@@ -156,74 +167,14 @@ impl OfficeNode {
         self.brokers.list(&self.hub)
     }
 
-    /// A new user. The event `durable` with this ticket says that it is done, `failed` that it is not.
-    pub fn add_user(&mut self, name: &str) -> Result<u64, Fault> {
-        self.hub.add_user(name)
+    /// Other rooms.
+    pub const fn rooms(&self) -> &Rooms {
+        &self.rooms
     }
 
-    /// A new device of a user; what is to be handed to it counts once its ticket is durable. Expires in Unix seconds, 0 for
-    /// never.
-    pub fn add_device(&mut self, user: &str, device: [u8; 16], expires: u64) -> Result<Enrolled, Fault> {
-        self.hub.add_device(user, device, expires)
-    }
-
-    /// A device's credential holds no more. Answers with a ticket as [`OfficeNode::add_user`].
-    pub fn revoke_device(&mut self, session: SessionId) -> u64 {
-        self.hub.revoke_device(session)
-    }
-
-    /// Answers the event `authenticate`: this credential holds, and this is whose it is.
-    ///
-    /// # Errors
-    /// As [`Hub::vouch`].
-    pub fn admit(&mut self, ticket: u64, vouched: Vouched) -> Result<(), Fault> {
-        self.hub.vouch(ticket, vouched)
-    }
-
-    /// Answers the event `authenticate`: this credential holds not.
-    pub fn turn_away(&mut self, ticket: u64) {
-        self.hub.turn_away(ticket);
-    }
-
-    /// A new application; its secret counts once the ticket is durable.
-    pub fn add_app(&mut self, name: &str, rights: Rights) -> Result<(String, u64), Fault> {
-        self.hub.add_app(name, rights)
-    }
-
-    /// A device gets another credential in the place of the one that it has, with another session id; what waits for it stays.
-    /// Answers as [`OfficeNode::add_device`].
-    pub fn rotate_device(&mut self, session: SessionId) -> Enrolled {
-        self.hub.rotate_device(session)
-    }
-
-    /// A user is no more, with all devices and what waits for them. Answers with a ticket as [`OfficeNode::add_user`].
-    pub fn remove_user(&mut self, name: &str) -> u64 {
-        self.hub.remove_user(name)
-    }
-
-    /// An application is no more, with what waits for it. Answers with a ticket as [`OfficeNode::add_user`].
-    pub fn remove_app(&mut self, now: Time, name: &str) -> Result<u64, Fault> {
-        let (inbox, ticket) = self.hub.remove_app(name)?;
-        self.apps.dismiss(now, inbox, &mut self.hub);
-        Ok(ticket)
-    }
-
-    /// An application gets another secret; who logged in by the old one is sent away. Answers as [`OfficeNode::add_app`].
-    pub fn rotate_app(&mut self, now: Time, name: &str) -> Result<(String, u64), Fault> {
-        let (inbox, secret, ticket) = self.hub.rotate_app(name)?;
-        self.apps.dismiss(now, inbox, &mut self.hub);
-        Ok((secret, ticket))
-    }
-
-    /// A page of who there is. The event `durable` with this ticket says that [`OfficeNode::take_listed`] has it, `failed` that there
-    /// is none.
-    pub fn list(&mut self, list: List) -> u64 {
-        self.hub.list(list)
-    }
-
-    /// The page that was asked for, once.
-    pub fn take_listed(&mut self, ticket: u64) -> Option<Listed> {
-        self.listed.remove(&ticket)
+    /// Other rooms, as people see them.
+    pub fn room_list(&self) -> Vec<RoomInfo> {
+        self.rooms.list(&self.hub)
     }
 
     /// Puts in force what can be changed while it serves: how many sessions, connections and messages may wait, and what is
@@ -308,6 +259,9 @@ impl OfficeNode {
                 self.links.accepted(now, conn, peer);
             }
             (Transport::Stream, Service::App) => self.apps.accepted(now, conn),
+            (Transport::Stream, Service::Inner) if self.rooms.is_listed(peer.key) => {
+                self.rooms.accepted(now, conn, peer.key);
+            }
             (Transport::Stream, Service::Inner) => self.brokers.accepted(now, conn, peer.key),
             (Transport::Stream, _) => self.outputs.push_back(Output::Close { conn }),
         }
@@ -316,6 +270,9 @@ impl OfficeNode {
     fn received(&mut self, now: Time, conn: Conn, octets: &[u8]) {
         if self.links.has(conn) {
             return self.links.received(now, conn, octets);
+        }
+        if self.rooms.has(conn) {
+            return self.rooms.received(now, conn, octets, &mut self.hub);
         }
         if self.brokers.has(conn) {
             let secrets = || self.links.server.secrets();
@@ -331,6 +288,7 @@ impl OfficeNode {
         }
         self.apps.handle_deadline(now, &mut self.hub);
         self.brokers.handle_deadline(now, &mut self.hub);
+        self.rooms.handle_deadline(now, &mut self.hub);
     }
 
     /// Does what the link's end wants.
@@ -382,6 +340,25 @@ impl OfficeNode {
         }
     }
 
+    /// Does what the side of other rooms wants.
+    fn roomed(&mut self, output: RoomsOutput) {
+        let mut warn = |text| {
+            self.events.push_back(Event::new(EventKind::Warning).with_text(Field::Text, text));
+        };
+        match output {
+            RoomsOutput::Connect(conn, way) => self.outputs.push_back(Output::Connect { conn, way }),
+            RoomsOutput::Send(conn, octets) => {
+                self.outputs.push_back(Output::Send { conn, to: None, octets });
+            }
+            RoomsOutput::Close(conn) => self.outputs.push_back(Output::Close { conn }),
+            RoomsOutput::Up(_) => {}
+            RoomsOutput::Down(name) => {
+                warn(format!("the link to the room {name} is lost; it is tried again"))
+            }
+            RoomsOutput::Refused(name, why) => warn(format!("the room {name} does not take this one: {why}")),
+        }
+    }
+
     fn came(&mut self, inbox: Inbox, resumed: bool) {
         if self.announce {
             let event = Event::new(EventKind::DeviceOnline).with_u64(Field::Inbox, inbox.0.into());
@@ -401,6 +378,14 @@ impl OfficeNode {
         match output {
             HubOutput::Store(batch) => self.store.submit(batch),
             HubOutput::Fetch(fetch) => self.store.store.ask(fetch),
+            HubOutput::Relay { seat, relayed } => self.rooms.relay(seat, relayed),
+            HubOutput::Taken { seat, sequence, code } => self.rooms.taken(seat, sequence, code),
+            HubOutput::AskRoom { room, seat, ticket, users } => {
+                self.rooms.ask(now, (room, seat), ticket, users, &mut self.hub);
+            }
+            HubOutput::ToldRoom { seat, correlation, users } => {
+                self.rooms.presence(seat, correlation, users);
+            }
             HubOutput::Send { seat, inbox, frame } if seat.broker != HERE => {
                 self.brokers.frame(now, seat, inbox, &frame, &mut self.hub);
             }
@@ -460,7 +445,9 @@ impl Node for OfficeNode {
             }
             Input::Received { conn, octets, .. } => self.received(now, conn, octets),
             Input::Closed { conn, .. } => {
-                if self.brokers.has(conn) {
+                if self.rooms.has(conn) {
+                    self.rooms.closed(now, conn, &mut self.hub);
+                } else if self.brokers.has(conn) {
                     self.brokers.closed(now, conn);
                 } else if !self.links.closed(conn) {
                     self.apps.closed(now, conn, &mut self.hub);
@@ -471,8 +458,9 @@ impl Node for OfficeNode {
                 self.links.server.set_unix(now, unix);
                 self.hub.set_unix(now, unix);
             }
-            // An office connects to nobody, and its store is its own.
-            Input::Connected { .. } | Input::Stored { .. } | Input::NetworkChanged => {}
+            Input::Connected { conn, .. } => self.rooms.connected(now, conn),
+            // Its store is its own.
+            Input::Stored { .. } | Input::NetworkChanged => {}
         }
     }
 
@@ -498,6 +486,10 @@ impl Node for OfficeNode {
                 self.brokered(now, output);
                 continue;
             }
+            if let Some(output) = self.rooms.poll_output(now) {
+                self.roomed(output);
+                continue;
+            }
             self.outputs.extend(self.apps.outputs().into_iter().map(|output| match output {
                 AppsOutput::Send { conn, octets } => Output::Send { conn, to: None, octets },
                 AppsOutput::Close { conn } => Output::Close { conn },
@@ -520,7 +512,11 @@ impl Node for OfficeNode {
 
     fn deadline(&self) -> Option<Time> {
         let parts = [self.links.deadline(), self.hub.deadline(), self.apps.deadline()];
-        parts.into_iter().chain([self.brokers.deadline(), self.store.deadline()]).flatten().min()
+        parts
+            .into_iter()
+            .chain([self.brokers.deadline(), self.rooms.deadline(), self.store.deadline()])
+            .flatten()
+            .min()
     }
 }
 

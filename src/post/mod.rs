@@ -19,6 +19,8 @@ pub mod hub;
 #[cfg(feature = "post")]
 pub mod line;
 #[cfg(feature = "post")]
+pub mod rooms;
+#[cfg(feature = "post")]
 mod rows;
 
 /// The number of a queue: a device's, or an application's. Given once, dense, never used again.
@@ -36,6 +38,8 @@ pub struct Seat {
 
 /// The hub's own process.
 pub const HERE: u16 = 0;
+/// The links to other rooms.
+pub const ROOMS: u16 = u16::MAX;
 
 impl Seat {
     /// In the hub's own process.

@@ -2,7 +2,7 @@
 //!
 //! | table | key | value |
 //! | --- | --- | --- |
-//! | `message` | sequence (8) | flags (1: shared), sent (4), expires (4), inbox (4) unless shared, hash of sender and id (16), hash of the content (8), sender, content type, body |
+//! | `message` | sequence (8) | flags (1: shared, 2: for other rooms), sent (4), expires (4), inbox (4) unless shared, hash of sender and id (16), hash of the content (8), for other rooms flags (1: kept, 2: period), from (4) and until (4) of the period, count (2), receivers; sender, content type, body |
 //! | `share` | sequence (8), the first inbox of the row (4) | inboxes that a shared message is for (4 each, rising) |
 //! | `taken` | sequence (8), inbox (4) | |
 //! | `known` | number (8) | ids of messages that are gone: sequence (8), hash of sender and id (16), hash of the content (8), until (4), each |
@@ -14,6 +14,7 @@
 //! | `device` | session id (16) | inbox (4), device id (16), secret (32), epoch (4), expires (8), user's name |
 //! | `inbox` | inbox (4) | session id (16), user's name |
 //! | `vouched` | name of a user, its length first, device id (16) | inbox (4) |
+//! | `room` | name of another room | inbox (4) |
 //! | `app` | name | inbox (4), rights, hash of the secret (32) |
 //! | `follow` | name of an application, its length first, name of a user | |
 //! | `revoked` | inbox (4) | Unix seconds (8), epoch (4): what was given out under an earlier epoch is void |
@@ -46,6 +47,7 @@ pub const DEVICE: Table = Table::rows("device");
 pub const INBOX: Table = Table::rows("inbox");
 pub const VOUCHED: Table = Table::rows("vouched");
 pub const REVOKED: Table = Table::rows("revoked");
+pub const ROOM: Table = Table::rows("room");
 pub const APP: Table = Table::rows("app");
 pub const FOLLOW: Table = Table::rows("follow");
 pub const SETTING: Table = Table::rows("post");
@@ -69,6 +71,8 @@ pub struct Kept {
     pub hash: [u8; 16],
     /// Of what makes it another message.
     pub content: u64,
+    /// What other rooms have to know of it, if it is for their users too.
+    pub relay: Option<Relay>,
     /// Who sent it.
     pub from: Address,
     pub content_type: String,
@@ -78,12 +82,43 @@ pub struct Kept {
 impl Kept {
     /// What it counts against a quota.
     pub fn size(&self) -> u32 {
-        size(&self.content_type, &self.body)
+        size(self.relay.as_ref(), &self.content_type, &self.body)
     }
 }
 
-fn size(content_type: &str, body: &[u8]) -> u32 {
-    (body.len() + content_type.len() + 64) as u32
+fn size(relay: Option<&Relay>, content_type: &str, body: &[u8]) -> u32 {
+    let name = |(Address::User(name) | Address::App(name)): &Address| name.len();
+    let names: usize = relay.map_or(0, |relay| relay.to.iter().map(name).sum());
+    (body.len() + content_type.len() + names + 64) as u32
+}
+
+/// What other rooms have to know of a message for their users.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Relay {
+    /// It is kept until they have it.
+    pub kept: bool,
+    /// In Unix seconds, of a broadcast.
+    pub period: Option<(u32, u32)>,
+    /// Their users and applications, with the room after the name; of a broadcast nobody.
+    pub to: Vec<Address>,
+}
+
+fn push_relay(out: &mut Vec<u8>, relay: &Relay) {
+    out.push(u8::from(relay.kept) | u8::from(relay.period.is_some()) << 1);
+    if let Some((start, end)) = relay.period {
+        out.extend(start.to_be_bytes());
+        out.extend(end.to_be_bytes());
+    }
+    out.extend((relay.to.len() as u16).to_be_bytes());
+    relay.to.iter().for_each(|one| push_address(out, one));
+}
+
+fn read_relay(value: &mut Octets<'_>) -> Option<Relay> {
+    let flags = value.u8()?;
+    let period = if flags & 2 != 0 { Some((value.u32()?, value.u32()?)) } else { None };
+    let count = value.u16()?;
+    let to = (0..count).map(|_| address(value)).collect::<Option<_>>()?;
+    Some(Relay { kept: flags & 1 != 0, period, to })
 }
 
 /// What is remembered of a message, without what it says.
@@ -103,7 +138,7 @@ pub fn put_message(sequence: Sequence, kept: &Kept) -> Op {
 
 fn message(kept: &Kept) -> Vec<u8> {
     let mut value = Vec::with_capacity(kept.body.len() + 112);
-    value.push(u8::from(kept.only.is_none()));
+    value.push(u8::from(kept.only.is_none()) | u8::from(kept.relay.is_some()) << 1);
     value.extend(kept.sent.to_be_bytes());
     value.extend(kept.expires.to_be_bytes());
     if let Some(inbox) = kept.only {
@@ -111,6 +146,9 @@ fn message(kept: &Kept) -> Vec<u8> {
     }
     value.extend(kept.hash);
     value.extend(kept.content.to_be_bytes());
+    if let Some(relay) = &kept.relay {
+        push_relay(&mut value, relay);
+    }
     push_address(&mut value, &kept.from);
     let content_type = if kept.content_type == PLAIN { "" } else { &kept.content_type };
     push_short(&mut value, content_type.as_bytes());
@@ -120,13 +158,14 @@ fn message(kept: &Kept) -> Vec<u8> {
 
 pub fn read_message(value: &[u8]) -> Option<Kept> {
     let mut value = Octets(value);
-    let shared = value.u8()? & 1 != 0;
+    let flags = value.u8()?;
     Some(Kept {
         sent: value.u32()?,
         expires: value.u32()?,
-        only: if shared { None } else { Some(Inbox(value.u32()?)) },
+        only: if flags & 1 != 0 { None } else { Some(Inbox(value.u32()?)) },
         hash: value.array()?,
         content: value.u64()?,
+        relay: if flags & 2 != 0 { Some(read_relay(&mut value)?) } else { None },
         from: address(&mut value)?,
         content_type: content_type(&mut value)?.to_owned(),
         body: value.rest().to_vec(),
@@ -135,12 +174,13 @@ pub fn read_message(value: &[u8]) -> Option<Kept> {
 
 pub fn read_head(value: &[u8]) -> Option<Head> {
     let mut value = Octets(value);
-    let shared = value.u8()? & 1 != 0;
+    let flags = value.u8()?;
     let (_sent, expires) = (value.u32()?, value.u32()?);
-    let only = if shared { None } else { Some(Inbox(value.u32()?)) };
+    let only = if flags & 1 != 0 { None } else { Some(Inbox(value.u32()?)) };
     let (hash, content) = (value.array()?, value.u64()?);
+    let relay = if flags & 2 != 0 { Some(read_relay(&mut value)?) } else { None };
     address(&mut value)?;
-    let size = size(content_type(&mut value)?, value.rest());
+    let size = size(relay.as_ref(), content_type(&mut value)?, value.rest());
     Some(Head { expires, only, hash, content, size })
 }
 
@@ -281,6 +321,11 @@ pub fn read_device(value: &[u8]) -> Option<Device> {
     })
 }
 
+/// Another room's inbox.
+pub fn put_room(name: &str, inbox: Inbox) -> Op {
+    Op::Put { table: ROOM, key: name.as_bytes().to_vec(), value: inbox.0.to_be_bytes().to_vec() }
+}
+
 /// An application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct App {
@@ -419,6 +464,7 @@ mod tests {
             only,
             hash: [1; 16],
             content: 2,
+            relay: None,
             from: Address::App("news".into()),
             content_type: PLAIN.into(),
             body: b"hello".to_vec(),
@@ -427,11 +473,20 @@ mod tests {
 
     #[test]
     fn every_row_reads_back() {
-        for only in [None, Some(Inbox(7))] {
-            let (_, value) = written(put_message(Sequence(3), &kept(only)));
-            assert_eq!(read_message(&value), Some(kept(only)));
-            let Kept { expires, hash, content, .. } = kept(only);
-            let head = Head { expires, only, hash, content, size: kept(only).size() };
+        let away = Relay {
+            kept: true,
+            period: None,
+            to: vec![Address::User("anna@north".into()), Address::App("news@east".into())],
+        };
+        let everybody = Relay { kept: true, period: Some((7, 9)), to: Vec::new() };
+        for (only, relay) in
+            [(None, None), (Some(Inbox(7)), None), (None, Some(away)), (None, Some(everybody))]
+        {
+            let kept = Kept { relay, ..kept(only) };
+            let (_, value) = written(put_message(Sequence(3), &kept));
+            assert_eq!(read_message(&value).as_ref(), Some(&kept));
+            let Kept { expires, hash, content, .. } = kept;
+            let head = Head { expires, only, hash, content, size: kept.size() };
             assert_eq!(read_head(&value), Some(head));
         }
         let inboxes: Vec<Inbox> = (0..40_000).map(Inbox).collect();

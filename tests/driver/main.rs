@@ -7,5 +7,6 @@ mod gateways;
 mod hail;
 mod office;
 mod probe;
+mod rooms;
 mod services;
 mod slow_disk;

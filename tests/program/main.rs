@@ -9,5 +9,6 @@ mod documents;
 mod enrolment;
 mod life;
 mod post;
+mod rooms;
 mod running;
 mod watching;

@@ -240,8 +240,8 @@ impl Office {
         self.handle.look(py, |node: &OfficeNode| node.server().len())
     }
 
-    /// What was counted, by name; what the hub, the applications' connections, the brokers' and the link counted has `hub_`, `apps_`,
-    /// `brokers_` or `link_` before it, of a broker what it counted of its hub `broker_`, and of a balancer what it counted of
+    /// What was counted, by name; what the hub, the applications' connections, the brokers', other rooms' and the link counted has
+    /// `hub_`, `apps_`, `brokers_`, `rooms_` or `link_` before it, of a broker what it counted of its hub `broker_`, and of a balancer what it counted of
     /// those who ask `asks_`.
     fn counters(&self, py: Python<'_>) -> PyResult<Counters> {
         if self.is_broker() {
@@ -265,6 +265,7 @@ impl Office {
                 .chain(values::counters("hub_", node.hub().counters().list()))
                 .chain(values::counters("apps_", node.apps().counters().list()))
                 .chain(values::counters("brokers_", node.brokers().counters().list()))
+                .chain(values::counters("rooms_", node.rooms().counters().list()))
                 .chain(values::counters("link_", node.server().counters().list()))
                 .collect()
         })

@@ -210,6 +210,18 @@ impl View<'_> {
             }
             lines.extend(table.lines(paint));
         }
+        let rooms = list(&office["rooms"]);
+        if !rooms.is_empty() {
+            lines.push(String::new());
+            let mut table = Table::new(["room", "messages that wait for it", "takes them", "hands over"]);
+            let state = |is_so: bool| if is_so { paint.good("● yes") } else { paint.bad("○ no") };
+            for room in rooms {
+                let name = room["name"].as_str().unwrap_or_default().to_owned();
+                let waiting = grouped(number(&room["waiting"]));
+                table.row([name, waiting, state(room["up"] == true), state(room["here"] == true)]);
+            }
+            lines.extend(table.lines(paint));
+        }
         lines.push(String::new());
         lines
     }

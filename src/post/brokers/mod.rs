@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    HERE, Inbox, Seat, SessionId,
+    HERE, Inbox, ROOMS, Seat, SessionId,
     hub::{Credential, Hub},
     line::Line,
 };
@@ -453,7 +453,7 @@ impl Brokers {
     ) {
         let known = self.brokers.iter().position(|broker| broker.key == key);
         let at = known.unwrap_or(self.brokers.len());
-        if at >= usize::from(u16::MAX) {
+        if number(at) >= ROOMS - 1 {
             self.counters.connections_full += 1;
             self.links.remove(&conn);
             return self.refuse(conn, 507, "there are too many brokers");

@@ -50,57 +50,6 @@ pub struct Enrolled {
     pub ticket: u64,
 }
 
-/// What an operator wants to see, a page at a time.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum List {
-    /// Users in order of their names.
-    Users {
-        /// Those after this name; empty for the first.
-        after: String,
-    },
-    /// Devices in order of their inboxes.
-    Devices {
-        /// Those after this one; 0 for the first.
-        after: Inbox,
-    },
-    /// All devices of a user.
-    DevicesOf {
-        /// The user's name.
-        user: String,
-    },
-}
-
-/// A page of a [`List`]; an empty one is after the last.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Listed {
-    /// Name, devices, and whether messages are kept.
-    Users(Vec<(String, usize, bool)>),
-    /// Devices.
-    Devices(Vec<DeviceInfo>),
-}
-
-/// A device as its operator sees it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct DeviceInfo {
-    /// Its number.
-    pub inbox: Inbox,
-    /// The public name of its credential.
-    pub session: SessionId,
-    /// Whose it is.
-    pub user: String,
-    /// It is there now.
-    pub online: bool,
-    /// Its credential was revoked within the last week, or so.
-    pub revoked: bool,
-    /// Messages that wait for it.
-    pub waiting: u32,
-    /// Nothing is kept for it until it comes.
-    pub stale: bool,
-}
-
-/// Rows in a page.
-const PAGE: usize = 256;
-
 /// What waits for a row that it changes.
 pub(super) enum Change {
     AddUser {
@@ -232,7 +181,7 @@ impl Hub {
 
     /// A new user. Fails with [`Status::State`] when there is one by that name; [`HubEvent::Done`] says when it is durable.
     pub fn add_user(&mut self, name: &str) -> Result<u64, Fault> {
-        check_name(name)?;
+        self.check_new_name(name)?;
         let ticket = self.request();
         let change = Change::AddUser { ticket, name: name.to_owned() };
         self.ask_row(Question::Operator(change), rows::USER, name.as_bytes().to_vec());
@@ -327,83 +276,10 @@ impl Hub {
         })
     }
 
-    /// Who there is, a page of it. [`HubOutput::Listed`] answers with this ticket.
-    pub fn list(&mut self, list: List) -> u64 {
-        let ticket = self.request();
-        let after = |mut key: Vec<u8>| {
-            key.push(0);
-            key
-        };
-        let (table, wanted) = match &list {
-            List::Users { after: name } => (
-                rows::USER,
-                Wanted::Range { from: after(name.as_bytes().to_vec()), to: vec![u8::MAX], limit: PAGE },
-            ),
-            List::Devices { after: inbox } => {
-                let from = (inbox.0.saturating_add(1)).to_be_bytes().to_vec();
-                (rows::INBOX, Wanted::Range { from, to: vec![u8::MAX; 4], limit: PAGE })
-            }
-            List::DevicesOf { user } => (rows::USER, Wanted::Keys(vec![user.as_bytes().to_vec()])),
-        };
-        self.ask(Question::List { ticket, list }, Fetch { ticket: 0, table, wanted });
-        ticket
-    }
-
-    pub(super) fn list_found(&mut self, ticket: u64, list: List, found: Result<Vec<Row>, Fault>) {
-        let found = match found {
-            Ok(rows) => rows,
-            Err(fault) => return self.event(HubEvent::Done { ticket, result: Err(fault) }),
-        };
-        let listed = match list {
-            List::Users { .. } => Listed::Users(
-                found
-                    .iter()
-                    .filter_map(|row| {
-                        let user = rows::read_user(&row.value)?;
-                        Some((std::str::from_utf8(&row.key).ok()?.to_owned(), user.inboxes.len(), user.keep))
-                    })
-                    .collect(),
-            ),
-            List::DevicesOf { user } => {
-                let Some(owner) = found.first().and_then(|row| rows::read_user(&row.value)) else {
-                    let fault = Fault::new(Status::NotFound, format!("there is no user {user}"));
-                    return self.event(HubEvent::Done { ticket, result: Err(fault) });
-                };
-                // At most so many as a user may have.
-                let keys = owner.inboxes.iter().map(|inbox| inbox.0.to_be_bytes().to_vec()).collect();
-                let fetch = Fetch { ticket: 0, table: rows::INBOX, wanted: Wanted::Keys(keys) };
-                let list = List::Devices { after: Inbox(0) };
-                self.ask(Question::List { ticket, list }, fetch);
-                return;
-            }
-            List::Devices { .. } => Listed::Devices(
-                found
-                    .iter()
-                    .filter_map(|row| {
-                        let inbox = Inbox(rows::read_u32(&row.key)?);
-                        Some(DeviceInfo {
-                            inbox,
-                            session: SessionId(*row.value.first_chunk()?),
-                            user: rows::read_owner(&row.value)?.to_owned(),
-                            online: self.presence.seat(inbox).is_some(),
-                            revoked: self
-                                .revoked
-                                .get(&inbox)
-                                .is_some_and(|revoked| revoked.epoch == u32::MAX),
-                            waiting: self.queues.depth(inbox).0,
-                            stale: self.stale.contains_key(&inbox),
-                        })
-                    })
-                    .collect(),
-            ),
-        };
-        self.outputs.push_back(HubOutput::Listed { ticket, listed });
-    }
-
     /// A new application. Answers with its secret, which is kept as a hash only, and the ticket of the
     /// [`HubEvent::Done`] that says that it is durable.
     pub fn add_app(&mut self, name: &str, rights: Rights) -> Result<(String, u64), Fault> {
-        check_name(name)?;
+        self.check_new_name(name)?;
         if self.apps.contains_key(name) {
             return Err(Fault::new(Status::State, format!("there is an application {name}")));
         }
@@ -433,9 +309,12 @@ impl Hub {
 
     /// A device's user follows an application, or no more.
     pub(super) fn follow(&mut self, seat: Seat, inbox: Inbox, request: u64, user: &str, app: &str, on: bool) {
-        if !self.apps.contains_key(app) {
-            return self.send(seat, inbox, Frame::Answer { request, code: 404 });
-        }
+        let app = match self.rooms.place(app) {
+            Place::Home(app) if self.apps.contains_key(app) => app,
+            Place::Home(_) => return self.send(seat, inbox, Frame::Answer { request, code: 404 }),
+            // Who follows it would have to be known where it is.
+            Place::Away(_) => return self.send(seat, inbox, Frame::Answer { request, code: 403 }),
+        };
         let (table, key) = (rows::FOLLOW, rows::follow_key(app, user));
         let op = if on { Op::Put { table, key, value: Vec::new() } } else { Op::Delete { table, key } };
         self.persist(vec![op], Effect::Asked { seat, inbox, request });
@@ -568,6 +447,14 @@ impl Hub {
         );
         let batch = self.persist(ops, Effect::Done { ticket });
         self.users.change(name, None, batch);
+    }
+
+    fn check_new_name(&self, name: &str) -> Result<(), Fault> {
+        check_name(name)?;
+        match self.rooms.is_taken(name) {
+            false => Ok(()),
+            true => Err(Fault::new(Status::Invalid, format!("{name} is the name of somebody in a room"))),
+        }
     }
 
     fn app_secret(&mut self) -> String {

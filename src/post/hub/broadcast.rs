@@ -20,28 +20,82 @@ pub(super) struct Telling {
     came: HashSet<Inbox>,
 }
 
+/// What of a broadcast with a life period waits for other rooms.
+pub(super) struct Copy {
+    pub(super) sequence: Sequence,
+    pub(super) inboxes: Vec<Inbox>,
+    pub(super) kept: Kept,
+}
+
 impl Hub {
-    pub(super) fn log_broadcast(&mut self, period: Option<(u64, u64)>, kept: Kept) {
+    /// Takes a broadcast for everybody here and in these rooms; or it came from one.
+    pub(super) fn log_broadcast(
+        &mut self,
+        now: Time,
+        period: Option<(u64, u64)>,
+        kept: Kept,
+        (rooms, came_from_room): (Vec<Inbox>, bool),
+    ) {
         let hash = kept.hash;
         if period.is_some() && self.broadcasts.len() >= self.config.max_broadcasts {
-            return self.refuse_waiting(hash, 507);
+            if !came_from_room {
+                return self.refuse_waiting(hash, 507);
+            }
+            // It is not to hold up what else that room has for people here.
+            self.counters.room_broadcasts_full += 1;
+            return self.refuse_waiting(hash, 403);
         }
         self.counters.messages += 1;
-        let sequence = self.number();
         let Some((start, end)) = period else {
+            let sequence = self.number();
+            let relay = Relay { kept: false, period: None, to: Vec::new() };
+            let relayed = Kept { relay: Some(relay), ..kept.clone() };
+            for room in rooms {
+                self.pass_on(now, room, sequence, &relayed);
+            }
             self.remember(sequence, &kept);
             self.tell(sequence, Arc::new(kept), false, u32::MAX);
             return self.answer_all(hash, Answer { code: 200, state: Some(State::Routed) });
         };
         let second = |unix: u64| u32::try_from(unix).unwrap_or(u32::MAX);
-        let kept = Kept { expires: second(end), ..kept };
+        let (kept, period) = (Kept { expires: second(end), ..kept }, (second(start), second(end)));
+        let mut ops = Vec::with_capacity(1);
+        let copy = self.copy_for_rooms(rooms, &kept, period, &mut ops);
+        let sequence = self.number();
         self.remember(sequence, &kept);
-        let broadcast = Broadcast { period: (second(start), second(end)), kept };
-        let ops = vec![rows::put_broadcast(sequence, &broadcast)];
+        let broadcast = Broadcast { period, kept };
+        ops.push(rows::put_broadcast(sequence, &broadcast));
         self.broadcasts.insert(sequence, Arc::new(broadcast));
         self.sweep.expects(second(start));
         self.sweep.expects(second(end));
-        self.persist(ops, Effect::Broadcast { hash, sequence });
+        self.persist(ops, Effect::Broadcast { hash, sequence, copy });
+    }
+
+    /// Other rooms get what lives for a time as any message: it waits for them in the log.
+    fn copy_for_rooms(
+        &mut self,
+        inboxes: Vec<Inbox>,
+        kept: &Kept,
+        period: (u32, u32),
+        ops: &mut Vec<Op>,
+    ) -> Option<Copy> {
+        if inboxes.is_empty() {
+            return None;
+        }
+        let sequence = self.number();
+        let relay = Some(Relay { kept: true, period: Some(period), to: Vec::new() });
+        let only = inboxes.first().copied().filter(|_| inboxes.len() == 1);
+        let kept = Kept { relay, only, ..kept.clone() };
+        if only.is_none() {
+            self.shares.insert(sequence, inboxes.len() as u32);
+            ops.extend(rows::put_shares(sequence, &inboxes));
+        }
+        ops.push(rows::put_message(sequence, &kept));
+        let item = queue::Item::new(sequence, kept.expires, only.is_none(), kept.size());
+        inboxes.iter().for_each(|inbox| self.queues.push(*inbox, item));
+        self.counters.stored += inboxes.len() as u64;
+        self.remember(sequence, &kept);
+        Some(Copy { sequence, inboxes, kept })
     }
 
     /// A broadcast is durable: if its time has begun it is told to who is there, otherwise the sweep begins it.
@@ -76,7 +130,7 @@ impl Hub {
         for inbox in inboxes {
             match lives {
                 true => self.hand_broadcast(now, inbox, sequence, &kept),
-                false => drop(self.pass_on(inbox, sequence, &kept)),
+                false => drop(self.pass_on(now, inbox, sequence, &kept)),
             }
         }
     }

@@ -27,6 +27,11 @@ pub(super) struct Intake {
     pub(super) found: Vec<Option<Arc<User>>>,
     /// Applications that get it.
     pub(super) apps: Vec<Inbox>,
+    /// Other rooms that get it, and which of their users.
+    pub(super) rooms: Vec<Inbox>,
+    pub(super) away: Vec<Address>,
+    /// The room and the link that it came on, and when that room took it.
+    pub(super) origin: Option<rooms::Origin>,
     /// Its followers are not all read.
     reading: bool,
     /// The store could not tell who gets it.
@@ -41,8 +46,22 @@ pub(super) struct Waiting {
 
 /// Whom an answer goes to.
 pub(super) enum Asker {
-    App { seat: Seat, id: String },
-    Device { seat: Seat, inbox: Inbox, number: u64 },
+    App {
+        seat: Seat,
+        id: String,
+    },
+    Device {
+        seat: Seat,
+        inbox: Inbox,
+        number: u64,
+    },
+    Room {
+        inbox: Inbox,
+        seat: Seat,
+        sequence: u64,
+    },
+    /// A room that does not keep it.
+    Nobody,
 }
 
 impl Hub {
@@ -57,10 +76,16 @@ impl Hub {
         let from = match sender {
             Sender::App { name, .. } => Address::App(name.clone()),
             Sender::Device { user, .. } => Address::User(user.clone()),
+            Sender::Room { from, .. } => from.clone(),
         };
+        let origin = rooms::Origin::of(sender);
+        if origin.as_ref().is_some_and(|origin| self.rooms.is_broken(origin)) {
+            return self.refuse_message(asker, 507);
+        }
         let hash = id_hash(sender, &message.id);
         let content = content_hash(&message);
-        if let Err(code) = may(sender, &from, &message) {
+        let allowed = may(sender, &from, &message);
+        if let Err(code) = allowed.and_then(|()| self.rooms.may_send(origin.is_some(), &from, &message)) {
             return self.refuse_message(asker, code);
         }
         if let Some(waiting) = self.waiting.get_mut(&hash) {
@@ -86,25 +111,53 @@ impl Hub {
             return self.refuse_message(asker, 507);
         }
         let (mut users, mut apps) = (Vec::new(), Vec::new());
+        let (mut rooms, mut away) = (Vec::new(), Vec::new());
         let mut reading = false;
+        // What came from a room is for nobody but who is at home here.
+        let is_own = origin.is_none();
         match &message.to {
             To::Named(named) => {
                 for address in named {
-                    match address {
-                        Address::User(name) => users.push(name.clone()),
-                        Address::App(name) => apps.extend(self.apps.get(name).map(|app| app.inbox)),
+                    let (Address::User(name) | Address::App(name)) = address;
+                    match (self.rooms.place(name), address) {
+                        (Place::Home(name), Address::User(_)) => users.push(name.to_owned()),
+                        (Place::Home(name), Address::App(_)) => {
+                            apps.extend(self.apps.get(name).map(|app| app.inbox));
+                        }
+                        (Place::Away(inbox), _) if is_own => {
+                            rooms.push(inbox);
+                            away.push(address.clone());
+                        }
+                        (Place::Away(_), _) => {}
                     }
                 }
             }
-            To::All => reading = message.kind == Kind::Directed,
+            To::All if message.kind == Kind::Directed => reading = true,
+            To::All if is_own => rooms.extend(self.rooms.inboxes()),
+            To::All => {}
         }
+        rooms.sort_unstable();
+        rooms.dedup();
         self.waiting.insert(hash, Waiting { content, askers: vec![asker] });
         let number = self.first_intake + self.intakes.len() as u64;
         if reading && let Address::App(name) = &from {
             self.read_followers(number, name, &[]);
         }
         let (found, failed) = (Vec::with_capacity(users.len()), false);
-        self.intakes.push_back(Intake { hash, content, from, message, users, found, apps, reading, failed });
+        self.intakes.push_back(Intake {
+            hash,
+            content,
+            from,
+            message,
+            users,
+            found,
+            apps,
+            rooms,
+            away,
+            origin,
+            reading,
+            failed,
+        });
         self.settle_intakes(now);
         // Who is not known is asked for at once, not one after the other.
         if let Some(intake) =
@@ -180,7 +233,9 @@ impl Hub {
     /// Takes into the log whatever is looked up, in order.
     fn settle_intakes(&mut self, now: Time) {
         while let Some(intake) = self.intakes.front_mut() {
-            if intake.failed {
+            // What comes behind something that could not be taken would be taken before it.
+            let is_broken = intake.origin.as_ref().is_some_and(|origin| self.rooms.is_broken(origin));
+            if intake.failed || is_broken {
                 let hash = intake.hash;
                 self.drop_intake();
                 self.refuse_waiting(hash, 507);
@@ -231,6 +286,8 @@ impl Hub {
                 let state = answer.state.unwrap_or(State::Dropped);
                 self.send(seat, inbox, Frame::PutAnswer { number, code: answer.code, state });
             }
+            Asker::Room { inbox, seat, sequence } => self.taken(inbox, seat, sequence, answer.code),
+            Asker::Nobody => {}
         }
     }
 }
@@ -243,6 +300,8 @@ fn may(sender: &Sender, from: &Address, message: &Message) -> Result<(), u16> {
     let rights = match sender {
         Sender::App { rights, .. } => *rights,
         Sender::Device { .. } => Rights { send: true, ..Rights::default() },
+        // That room has looked.
+        Sender::Room { .. } => return Ok(()),
     };
     let subscribers = message.to == To::All && message.kind == Kind::Directed;
     match (message.kind, sender) {
@@ -264,6 +323,11 @@ pub(super) fn id_hash(sender: &Sender, id: &str) -> [u8; 16] {
         Sender::Device { inbox, .. } => {
             digest.update([b'd']);
             digest.update(inbox.0.to_be_bytes());
+        }
+        Sender::Room { inbox, epoch, .. } => {
+            digest.update([b'r']);
+            digest.update(inbox.0.to_be_bytes());
+            digest.update(epoch.to_be_bytes());
         }
     }
     digest.update(id);

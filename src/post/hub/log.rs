@@ -5,33 +5,38 @@ use super::*;
 impl Hub {
     /// Gives a message its number, and keeps it or passes it on.
     pub(super) fn log(&mut self, now: Time, intake: Intake) {
-        let Intake { hash, content, from, message, apps, found, .. } = intake;
+        let Intake { hash, content, from, message, apps, found, rooms, away, origin, .. } = intake;
         let users: Vec<Arc<User>> = found.into_iter().flatten().collect();
-        let nobody = users.is_empty() && apps.is_empty();
+        let nobody = users.is_empty() && apps.is_empty() && rooms.is_empty();
         if nobody && matches!(message.to, To::Named(_)) {
             return self.refuse_waiting(hash, 404);
         }
         let unix = u32::try_from(self.unix(now)).unwrap_or(u32::MAX);
         let expires = unix.saturating_add(message.ttl);
         let mut kept = Kept {
-            sent: unix,
+            sent: origin.as_ref().map_or(unix, |origin| origin.sent.min(unix)),
             expires,
             only: None,
             hash,
             content,
+            relay: (!away.is_empty()).then_some(Relay { kept: message.store, period: None, to: away }),
             from,
             content_type: message.content_type,
             body: message.body,
         };
+        if !self.rooms_have_room(&rooms, kept.size()) && (message.store || message.period.is_some()) {
+            self.counters.room_full += 1;
+            return self.refuse_waiting(hash, 507);
+        }
         if message.kind == Kind::Broadcast {
-            return self.log_broadcast(message.period, kept);
+            return self.log_broadcast(now, message.period, kept, (rooms, origin.is_some()));
         }
         let keeps = |user: &&Arc<User>| message.store && user.keep;
         let mut inboxes: Vec<Inbox> =
             users.iter().filter(keeps).flat_map(|user| user.inboxes.iter().copied()).collect();
         let passing = users.iter().filter(|user| !keeps(user)).flat_map(|user| user.inboxes.iter().copied());
         let mut passing: Vec<Inbox> = passing.collect();
-        if message.store { &mut inboxes } else { &mut passing }.extend(apps);
+        if message.store { &mut inboxes } else { &mut passing }.extend(apps.into_iter().chain(rooms));
         // Who is named twice gets it once.
         for some in [&mut inboxes, &mut passing] {
             some.sort_unstable();
@@ -45,11 +50,11 @@ impl Hub {
         let mut ops = Vec::with_capacity(1);
         let sequence = self.number();
         let size = kept.size();
-        inboxes.retain(|inbox| self.has_room(*inbox, size));
+        inboxes.retain(|inbox| self.rooms.is_room(*inbox) || self.has_room(*inbox, size));
         self.remember(sequence, &kept);
         let mut routed = false;
         for inbox in passing {
-            routed |= self.pass_on(inbox, sequence, &kept);
+            routed |= self.pass_on(now, inbox, sequence, &kept);
         }
         if inboxes.is_empty() {
             let state = if routed { State::Routed } else { State::Dropped };

@@ -41,13 +41,18 @@ impl Hub {
         }
         let (waiting, _) = self.queues.depth(inbox);
         self.send(seat, inbox, Frame::Welcome { missed: missed.unwrap_or(0), waiting });
+        self.begin_mailbox(inbox, seat);
+        self.ask_seen(now, inbox);
+    }
+
+    /// Hands over what waits, from the oldest.
+    pub(super) fn begin_mailbox(&mut self, inbox: Inbox, seat: Seat) {
         self.mailboxes.remove(&inbox);
-        if waiting > 0 {
+        if self.queues.depth(inbox).0 > 0 {
             let mailbox = Mailbox::new(seat, Sequence(0));
             self.mailboxes.insert(inbox, mailbox);
             self.pump(inbox);
         }
-        self.ask_seen(now, inbox);
     }
 
     /// A receiver is gone; nothing of what it did not confirm is.
@@ -110,7 +115,7 @@ impl Hub {
         if !self.queues.contains(inbox, sequence) {
             return;
         }
-        let window = self.config.window;
+        let window = self.window(inbox);
         let before = Sequence(sequence.0 - 1);
         let mailbox = self.mailboxes.entry(inbox).or_insert_with(|| Mailbox::new(seat, before));
         let next = self.queues.after(inbox, mailbox.cursor, sequence).next();
@@ -122,13 +127,12 @@ impl Hub {
     }
 
     /// Hands a message to who is there, which is not kept. Whether anybody was.
-    pub(super) fn pass_on(&mut self, inbox: Inbox, sequence: Sequence, kept: &Kept) -> bool {
+    pub(super) fn pass_on(&mut self, now: Time, inbox: Inbox, sequence: Sequence, kept: &Kept) -> bool {
         let behind = self.mailboxes.get(&inbox).is_some_and(|mailbox| self.is_behind(inbox, mailbox));
         match self.presence.seat(inbox) {
             Some(seat) if !behind && self.is_reserved(sequence) => {
                 self.counters.routed += 1;
-                let frame = Frame::Deliver(delivery(sequence, kept.clone(), false));
-                self.send(seat, inbox, frame);
+                self.deliver(now, (inbox, seat), sequence, kept.clone(), false);
                 true
             }
             // What is not kept cannot wait its turn.
@@ -162,7 +166,26 @@ impl Hub {
         let redelivered = cargo == Cargo::Queued && self.queues.hand(inbox, sequence);
         self.counters.delivered += 1;
         self.counters.redelivered += u64::from(redelivered);
-        self.send(seat, inbox, Frame::Deliver(delivery(sequence, kept, redelivered)));
+        self.deliver(now, (inbox, seat), sequence, kept, redelivered);
+    }
+
+    fn deliver(
+        &mut self,
+        now: Time,
+        (inbox, seat): (Inbox, Seat),
+        sequence: Sequence,
+        kept: Kept,
+        redelivered: bool,
+    ) {
+        match seat.broker {
+            ROOMS => self.relay(now, seat, inbox, sequence, kept),
+            _ => self.send(seat, inbox, Frame::Deliver(delivery(sequence, kept, redelivered))),
+        }
+    }
+
+    /// What may be under way to a receiver.
+    fn window(&self, inbox: Inbox) -> usize {
+        if self.rooms.is_room(inbox) { self.config.room_window } else { self.config.window }
     }
 
     /// What is too late, or cannot be read, leaves the queue.
@@ -185,7 +208,7 @@ impl Hub {
 
     /// Asks for more when there is more and room for it.
     fn pump(&mut self, inbox: Inbox) {
-        let window = self.config.window;
+        let window = self.window(inbox);
         let Some(mailbox) = self.mailboxes.get_mut(&inbox) else { return };
         if !mailbox.asked.is_empty() || mailbox.under_way.len() > window / 2 {
             return;

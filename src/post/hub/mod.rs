@@ -13,10 +13,13 @@ mod intake;
 mod known;
 mod lately;
 mod leave;
+mod list;
 mod log;
 mod mailbox;
+mod output;
 mod presence;
 mod queue;
+mod rooms;
 mod silence;
 mod start;
 mod sweep;
@@ -31,8 +34,8 @@ use std::{
 };
 
 use super::{
-    Inbox, Seat, SessionId,
-    rows::{self, App, Broadcast, Device, Kept, Known, User},
+    Inbox, ROOMS, Seat, SessionId,
+    rows::{self, App, Broadcast, Device, Kept, Known, Relay, User},
 };
 use crate::{
     counters::counters,
@@ -42,18 +45,22 @@ use crate::{
     time::Time,
     wire::{
         app::{Address, Kind, Message, State, To},
+        inner::Relayed,
         post::{Delivery, Frame, Presence as Whereabouts, Sequence},
     },
 };
 use accounts::Users;
-pub use accounts::{Credential, DeviceInfo, Enrolled, List, Listed, Rights};
+pub use accounts::{Credential, Enrolled, Rights};
 use intake::Intake;
 use known::Ids;
 use lately::Lately;
 use leave::Why;
+pub use list::{DeviceInfo, List, Listed};
 use mailbox::Mailbox;
+pub use output::{Answer, HubEvent, HubOutput};
 use presence::Presence;
 use queue::Queues;
+use rooms::{Place, Rooms};
 use silence::Silence;
 use sweep::Sweep;
 pub use vouch::Vouched;
@@ -75,6 +82,12 @@ pub struct HubConfig {
     pub max_stored: usize,
     /// Messages handed to one device and not confirmed yet.
     pub window: usize,
+    /// Messages that wait for one other room; past it who sends there is told to come again later.
+    pub max_room_messages: u32,
+    /// Octets that wait for one other room.
+    pub max_room_octets: u32,
+    /// Messages handed to one other room and not acknowledged yet.
+    pub room_window: usize,
     /// Messages that wait for the disk, or for who their receivers are.
     pub max_pending: usize,
     /// Ids that are remembered; past it the oldest goes.
@@ -102,6 +115,9 @@ impl Default for HubConfig {
             max_octets: 16 << 20,
             max_stored: 10_000_000,
             window: 64,
+            max_room_messages: 100_000,
+            max_room_octets: 1 << 30,
+            room_window: 128,
             max_pending: 16_384,
             max_known: 1_000_000,
             max_broadcasts: 64,
@@ -146,103 +162,18 @@ pub enum Sender {
         /// Comes back with the answer.
         seat: Seat,
     },
-}
-
-/// An answer to who gave a message, or asked for something.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Answer {
-    /// 200, or the code of an error (SPEC.md 6.3).
-    pub code: u16,
-    /// What became of the message.
-    pub state: Option<State>,
-}
-
-/// What the hub wants done.
-#[derive(Debug)]
-pub enum HubOutput {
-    /// Make this durable, then say so.
-    Store(Batch),
-    /// Ask the store, then say what it answered.
-    Fetch(Fetch),
-    /// Say this to who sits there.
-    Send {
-        /// Where.
-        seat: Seat,
-        /// Whose inbox it is about.
+    /// Another room, for one of its users or applications.
+    Room {
+        /// The inbox of what is for it.
         inbox: Inbox,
-        /// What.
-        frame: Frame,
-    },
-    /// To an application: what became of a request.
-    Answered {
-        /// Where.
+        /// Of its store: another one gives the same numbers to other messages.
+        epoch: u64,
+        /// As its user or application is called here.
+        from: Address,
+        /// When that room took it, in Unix seconds.
+        sent: u32,
+        /// The link that it came on.
         seat: Seat,
-        /// The request's.
-        id: String,
-        /// The answer.
-        answer: Answer,
-    },
-    /// To an application: where users are.
-    Whereabouts {
-        /// Where.
-        seat: Seat,
-        /// The request's.
-        id: String,
-        /// In the order asked.
-        users: Vec<Whereabouts>,
-    },
-    /// The credential behind a session id, or none: what [`Hub::authenticate`] asked.
-    Authenticated {
-        /// The question's.
-        ticket: u64,
-        /// None when it is unknown, revoked or expired.
-        credential: Option<Credential>,
-    },
-    /// A credential holds no more: whoever sits there on it is to go, and so is what was given out on it. Said again at
-    /// each start for as long as something given out could be good.
-    Revoked {
-        /// Whose.
-        inbox: Inbox,
-        /// What has this epoch, or a later one, is good.
-        epoch: u32,
-        /// Where it sits now.
-        seat: Option<Seat>,
-    },
-    /// What [`Hub::list`] asked for.
-    Listed {
-        /// The request's.
-        ticket: u64,
-        /// The page.
-        listed: Listed,
-    },
-    /// Something to know.
-    Event(HubEvent),
-}
-
-/// Something to know.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum HubEvent {
-    /// What an operator asked for is done and durable, or was refused.
-    Done {
-        /// The request's.
-        ticket: u64,
-        /// Why it was refused.
-        result: Result<(), Fault>,
-    },
-    /// Does this session id hold? [`Hub::vouch`] or [`Hub::turn_away`] answers.
-    Authenticate {
-        /// The question's.
-        ticket: u64,
-        /// What it is about.
-        session: SessionId,
-    },
-    /// A queue went over its quota, or its device was silent for too long: it is emptied, nothing is kept for it, and its owner
-    /// will be told how much it missed.
-    Stale {
-        /// Whose.
-        inbox: Inbox,
-        /// Messages gone.
-        missed: u32,
     },
 }
 
@@ -267,6 +198,11 @@ counters! {
         unreadable: "rows that could not be read",
         frames_refused: "frames of devices refused: too many wait, or whose they are cannot be told",
         pending_full: "messages refused because too many waited for the disk",
+        relayed: "messages handed to other rooms",
+        from_rooms: "messages that other rooms handed over, repeats among them",
+        strangers: "messages of other rooms for nobody who is known here",
+        room_full: "messages refused because as many wait for another room as may",
+        room_broadcasts_full: "broadcasts of other rooms dropped because there were too many",
     }
 }
 
@@ -287,7 +223,7 @@ enum Effect {
     /// A device that the application vouched for has an inbox.
     Vouched { key: Vec<u8>, inbox: Inbox },
     /// A broadcast is kept: from now on everybody gets it.
-    Broadcast { hash: [u8; 16], sequence: Sequence },
+    Broadcast { hash: [u8; 16], sequence: Sequence, copy: Option<broadcast::Copy> },
 }
 
 /// What an answer of the store is for.
@@ -358,6 +294,7 @@ pub struct Hub {
     queries: VecDeque<presence::Query>,
     vouching: Vouching,
 
+    rooms: Rooms,
     presence: Presence,
     queues: Queues,
     /// Of who is there and has something to get.
@@ -439,9 +376,12 @@ impl Hub {
                         self.leaving.remove(&(inbox, sequence));
                     }
                 }
-                Effect::Broadcast { hash, sequence } => {
+                Effect::Broadcast { hash, sequence, copy } => {
                     self.settled = sequence;
                     self.answer_all(hash, Answer { code: 200, state: Some(State::Stored) });
+                    if let Some(broadcast::Copy { sequence, inboxes, kept }) = copy {
+                        inboxes.into_iter().for_each(|inbox| self.arrived(now, inbox, sequence, &kept));
+                    }
                     self.begin_broadcast(now, sequence);
                 }
                 Effect::Vouched { key, inbox } => self.vouched_at(now, &key, Some(inbox)),

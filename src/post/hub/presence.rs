@@ -13,6 +13,11 @@ struct Entry {
 }
 
 impl Entry {
+    /// Whether somebody is there, and not another room.
+    const fn is_somebody(&self) -> bool {
+        self.place != 0 && self.broker != ROOMS
+    }
+
     fn seat(&self) -> Option<Seat> {
         (self.place != 0).then_some(Seat { broker: self.broker, place: self.place })
     }
@@ -50,8 +55,9 @@ impl Presence {
             self.entries.reserve_exact(more.max(4096));
             self.entries.resize(at + 1, Entry::default());
         }
-        self.online += usize::from(self.entries[at].place == 0);
         let Seat { broker, place } = seat;
+        self.online -= usize::from(self.entries[at].is_somebody());
+        self.online += usize::from(broker != ROOMS);
         self.entries[at] = Entry { place, broker, since: u32::try_from(unix).unwrap_or(u32::MAX) };
     }
 
@@ -59,8 +65,8 @@ impl Presence {
     pub(super) fn leave(&mut self, inbox: Inbox, seat: Seat, unix: u64) -> bool {
         let entry = self.entries.get_mut(inbox.0 as usize).filter(|entry| entry.seat() == Some(seat));
         let Some(entry) = entry else { return false };
+        self.online -= usize::from(entry.is_somebody());
         *entry = Entry { place: 0, broker: 0, since: u32::try_from(unix).unwrap_or(u32::MAX) };
-        self.online -= 1;
         true
     }
 
@@ -72,11 +78,12 @@ impl Presence {
     /// go on.
     pub(super) fn next_online(&self, from: usize, look: usize, before: u32) -> (Vec<Inbox>, Option<usize>) {
         let end = (from + look).min(self.entries.len());
-        let there = |at: &usize| self.entries[*at].place != 0 && self.entries[*at].since < before;
+        let there = |at: &usize| self.entries[*at].is_somebody() && self.entries[*at].since < before;
         let found = (from..end).filter(there).map(|at| Inbox(at as u32)).collect();
         (found, (end < self.entries.len()).then_some(end))
     }
 
+    /// Where a user is who is called by this name.
     fn of(&self, name: &str, user: Option<&User>) -> Whereabouts {
         let entries = user.into_iter().flat_map(|user| &user.inboxes);
         let entries = entries.filter_map(|inbox| self.entries.get(inbox.0 as usize));
@@ -88,15 +95,24 @@ impl Presence {
 
 /// A question about users that waits until it is known who they are.
 pub(super) struct Query {
-    users: Vec<String>,
+    pub(super) users: Vec<String>,
+    /// What other rooms said of theirs, by the names asked.
+    pub(super) away: HashMap<String, Whereabouts>,
     /// Of the first of them, as far as they were looked up.
     found: Vec<Whereabouts>,
-    asker: Asker,
+    pub(super) asker: Asker,
 }
 
-enum Asker {
+pub(super) enum Asker {
     App { seat: Seat, id: String },
     Device { seat: Seat, inbox: Inbox, request: u64 },
+    Room { seat: Seat, correlation: u64 },
+}
+
+impl Query {
+    pub(super) fn new(users: Vec<String>, asker: Asker) -> Query {
+        Query { users, away: HashMap::default(), found: Vec::new(), asker }
+    }
 }
 
 impl Hub {
@@ -106,7 +122,7 @@ impl Hub {
             let answer = Answer { code: 403, state: None };
             return self.outputs.push_back(HubOutput::Answered { seat, id, answer });
         }
-        self.begin_query(Query { users, found: Vec::new(), asker: Asker::App { seat, id } });
+        self.begin_query(Query::new(users, Asker::App { seat, id }));
     }
 
     /// How many are there.
@@ -132,7 +148,8 @@ impl Hub {
     /// How many sit at each broker, looking at everybody.
     pub fn sitting_counts(&self) -> BTreeMap<u16, usize> {
         let mut counts = BTreeMap::new();
-        for seat in self.presence.entries.iter().filter_map(Entry::seat) {
+        let somebody = self.presence.entries.iter().filter(|entry| entry.is_somebody());
+        for seat in somebody.filter_map(Entry::seat) {
             *counts.entry(seat.broker).or_insert(0) += 1;
         }
         counts
@@ -144,27 +161,47 @@ impl Hub {
     }
 
     pub(super) fn query_for_device(&mut self, seat: Seat, inbox: Inbox, request: u64, users: Vec<String>) {
-        self.begin_query(Query { users, found: Vec::new(), asker: Asker::Device { seat, inbox, request } });
+        self.begin_query(Query::new(users, Asker::Device { seat, inbox, request }));
     }
 
-    fn begin_query(&mut self, query: Query) {
-        if self.queries.len() >= self.config.max_pending {
+    pub(super) fn begin_query(&mut self, query: Query) {
+        if self.queries.len() + self.rooms.asked() >= self.config.max_pending {
             return self.answer_query(query, 507);
         }
-        query.users.iter().for_each(|name| self.look_up(name));
+        // Rooms are asked first: who is at home does not hold up others until they answer.
+        if let Some(query) = self.ask_rooms(query) {
+            self.look_into(query);
+        }
+    }
+
+    /// Whoever is away is known, or not.
+    pub(super) fn look_into(&mut self, query: Query) {
+        for name in &query.users {
+            if let Place::Home(name) = self.rooms.place(name) {
+                let name = name.to_owned();
+                self.look_up(&name);
+            }
+        }
         self.queries.push_back(query);
         self.settle_queries();
     }
 
     pub(super) fn settle_queries(&mut self) {
         while let Some(query) = self.queries.front_mut() {
-            while let Some(name) = query.users.get(query.found.len())
-                && let Some(user) = self.users.get(name)
-            {
-                query.found.push(self.presence.of(name, user.as_deref()));
-            }
-            if let Some(name) = query.users.get(query.found.len()).cloned() {
-                return self.look_up(&name);
+            while let Some(name) = query.users.get(query.found.len()) {
+                match self.rooms.place(name) {
+                    Place::Home(home) => match self.users.get(home) {
+                        Some(user) => query.found.push(self.presence.of(name, user.as_deref())),
+                        None => {
+                            let home = home.to_owned();
+                            return self.look_up(&home);
+                        }
+                    },
+                    Place::Away(_) => {
+                        let unknown = || Whereabouts { user: name.clone(), online: false, since: 0 };
+                        query.found.push(query.away.get(name).cloned().unwrap_or_else(unknown));
+                    }
+                }
             }
             let Some(Query { asker, found, .. }) = self.queries.pop_front() else { return };
             match asker {
@@ -174,6 +211,9 @@ impl Hub {
                 Asker::Device { seat, inbox, request } => {
                     self.send(seat, inbox, Frame::Presence { request, users: found });
                 }
+                Asker::Room { seat, correlation } => {
+                    self.outputs.push_back(HubOutput::ToldRoom { seat, correlation, users: found });
+                }
             }
         }
     }
@@ -182,7 +222,7 @@ impl Hub {
     pub(super) fn fail_queries(&mut self, name: &str) {
         let queries = std::mem::take(&mut self.queries);
         for query in queries {
-            match query.users.iter().any(|user| user == name) {
+            match query.users.iter().any(|user| self.rooms.place(user) == Place::Home(name)) {
                 true => self.answer_query(query, 507),
                 false => self.queries.push_back(query),
             }
@@ -196,6 +236,9 @@ impl Hub {
                 self.outputs.push_back(HubOutput::Answered { seat, id, answer });
             }
             Asker::Device { seat, inbox, request } => self.send(seat, inbox, Frame::Answer { request, code }),
+            Asker::Room { seat, correlation } => {
+                self.outputs.push_back(HubOutput::ToldRoom { seat, correlation, users: Vec::new() });
+            }
         }
     }
 }

@@ -42,6 +42,7 @@ impl Hub {
             known: Ids::new(config.max_known),
             queries: VecDeque::new(),
             vouching: HashMap::default(),
+            rooms: Rooms::default(),
             presence: Presence::default(),
             queues: Queues::default(),
             mailboxes: HashMap::default(),
@@ -68,6 +69,7 @@ impl Hub {
             (key, Some(number)) if key == NEXT_INBOX.as_bytes() => self.next_inbox = number as u32,
             (key, Some(number)) if key == silence::DAY.as_bytes() => self.silence.read_day(number),
             (key, Some(number)) if key == silence::DATE.as_bytes() => self.silence.read_date(number),
+            (key, Some(number)) if key == rooms::EPOCH.as_bytes() => self.rooms.read_epoch(number),
             _ => unreadable += 1,
         })?;
         store.load(rows::HEARD, &mut |key, value| match (rows::read_u32(key), rows::read_u16(value)) {
@@ -80,6 +82,13 @@ impl Hub {
             (Ok(name), Some(app)) => drop(self.apps.insert(name.to_owned(), app)),
             _ => unreadable += 1,
         })?;
+        store.load(
+            rows::ROOM,
+            &mut |key, value| match (std::str::from_utf8(key), rows::read_u32(value)) {
+                (Ok(name), Some(inbox)) => self.rooms.read(name, Inbox(inbox)),
+                _ => unreadable += 1,
+            },
+        )?;
         let mut ids = self.read_log(unix, store)?;
         store.load(rows::KNOWN, &mut |key, value| match (rows::read_u64(key), rows::read_known(value)) {
             (Some(number), Some(known)) => {

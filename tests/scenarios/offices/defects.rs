@@ -31,6 +31,10 @@ pub enum Defect {
     BrokerHidesThatItDrains,
     /// The balancer gives out brokers whose reports stopped.
     BalancerGivesTheSilent,
+    /// An office that restarts does not know what it has taken, and is gone.
+    OfficeForgetsIds,
+    /// An office that restarts does not know in which inbox the other room's messages wait.
+    OfficeForgetsRooms,
 }
 
 impl Defect {
@@ -50,6 +54,8 @@ impl Defect {
         match self {
             Defect::OfficeAcknowledgesEarly => Box::new(Late::new(memory.clone())),
             Defect::OfficeForgets if life > 1 => Box::new(Without(memory.clone(), "message")),
+            Defect::OfficeForgetsIds if life > 1 => Box::new(Without(memory.clone(), "known")),
+            Defect::OfficeForgetsRooms if life > 1 => Box::new(Without(memory.clone(), "room")),
             _ => Box::new(memory.clone()),
         }
     }
@@ -178,5 +184,18 @@ fn every_planted_defect_of_a_balancer_and_its_brokers_is_caught() {
     ] {
         let offices = Offices { defect: Some(defect), roles: Roles::Balanced };
         caught(&format!("balanced, {defect:?}"), 1000, &offices);
+    }
+}
+
+#[test]
+fn every_planted_defect_of_rooms_is_caught() {
+    for defect in [
+        Defect::OfficeAcknowledgesEarly,
+        Defect::OfficeForgets,
+        Defect::OfficeForgetsIds,
+        Defect::OfficeForgetsRooms,
+        Defect::DeviceForgets,
+    ] {
+        caught(&format!("rooms, {defect:?}"), 1000, &Offices { defect: Some(defect), roles: Roles::Rooms });
     }
 }

@@ -10,10 +10,12 @@ use hailpost::{
     link::ClientConfig,
     node::{AppNode, BalancerKey, DeviceNode, DeviceNodeConfig, Node, OfficeConfig, OfficeNode},
     post::{
+        Inbox,
         app::{self, AppConfig},
         brokers::BrokersConfig,
         device::DeviceConfig,
         hub::{HubConfig, Rights},
+        rooms::OtherRoom,
     },
     rng::Seeded,
     store::Memory,
@@ -37,6 +39,8 @@ pub const WITH_ANOTHER_WAY: usize = 3;
 pub struct House {
     pub world: World,
     pub office: HostId,
+    /// The offices of all rooms.
+    pub offices: Vec<HostId>,
     pub balancer: Option<HostId>,
     /// Those apart from the hub.
     pub brokers: Vec<HostId>,
@@ -44,28 +48,38 @@ pub struct House {
     pub devices: Vec<HostId>,
     /// Which of the users has each.
     pub owners: Vec<usize>,
-    /// The office's disk fails.
-    pub store_fails: Arc<AtomicBool>,
+    /// In which room each is at home, and its inbox there.
+    pub homes: Vec<(usize, Inbox)>,
+    /// The disk of an office fails.
+    pub store_fails: Vec<Arc<AtomicBool>>,
 }
 
 impl House {
     /// The office and the balancer are up, everybody else is down.
     pub fn new(seed: u64, defect: Option<Defect>, roles: Roles, trace: Trace) -> Result<House, String> {
         let mut world = World::new(seed, trace);
-        let store_fails = Arc::new(AtomicBool::new(false));
-        let office = add_office(&mut world, defect, roles, store_fails.clone());
+        let store_fails: Vec<_> = roles.rooms().iter().map(|_| Arc::new(AtomicBool::new(false))).collect();
+        let fails = store_fails.iter().cloned().enumerate();
+        let offices: Vec<HostId> =
+            fails.map(|(room, fails)| add_office(&mut world, defect, roles, room, fails)).collect();
+        let office = offices[0];
+        if let [one, other] = offices[..] {
+            world.route(one, other, Transport::Stream, INNER, Some(brokers::key(0)));
+            world.route(other, one, Transport::Stream, INNER, Some(brokers::key(1)));
+        }
+        offices.iter().for_each(|office| world.boot(*office));
         // Before anything breaks: users, then their devices.
-        let of_office = |world: &mut World, act: &mut dyn FnMut(&mut OfficeNode)| {
-            world.with(office, |node, _| act(office_of(node)));
+        let of_office = |world: &mut World, room: usize, act: &mut dyn FnMut(&mut OfficeNode)| {
+            world.with(offices[room], |node, _| act(office_of(node)));
             world.run_for(Duration::from_millis(10));
         };
-        for (user, _) in USERS {
-            of_office(&mut world, &mut |node| {
+        for (at, (user, _)) in USERS.iter().enumerate() {
+            of_office(&mut world, roles.home(at), &mut |node| {
                 node.add_user(user).expect("the name is good");
             });
         }
         let mut secret = String::new();
-        of_office(&mut world, &mut |node| {
+        of_office(&mut world, 0, &mut |node| {
             let rights = Rights { send: true, broadcast: true, query: true };
             secret = node.add_app("news", rights).expect("the name is good").0;
         });
@@ -75,7 +89,10 @@ impl House {
             Box::new(AppNode::new(AppConfig::default(), open, 1).expect("the name is good"))
         });
         world.route(app, office, Transport::Stream, APPS, None);
-        let office_key = world.node_as::<OfficeNode>(office).expect("it is up").server_key();
+        let keys: Vec<[u8; 32]> = offices
+            .iter()
+            .map(|office| world.node_as::<OfficeNode>(*office).expect("it is up").server_key())
+            .collect();
         let balancer = (roles == Roles::Balanced).then(|| brokers::add_balancer(&mut world, defect));
         let (balancer, balancer_key) = balancer.unzip();
         let brokers: Vec<HostId> = (0..roles.brokers())
@@ -85,16 +102,22 @@ impl House {
         let owners: Vec<usize> = owners.collect();
         assert_eq!(owners.len(), DEVICES);
         let mut devices = Vec::new();
+        // The other room came first where there is one, then the application.
+        let first = roles.rooms().len() as u32;
+        let (mut homes, mut next) = (Vec::new(), [first + 1, first]);
         for (at, user) in owners.iter().enumerate() {
+            let room = roles.home(*user);
+            homes.push((room, Inbox(next[room])));
+            next[room] += 1;
             let user = USERS[*user].0;
             let mut enrolled = None;
-            of_office(&mut world, &mut |node| {
+            of_office(&mut world, room, &mut |node| {
                 enrolled = Some(node.add_device(user, [at as u8; 16], 0).expect("the user is there"));
             });
             let enrolled = enrolled.ok_or("the office is down")?;
             let link = ClientConfig {
                 // Where there is no other way, the balancer's key names the enrolment.
-                server_key: balancer_key.filter(|_| at != WITH_ANOTHER_WAY).unwrap_or(office_key),
+                server_key: balancer_key.filter(|_| at != WITH_ANOTHER_WAY).unwrap_or(keys[room]),
                 next_key: None,
                 session_id: enrolled.session.0,
                 secret: enrolled.secret,
@@ -103,19 +126,20 @@ impl House {
                 rekey_after: Duration::from_secs(86_400),
             };
             let host = add_device(&mut world, defect, balancer_key, (at, user), link);
-            let home = balancer.or(brokers.get(at % (brokers.len() + 1)).copied()).unwrap_or(office);
+            let home = balancer.or(brokers.get(at % (brokers.len() + 1)).copied()).unwrap_or(offices[room]);
             world.route(host, home, Transport::Datagram, PORT, None);
             if at == WITH_ANOTHER_WAY {
                 world.route_way(host, 1, office, Transport::Datagram, PORT, None);
             }
             devices.push(host);
         }
-        Ok(House { world, office, balancer, brokers, app, devices, owners, store_fails })
+        Ok(House { world, office, offices, balancer, brokers, app, devices, owners, homes, store_fails })
     }
 
     pub fn host(&self, who: Who) -> HostId {
         match who {
             Who::Office => self.office,
+            Who::Other => self.offices[1],
             Who::App => self.app,
             Who::Device(at) => self.devices[at],
             Who::Broker(at) => self.brokers[at],
@@ -125,7 +149,7 @@ impl House {
 
     /// Everybody.
     pub fn all(&self) -> Vec<HostId> {
-        let few = [Some(self.office), self.balancer, Some(self.app)].into_iter().flatten();
+        let few = self.offices.iter().copied().chain(self.balancer).chain([self.app]);
         few.chain(self.brokers.iter().copied()).chain(self.devices.iter().copied()).collect()
     }
 
@@ -135,9 +159,18 @@ impl House {
     }
 }
 
-fn add_office(world: &mut World, defect: Option<Defect>, roles: Roles, fails: Arc<AtomicBool>) -> HostId {
+/// Adds the office of a room, which is down.
+fn add_office(
+    world: &mut World,
+    defect: Option<Defect>,
+    roles: Roles,
+    room: usize,
+    fails: Arc<AtomicBool>,
+) -> HostId {
     let (memory, mut life) = (Memory::default(), 0);
-    let office = world.add("office", [10, 0, 0, 1].into(), move |boot| {
+    let names = roles.rooms();
+    let name = if room == 0 { "office".to_owned() } else { format!("office of {}", names[room]) };
+    let office = world.add(&name, [10, 0, 0, 1 + 2 * room as u8].into(), move |boot| {
         life += 1;
         let store = match defect {
             Some(defect) => defect.office_store(&memory, life),
@@ -145,17 +178,26 @@ fn add_office(world: &mut World, defect: Option<Defect>, roles: Roles, fails: Ar
         };
         let store = Box::new(Flaky::new(store, fails.clone()));
         let store = Box::new(Slow::store(store, boot.disk, Seeded::new(life.into())));
-        let hub = HubConfig { window: 4, max_cached: 2, max_messages: 100_000, ..HubConfig::default() };
+        let hub = HubConfig {
+            window: 4,
+            room_window: 5,
+            max_cached: 2,
+            max_messages: 100_000,
+            ..HubConfig::default()
+        };
         let keys = (0..roles.brokers()).map(brokers::key).collect();
         let brokers = BrokersConfig { keys, ..BrokersConfig::default() };
-        let config = OfficeConfig { hub, brokers, ..OfficeConfig::default() };
+        let others = (0..names.len()).filter(|other| *other != room);
+        let other =
+            |other: usize| OtherRoom { name: names[other].to_owned(), keys: vec![brokers::key(other)] };
+        let (room, rooms) = (names[room].to_owned(), others.map(other).collect());
+        let config = OfficeConfig { hub, brokers, room, rooms, ..OfficeConfig::default() };
         let node = OfficeNode::open(config, (boot.now, boot.unix), boot.rng, store);
         Box::new(node.expect("memory never fails at an opening"))
     });
     world.listen_for(office, Transport::Datagram, PORT, Service::Link);
     world.listen_for(office, Transport::Stream, APPS, Service::App);
     world.listen_for(office, Transport::Stream, INNER, Service::Inner);
-    world.boot(office);
     office
 }
 

@@ -1,5 +1,5 @@
 //! An office, devices of three users, an application, and all that can go wrong between them: in one process, with brokers
-//! apart from the hub, or with brokers that a balancer gives out too.
+//! apart from the hub, with brokers that a balancer gives out too, or in two rooms with an office each.
 
 mod balanced;
 mod brokers;
@@ -24,16 +24,36 @@ pub enum Roles {
     Apart,
     /// Devices know a balancer only, and sit at the brokers that it gives.
     Balanced,
+    /// Two offices, each with a room of its own, whose devices and application write to each other.
+    Rooms,
 }
 
 impl Roles {
     /// Brokers apart from the hub.
     pub const fn brokers(self) -> usize {
         match self {
-            Roles::Whole => 0,
+            Roles::Whole | Roles::Rooms => 0,
             Roles::Apart => 2,
             Roles::Balanced => 3,
         }
+    }
+
+    /// What the rooms are called; one has no name.
+    pub const fn rooms(self) -> &'static [&'static str] {
+        match self {
+            Roles::Rooms => &["south", "north"],
+            _ => &[""],
+        }
+    }
+
+    /// The room in which a user is at home.
+    pub const fn home(self, user: usize) -> usize {
+        user % self.rooms().len()
+    }
+
+    /// What somebody of one room is called in another.
+    pub fn called(self, name: &str, home: usize, here: usize) -> String {
+        if home == here { name.to_owned() } else { format!("{name}@{}", self.rooms()[home]) }
     }
 }
 
@@ -72,4 +92,11 @@ fn the_same_holds_with_brokers_apart_from_the_hub() {
 fn the_same_holds_with_brokers_that_a_balancer_gives() {
     let name = "the_same_holds_with_brokers_that_a_balancer_gives";
     check(name, 1000, &Offices { defect: None, roles: Roles::Balanced });
+}
+
+/// And what is acknowledged in one room is shown once in the other, and kept in neither in the end (OM-16).
+#[test]
+fn the_same_holds_across_two_rooms() {
+    let name = "the_same_holds_across_two_rooms";
+    check(name, 1000, &Offices { defect: None, roles: Roles::Rooms });
 }

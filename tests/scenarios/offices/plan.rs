@@ -16,6 +16,8 @@ pub const DEVICES: usize = 4;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Who {
     Office,
+    /// The office of the other room.
+    Other,
     App,
     Device(usize),
     /// Apart from the hub.
@@ -81,6 +83,7 @@ pub enum What {
     },
     /// The disk of the office fails.
     StoreFails {
+        who: Who,
         lasts: u32,
     },
     Network(Conditions),
@@ -108,6 +111,7 @@ pub fn plan(seed: u64, roles: Roles) -> Vec<Step> {
             let what = match roles {
                 Roles::Apart if rng.below(5) == 0 => what_of_brokers(rng),
                 Roles::Balanced if rng.below(4) == 0 => what_of_balanced(rng),
+                Roles::Rooms if rng.below(4) == 0 => what_of_rooms(rng),
                 _ => what(rng),
             };
             Step { at, what: what.slower(slower) }
@@ -124,7 +128,7 @@ impl What {
             What::Crash { down: lasts, .. }
             | What::Cut { lasts, .. }
             | What::Silence { lasts, .. }
-            | What::StoreFails { lasts } => *lasts *= times,
+            | What::StoreFails { lasts, .. } => *lasts *= times,
             What::Upgrade { drains, down, .. } => (*drains, *down) = (*drains * times, *down * times),
             _ => {}
         }
@@ -160,7 +164,7 @@ fn what(rng: &mut Seeded) -> What {
             let who = if rng.below(2) == 0 { Who::Device(device) } else { Who::Office };
             What::Clock { who, days: i64::from(rng.below(21)) - 10 }
         }
-        92..94 => What::StoreFails { lasts: 100 + rng.below(8000) },
+        92..94 => What::StoreFails { who: Who::Office, lasts: 100 + rng.below(8000) },
         _ => What::Network(conditions(rng)),
     }
 }
@@ -200,6 +204,19 @@ fn what_of_balanced(rng: &mut Seeded) -> What {
         88..92 => What::Cut { between: (Who::App, Who::Office), lasts },
         92..97 => What::Break { who: broker },
         _ => What::Break { who: Who::Balancer },
+    }
+}
+
+fn what_of_rooms(rng: &mut Seeded) -> What {
+    let (one, lasts) = (if rng.below(2) == 0 { Who::Office } else { Who::Other }, 1000 + rng.below(40_000));
+    match rng.below(100) {
+        0..20 => crash(rng, Who::Office, 15_000),
+        20..50 => crash(rng, Who::Other, 15_000),
+        50..70 => What::Cut { between: (Who::Office, Who::Other), lasts },
+        70..80 => What::Break { who: one },
+        80..85 => What::Silence { who: one, lasts },
+        85..92 => What::Clock { who: Who::Other, days: i64::from(rng.below(21)) - 10 },
+        _ => What::StoreFails { who: one, lasts: lasts / 4 },
     }
 }
 

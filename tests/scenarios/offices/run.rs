@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 use hailpost::{
     io::Transport,
     node::{AppNode, DeviceNode, Event, EventKind, Field, Node, OfficeNode},
-    post::Inbox,
     rng::{Entropy, Seeded},
     time::Time,
     wire::app::{Address, Kind, Message, To},
@@ -59,7 +58,7 @@ struct Run {
 enum Later {
     Boot(Who),
     Heal(Vec<(HostId, HostId)>),
-    StoreWorks,
+    StoreWorks(usize),
     /// A broker that drains stops, and is back after so long.
     Stop(usize, u32),
 }
@@ -74,7 +73,7 @@ pub fn run(
     let mut run = Run::new(seed, defect, roles, trace.clone())?;
     run.play(steps)?;
     match roles {
-        Roles::Whole => Ok(()),
+        Roles::Whole | Roles::Rooms => Ok(()),
         Roles::Apart | Roles::Balanced => run.one_leaves(),
     }
 }
@@ -177,10 +176,27 @@ impl Run {
 
     /// Sessions at the hub's own link and at brokers.
     fn sessions(&self) -> usize {
-        let House { world, office, brokers, .. } = &self.house;
-        let own = world.node_as::<OfficeNode>(*office).map_or(0, |office| office.server().len());
+        let House { world, offices, brokers, .. } = &self.house;
+        let of_office =
+            |host: &HostId| world.node_as::<OfficeNode>(*host).map_or(0, |office| office.server().len());
         let sessions = |host: &HostId| brokers::node(world, *host).map_or(0, |node| node.server().len());
-        own + brokers.iter().map(sessions).sum::<usize>()
+        offices.iter().map(of_office).sum::<usize>() + brokers.iter().map(sessions).sum::<usize>()
+    }
+
+    /// Devices that the hubs take for online.
+    fn online(&self) -> usize {
+        let House { world, offices, homes, .. } = &self.house;
+        let is_online = |(room, inbox): &&(usize, _)| {
+            world
+                .node_as::<OfficeNode>(offices[*room])
+                .is_some_and(|office| office.hub().seat(*inbox).is_some())
+        };
+        homes.iter().filter(is_online).count()
+    }
+
+    /// What a user is called in a room.
+    fn user(&self, user: usize, here: usize) -> String {
+        self.roles.called(USERS[user].0, self.roles.home(user), here)
     }
 
     /// All is well, and then a device dies, and its broker with it, which is back before anybody noticed.
@@ -198,8 +214,7 @@ impl Run {
             let next = self.house.world.now() + Duration::from_secs(10);
             self.run_until(next)?;
         }
-        let office = self.house.world.node_as::<OfficeNode>(self.house.office).ok_or("the office is down")?;
-        let count = online(office);
+        let count = self.online();
         if count != DEVICES - 1 {
             return Err(format!("device {device} died, and the hub has {count} devices online"));
         }
@@ -218,9 +233,13 @@ impl Run {
                 && phone.reading.is_empty()
                 && phone.confirming.is_empty()
         };
-        let office = self.house.world.node_as::<OfficeNode>(self.house.office);
+        let is_empty = |host: &HostId| {
+            let office = self.house.world.node_as::<OfficeNode>(*host);
+            office.is_some_and(|office| office.hub().waiting_count() == 0 && is_linked(office))
+        };
         let app = self.house.world.node_as::<AppNode>(self.house.app);
-        office.is_some_and(|office| online(office) == DEVICES && office.hub().waiting_count() == 0)
+        self.online() == DEVICES
+            && self.house.offices.iter().all(is_empty)
             && self.sessions() == DEVICES
             && app.is_some_and(|app| app.is_up() && app.pending() == 0)
             && self.phones.iter().zip(&self.house.devices).all(quiet)
@@ -238,16 +257,21 @@ impl Run {
                 return Err(format!("device {at} still has {} messages to give", node.waiting()));
             }
         }
-        let office = self.house.world.node_as::<OfficeNode>(self.house.office).ok_or("the office is down")?;
         if self.sessions() != DEVICES {
             return Err(format!("the office has {} sessions of {DEVICES} devices", self.sessions()));
         }
-        if online(office) != DEVICES {
-            return Err(format!("the hub has {} of {DEVICES} devices online", online(office)));
+        if self.online() != DEVICES {
+            return Err(format!("the hub has {} of {DEVICES} devices online", self.online()));
         }
-        let kept = office.hub().waiting_count();
-        if kept > 0 {
-            return Err(format!("all is confirmed, and the hub still keeps {kept} messages"));
+        for host in &self.house.offices {
+            let office = self.house.world.node_as::<OfficeNode>(*host).ok_or("an office is down")?;
+            let kept = office.hub().waiting_count();
+            if kept > 0 {
+                return Err(format!("all is confirmed, and the hub still keeps {kept} messages"));
+            }
+            if !is_linked(office) {
+                return Err(format!("rooms do not reach each other: {:?}", office.room_list()));
+            }
         }
         let astray = self.given.astray(&self.house);
         if !astray.is_empty() {
@@ -267,7 +291,7 @@ impl Run {
     }
 
     fn presence(&mut self) -> Result<(), String> {
-        let names: Vec<String> = USERS.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let names: Vec<String> = (0..USERS.len()).map(|user| self.user(user, 0)).collect();
         self.house.world.with(self.house.app, |node, _| app_of(node).query(&names).map(drop));
         let next = self.house.world.now() + Duration::from_secs(5);
         self.house.world.run_until(next);
@@ -285,7 +309,7 @@ impl Run {
         let letter = ("app:news".to_owned(), self.written);
         let mut body = format!("app {} ", self.written).into_bytes();
         body.resize(body.len() + octets as usize, b'.');
-        let named = users.iter().map(|user| Address::User(USERS[*user].0.to_owned())).collect();
+        let named = users.iter().map(|user| Address::User(self.user(*user, 0))).collect();
         let message = Message {
             id: String::new(),
             from: None,
@@ -343,9 +367,10 @@ impl Run {
             What::Clock { who, days } => {
                 self.house.world.set_clock(self.house.host(*who), days * 86_400);
             }
-            What::StoreFails { lasts } => {
-                self.house.store_fails.store(true, Ordering::Relaxed);
-                return Ok(Some((*lasts, Later::StoreWorks)));
+            What::StoreFails { who, lasts } => {
+                let room = usize::from(*who == Who::Other);
+                self.house.store_fails[room].store(true, Ordering::Relaxed);
+                return Ok(Some((*lasts, Later::StoreWorks(room))));
             }
             What::Network(conditions) => self.house.world.conditions(*conditions),
             What::Upgrade { broker, drains, down } => {
@@ -378,7 +403,7 @@ impl Run {
                 self.given.note(&self.house, true);
                 pairs.into_iter().for_each(|(one, other)| self.house.world.heal(one, other));
             }
-            Later::StoreWorks => self.house.store_fails.store(false, Ordering::Relaxed),
+            Later::StoreWorks(room) => self.house.store_fails[room].store(false, Ordering::Relaxed),
             Later::Stop(broker, down) => {
                 self.house.world.crash(self.house.brokers[broker], Crash::Process);
                 return Some((down, Later::Boot(Who::Broker(broker))));
@@ -389,11 +414,11 @@ impl Run {
     }
 
     fn put(&mut self, device: usize, users: &[usize], octets: u32) -> Result<(), String> {
-        let phone = &mut self.phones[device];
+        let (here, phone) = (self.house.homes[device].0, &self.phones[device]);
         let letter = (format!("user:{}/{device}", USERS[self.house.owners[device]].0), phone.given);
         let mut body = format!("{device} {} ", phone.given).into_bytes();
         body.resize(body.len() + octets as usize, b'.');
-        let to = To::Named(users.iter().map(|user| Address::User(USERS[*user].0.to_owned())).collect());
+        let to = To::Named(users.iter().map(|user| Address::User(self.user(*user, here))).collect());
         let put = self.house.world.with(self.house.devices[device], |node, now| {
             let node = device_of(node);
             // What it says of it comes in this very turn, and must find the name.
@@ -436,7 +461,8 @@ impl Run {
     /// Takes what the devices said.
     fn listen(&mut self) -> Result<(), String> {
         self.given.judge(&self.house)?;
-        for host in self.house.brokers.iter().copied().chain([self.house.office]).chain(self.house.balancer) {
+        let House { brokers, offices, balancer, .. } = &self.house;
+        for host in brokers.iter().chain(offices).chain(balancer).copied().collect::<Vec<_>>() {
             self.house.world.take_events(host);
         }
         let life = self.house.world.life(self.house.app);
@@ -492,12 +518,14 @@ impl Run {
                 let mut words = text.split(' ');
                 let (from, given) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
                 let given = given.parse().map_err(|_| format!("another body: {text:?}"))?;
+                let here = self.house.homes[at].0;
                 let (sender, name) = match from.parse::<usize>() {
                     Ok(device) => {
-                        let owner = USERS[self.house.owners[device]].0;
-                        (format!("user:{owner}"), format!("user:{owner}/{device}"))
+                        let owner = self.house.owners[device];
+                        let name = format!("user:{}/{device}", USERS[owner].0);
+                        (format!("user:{}", self.user(owner, here)), name)
                     }
-                    Err(_) => ("app:news".to_owned(), "app:news".to_owned()),
+                    Err(_) => (self.roles.called("app:news", 0, here), "app:news".to_owned()),
                 };
                 if event.text(Field::Sender) != Some(&sender) {
                     return Err(format!("a message of {sender} comes from {:?}", event.text(Field::Sender)));
@@ -528,9 +556,9 @@ impl Run {
     }
 }
 
-/// Devices that the hub takes for online. The application was there first, and has the first inbox.
-fn online(office: &OfficeNode) -> usize {
-    (0..DEVICES).filter(|at| office.hub().seat(Inbox(*at as u32 + 2)).is_some()).count()
+/// Whether all other rooms are there.
+fn is_linked(office: &OfficeNode) -> bool {
+    office.room_list().iter().all(|room| room.is_up && room.is_here)
 }
 
 fn app_of(node: &mut dyn Node) -> &mut AppNode {

@@ -31,6 +31,17 @@ pub fn text(desk: &Desk) -> String {
         gauge("sessions", "devices logged in now", office.server().len() as u64);
         let brokers = office.broker_list().iter().filter(|broker| broker.is_up).count();
         gauge("brokers", "brokers apart that are connected", brokers as u64);
+        let rooms = office.room_list();
+        gauge(
+            "rooms",
+            "other rooms that take what is for them",
+            rooms.iter().filter(|room| room.is_up).count() as u64,
+        );
+        gauge(
+            "rooms_waiting",
+            "messages that wait for other rooms",
+            rooms.iter().map(|room| u64::from(room.waiting)).sum(),
+        );
         gauge("active_sessions", "of these, with something under way", office.server().active() as u64);
     }
     let mut count = |part: &str, list: &mut dyn Iterator<Item = (&'static str, &'static str, u64)>| {
@@ -50,6 +61,7 @@ pub fn text(desk: &Desk) -> String {
         count("hub", &mut office.hub().counters().list());
         count("apps", &mut office.apps().counters().list());
         count("brokers", &mut office.brokers().counters().list());
+        count("rooms", &mut office.rooms().counters().list());
         count("office", &mut office.counters().list());
     }
     count(

@@ -324,11 +324,25 @@ impl Post {
                 })
             })
             .collect();
+        let rooms: Vec<Value> = office
+            .room_list()
+            .into_iter()
+            .map(|room| {
+                json!({
+                    "name": room.name,
+                    "up": room.is_up,
+                    "here": room.is_here,
+                    "waiting": room.waiting,
+                    "octets": room.octets,
+                })
+            })
+            .collect();
         json!({
             "devices": self.devices,
             "apps": self.apps,
             "inner": self.inner,
             "brokers": brokers,
+            "rooms": rooms,
             "online": office.hub().online_count(),
             "sessions": office.server().len(),
             "active": office.server().active(),
@@ -344,6 +358,7 @@ impl Post {
             ("hub", members(office.hub().counters().list())),
             ("apps", members(office.apps().counters().list())),
             ("brokers", members(office.brokers().counters().list())),
+            ("rooms", members(office.rooms().counters().list())),
             ("office", members(office.counters().list())),
         ]
         .into_iter()

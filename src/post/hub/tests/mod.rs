@@ -90,6 +90,10 @@ impl Desk {
                     HubOutput::Revoked { inbox, .. } => self.revoked.push(inbox),
                     HubOutput::Listed { listed, .. } => self.listed.push(listed),
                     HubOutput::Event(event) => self.events.push(event),
+                    HubOutput::Relay { .. }
+                    | HubOutput::Taken { .. }
+                    | HubOutput::AskRoom { .. }
+                    | HubOutput::ToldRoom { .. } => unreachable!("there is one room"),
                 }
                 while let Some(fetched) = self.store.answer() {
                     self.hub.fetched(self.now, fetched);
