@@ -503,6 +503,7 @@ class Device:
         credential_file: _StrPath | None = None,
         credential: bytes | str | None = None,
         keepalive_s: int | None = None,
+        keepalive_max_s: int | None = None,
         max_outbox: int | None = None,
         max_outbox_octets: int | None = None,
     ) -> Self: ...

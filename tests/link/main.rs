@@ -5,4 +5,5 @@ mod hostile;
 mod life;
 mod login;
 mod pair;
+mod silence;
 mod vectors;

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     link::{
-        ANSWER, ASK, Closing, DRAINS, Path, Why,
+        Closing, Path, Why,
         handshake::{DOWN, UP, resumed},
         keys::{Keys, same},
         reliable::{Reliable, Taken},
@@ -17,8 +17,8 @@ use crate::{
     },
     time::Time,
     wire::link::{
-        Acknowledgement, BEAT, Datagram, Frame, Kind, MAX_DATAGRAM, MAX_PIECES, OVERHEAD, Refusal, Resume,
-        refuse,
+        ANSWER, ASK, Acknowledgement, BEAT, DRAINS, Datagram, Frame, Kind, MAX_DATAGRAM, MAX_PIECES,
+        OVERHEAD, Refusal, Resume, Rhythm, refuse,
     },
 };
 
@@ -101,7 +101,12 @@ impl Server {
         let newest = entry.window.note(counter);
         entry.heard = second as u16;
         match opened {
-            Opened::Beat((kind, _)) => self.beat(slot, counter, kind),
+            Opened::Beat((kind, flags)) => {
+                if kind == ASK && flags != 0 && newest {
+                    self.heed(slot, Rhythm::of(flags));
+                }
+                self.beat(slot, counter, kind);
+            }
             Opened::Data(plain) => match Frame::decode(plain) {
                 Some(frame) => self.frame(now, from, slot, counter, newest, &frame),
                 None => self.counters.bad_frames += 1,
@@ -135,6 +140,21 @@ impl Server {
         let to = entry.path();
         self.counters.heartbeats += 1;
         self.outputs.push_back(Output::Send { to, octets });
+    }
+
+    /// What an ask says of the time until the next sign of life.
+    fn heed(&mut self, slot: Slot, rhythm: Rhythm) {
+        let (shortest, longest) = self.config.intervals;
+        let Some(entry) = self.slab.get_mut(slot) else { return };
+        if let Rhythm::Every(seconds) = rhythm {
+            let before = entry.patience();
+            entry.interval = seconds.clamp(shortest, longest);
+            let patience = entry.patience();
+            // The wheel looks again by itself at one that may be silent for longer.
+            if patience < before {
+                self.slab.arm(slot, patience.into());
+            }
+        }
     }
 
     fn frame(&mut self, now: Time, from: Path, slot: Slot, counter: u64, newest: bool, frame: &Frame<'_>) {
