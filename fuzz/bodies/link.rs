@@ -128,6 +128,7 @@ impl World {
             max_queued: if small { 40_000 } else { 400_000 },
             // One session alone holds 768 at the most: the other one is still to be served.
             max_held: if small { 800 } else { 2000 },
+            max_asleep: 2,
             intervals: (10, if options & 32 != 0 { 1800 } else { 60 }),
         };
         let server = Server::new(config.clone(), secrets.clone(), Time::ZERO, UNIX, Seeded::new(1));

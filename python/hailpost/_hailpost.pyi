@@ -559,6 +559,17 @@ class Device:
 
         Raises as subscribe().
         """
+    def suspend(self, seconds: int = 0) -> None:
+        """The platform is about to sleep, for so many seconds at the most, or 0 for 15 hours, which is as much.
+
+        The office is told, keeps the session and sends nothing. Suspended says within eight seconds that the device has nothing
+        due any more. StateError when it is suspended already.
+        """
+    def resume(self) -> None:
+        """The platform is awake: the device speaks, and what waited comes.
+
+        It changes nothing of one that is not suspended.
+        """
     @property
     def waiting(self) -> int:
         """Messages in the outbox."""

@@ -3,6 +3,7 @@
 mod beside;
 mod finder;
 mod kept;
+mod sleep;
 mod texts;
 
 use std::{
@@ -101,6 +102,8 @@ pub struct DeviceNode {
     silences: Silences,
     network: Option<IpAddr>,
     beside: Beside,
+    /// A balancer was being asked when the device was suspended.
+    asks_on_waking: bool,
 }
 
 /// Where datagrams of the link go.
@@ -142,6 +145,7 @@ impl DeviceNode {
             silences: config.link.silences,
             network,
             beside: Beside::default(),
+            asks_on_waking: false,
             client: Client::new(config.link, rng),
             device,
             store: Durable::new(store),
@@ -224,6 +228,7 @@ impl DeviceNode {
     /// Says goodbye, and stays away: what waits in the outbox waits for the next life.
     pub fn close(&mut self, now: Time) {
         self.stop_asking();
+        self.asks_on_waking = false;
         self.client.close(now);
         self.device.down();
         self.drop_held();
@@ -406,6 +411,9 @@ impl DeviceNode {
                 let value = [&resumption.ticket[..], &resumption.secret].concat();
                 return self.remember(vec![self.row(TICKET_ROW, value)]);
             }
+            ClientEvent::Suspended { told } => {
+                Event::new(EventKind::Suspended).with_u64(Field::Told, told.into())
+            }
             ClientEvent::Silences(silences) => {
                 self.learnt(silences);
                 return None;
@@ -533,7 +541,9 @@ impl Node for DeviceNode {
             Input::Deadline => {
                 self.client.deadline_passed(now);
                 self.finder_due(now);
-                self.device.handle_deadline(now);
+                if !self.client.is_asleep() {
+                    self.device.handle_deadline(now);
+                }
             }
             // Nobody connects to a device, and its store is its own.
             Input::Accepted { .. } | Input::Stored { .. } => {}
@@ -583,6 +593,10 @@ impl Node for DeviceNode {
     }
 
     fn deadline(&self) -> Option<Time> {
+        // What is put and confirmed is made durable whether the platform sleeps or not.
+        if self.client.is_asleep() {
+            return self.store.deadline();
+        }
         let asking = self.finder.as_ref().and_then(Finder::deadline);
         let parts = [self.client.deadline(), self.device.deadline(Time::ZERO), self.store.deadline(), asking];
         parts.into_iter().flatten().min()

@@ -6,4 +6,5 @@ mod life;
 mod login;
 mod pair;
 mod silence;
+mod sleep;
 mod vectors;

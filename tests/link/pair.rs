@@ -75,6 +75,8 @@ pub struct Device {
     pub client: Client,
     pub address: SocketAddr,
     pub nat: Option<Nat>,
+    /// A defect: its platform sleeps, and it was told nothing.
+    pub frozen: bool,
     pub session_id: [u8; 16],
     pub events: Vec<(Time, ClientEvent)>,
     /// All datagrams that it sent lately.
@@ -182,7 +184,7 @@ impl Pair {
         let client = Client::new(config, Seeded::new(self.rng.next_u64()));
         let address = SocketAddr::from(([192, 0, 2, (at as u8).wrapping_add(1)], 4000));
         let (events, sent) = (Vec::new(), Vec::new());
-        self.devices.push(Device { client, address, nat: None, session_id, events, sent });
+        self.devices.push(Device { client, address, nat: None, frozen: false, session_id, events, sent });
         at
     }
 
@@ -221,8 +223,13 @@ impl Pair {
     fn next(&self) -> Option<Time> {
         let way = self.way.first_key_value().map(|((due, _), _)| *due);
         let lookup = self.lookups.first_key_value().map(|((due, _), _)| *due);
-        let devices = self.devices.iter().filter_map(|device| device.client.deadline()).min();
-        [way, lookup, devices, self.server.deadline()].into_iter().flatten().min()
+        [way, lookup, self.next_of_devices(), self.server.deadline()].into_iter().flatten().min()
+    }
+
+    /// When a device has something due.
+    pub fn next_of_devices(&self) -> Option<Time> {
+        let awake = self.devices.iter().filter(|device| !device.frozen);
+        awake.filter_map(|device| device.client.deadline()).min()
     }
 
     fn turn(&mut self) {
@@ -234,7 +241,8 @@ impl Pair {
             match entry.remove() {
                 (Place::Server(from), octets) => self.deliver(from, &octets),
                 (Place::Device(to), octets) => {
-                    if let Some(device) = self.devices.iter_mut().find(|device| device.address == to)
+                    if let Some(device) =
+                        self.devices.iter_mut().find(|device| device.address == to && !device.frozen)
                         && device.nat.is_none_or(|nat| nat.knows(now))
                     {
                         if let Some(nat) = device.nat.as_mut().filter(|nat| nat.inward) {
@@ -256,7 +264,7 @@ impl Pair {
             self.server.handle(now, ServerInput::Deadline);
         }
         for device in &mut self.devices {
-            if device.client.deadline().is_some_and(|due| due <= now) {
+            if !device.frozen && device.client.deadline().is_some_and(|due| due <= now) {
                 device.client.deadline_passed(now);
             }
         }

@@ -7,7 +7,7 @@ use crate::{
     link::handshake::{Initiator, finish_resume, resume},
     link::keys::Keys,
     time::Time,
-    wire::link::{Datagram, HEEDS_RHYTHM, HELLO_COOKIE, RESUME_COOKIE, Refusal, Welcome, Wish},
+    wire::link::{Datagram, HEEDS_RHYTHM, HEEDS_SLEEP, HELLO_COOKIE, RESUME_COOKIE, Refusal, Welcome, Wish},
 };
 
 /// Sends of a hello, and of a resume.
@@ -193,6 +193,7 @@ impl Client {
     /// An interval holds that the server says, and perhaps heeds another.
     pub(super) fn agreed(&mut self, welcome: &Welcome) {
         let heeded = welcome.features & HEEDS_RHYTHM != 0;
+        self.lets_sleep = welcome.features & HEEDS_SLEEP != 0;
         self.learn(|pace| pace.agreed(welcome.interval, heeded));
     }
 

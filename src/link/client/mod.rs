@@ -2,12 +2,14 @@
 
 mod asking;
 mod pace;
+mod rekey;
+mod sleep;
 mod up;
 
 use std::{collections::VecDeque, time::Duration};
 
 pub use self::pace::Silences;
-use self::{asking::Asking, pace::Pace, up::Up};
+use self::{asking::Asking, pace::Pace, sleep::Sleep, up::Up};
 use super::{Closing, Why, backoff::Backoff};
 use crate::{
     counters::counters,
@@ -107,6 +109,11 @@ pub enum Event {
     Refused(Refusal),
     /// Nothing was answered, or a refusal was: the next try comes after this pause.
     Waiting(Duration),
+    /// Nothing is sent and nothing is due until [`Client::resume`].
+    Suspended {
+        /// Whether the server knows, and keeps the session. Else it may give it up, and another is got on waking.
+        told: bool,
+    },
     /// The server drains: log in elsewhere when it suits.
     Draining,
     /// Keep this: it saves a handshake after a restart.
@@ -170,6 +177,9 @@ pub struct Client {
     phase: Phase,
     failures: Backoff,
     pace: Pace,
+    sleep: Sleep,
+    /// Whether the server does, of the session that there is.
+    lets_sleep: bool,
     outputs: VecDeque<Output>,
     counters: ClientCounters,
 }
@@ -183,6 +193,8 @@ impl Client {
             rng: Box::new(rng),
             phase: Phase::Idle,
             failures: Backoff::default(),
+            sleep: Sleep::Awake,
+            lets_sleep: false,
             outputs: VecDeque::new(),
             counters: ClientCounters::default(),
         }
@@ -190,8 +202,10 @@ impl Client {
 
     /// Gets a session, and another whenever it is lost.
     pub fn open(&mut self, now: Time) {
-        if matches!(self.phase, Phase::Idle) {
-            self.ask(now, true);
+        match (&self.phase, self.sleep) {
+            (Phase::Idle, Sleep::Awake) => self.ask(now, true),
+            (Phase::Idle, _) => self.sleep = Sleep::Asleep { reopen: true },
+            _ => {}
         }
     }
 
@@ -207,6 +221,14 @@ impl Client {
             _ => {}
         }
         self.phase = Phase::Idle;
+        match self.sleep {
+            Sleep::Awake => {}
+            Sleep::Falling => {
+                self.sleep = Sleep::Asleep { reopen: false };
+                self.event(Event::Suspended { told: false });
+            }
+            Sleep::Asleep { .. } => self.sleep = Sleep::Asleep { reopen: false },
+        }
     }
 
     /// From the next session on, logs in at the server of this key, at once if it is meant to be there at all: another
@@ -235,10 +257,13 @@ impl Client {
     pub fn network_changed(&mut self, now: Time) {
         self.failures.reset();
         self.set_silences(now, Silences::default());
+        let is_suspended = self.is_suspended();
         match &mut self.phase {
             Phase::Idle => {}
             Phase::Waiting(_) => self.ask(now, true),
             Phase::Asking(asking) => asking.again(now),
+            // Told on waking.
+            Phase::Up(_) if is_suspended => {}
             Phase::Up(up) => {
                 up.forget_silence();
                 up.look(now, &self.pace, &mut self.counters, &mut self.outputs);
@@ -288,6 +313,7 @@ impl Client {
     /// When [`Client::deadline_passed`] is due.
     pub fn deadline(&self) -> Option<Time> {
         match &self.phase {
+            _ if self.is_asleep() => None,
             Phase::Idle => None,
             Phase::Asking(asking) => Some(asking.deadline()),
             Phase::Up(up) => Some(up.deadline(&self.pace)),
@@ -311,6 +337,9 @@ impl Client {
     }
 
     fn expire(&mut self, now: Time) {
+        if self.is_suspended() {
+            return self.expire_asleep(now);
+        }
         match &mut self.phase {
             Phase::Waiting(until) if *until <= now => self.ask(now, true),
             Phase::Asking(_) => self.ask_again(now),
@@ -329,6 +358,14 @@ impl Client {
         self.counters.lost += 1;
         self.event(Event::Down(why));
         match why {
+            _ if self.sleep == Sleep::Falling => {
+                self.phase = Phase::Idle;
+                self.fall(false);
+            }
+            _ if self.is_asleep() => {
+                self.phase = Phase::Idle;
+                self.sleep = Sleep::Asleep { reopen: true };
+            }
             // It knows us and wants us not, or not now.
             Why::Closed(_) => self.pause(now),
             _ => self.ask(now, why != Why::Rekey),

@@ -5,11 +5,13 @@ use std::{collections::VecDeque, time::Duration};
 use super::{
     Client, ClientConfig, ClientCounters, Event, Output, Phase,
     pace::{Pace, Plan},
+    rekey::Rekey,
+    sleep::Sleep,
 };
 use crate::{
     link::{
         Closing, Resumption, Why,
-        handshake::{DOWN, UP, finish_resume, resume},
+        handshake::{DOWN, UP, resume},
         keys::{Keys, same},
         reliable::{Reliable, Taken},
         window::Window,
@@ -18,61 +20,49 @@ use crate::{
     status::Fault,
     time::Time,
     wire::link::{
-        ANSWER, ASK, Acknowledgement, BEAT, DRAINS, Datagram, Frame, Kind, MAX_DATAGRAM, Welcome, Wish,
+        ANSWER, ASK, Acknowledgement, BEAT, DRAINS, Datagram, Frame, Kind, MAX_DATAGRAM, SLEEPS, Welcome,
+        Wish,
     },
 };
 
 /// Heartbeats without an answer after which the session is lost; between them 1, 2 and 4 s.
-const ASKS: u32 = 3;
+pub(super) const ASKS: u32 = 3;
 /// Asks from beside without an answer after which a silence was too long; between them 1, 2 and 4 s.
 const TRIES: u32 = 4;
 /// By how much a silence may be shorter than was meant, and still show as much.
 const SLACK: Duration = Duration::from_secs(2);
-/// Datagrams under the same keys at the most.
-const MAX_COUNTER: u64 = 1 << 32;
-/// Datagrams that did not open under the same keys at the most (DECISIONS: forgeries of a short tag).
-const MAX_UNOPENED: u64 = 1 << 20;
-/// Sends of a rekey.
-const REKEYS: u32 = 4;
-
 pub(super) struct Up {
-    line: Line,
+    pub(super) line: Line,
     /// From before a rekey, until something opens under the new keys.
-    old: Option<Line>,
-    reset: [u8; 12],
-    reliable: Option<Box<Reliable>>,
+    pub(super) old: Option<Line>,
+    pub(super) reset: [u8; 12],
+    pub(super) reliable: Option<Box<Reliable>>,
     numbers: (u32, u32),
-    sent: Time,
-    heard: Time,
+    pub(super) sent: Time,
+    pub(super) heard: Time,
     /// Heartbeats that wait for an answer, and when the next goes out.
-    asks: u32,
-    ask_due: Time,
+    pub(super) asks: u32,
+    pub(super) ask_due: Time,
     /// Seconds of silence before the first of them; 0 where they say nothing of it.
     silence: u16,
     /// A silence that is being tried, and one that seems to have been too long, until the server shows that it is there.
     tried: Option<Try>,
     suspected: Option<u16>,
+    /// While the platform sleeps or is about to: what the server is told of it. Nothing else is sent.
+    pub(super) sleeps: Option<u8>,
     drains: bool,
     /// When other keys are asked for, and what did not open under these.
-    renew: Time,
-    unopened: u64,
-    rekey: Option<Box<Rekey>>,
+    pub(super) renew: Time,
+    pub(super) unopened: u64,
+    pub(super) rekey: Option<Box<Rekey>>,
 }
 
 /// An id, its keys and counters.
-struct Line {
-    id: u32,
-    keys: Keys,
-    counter: u64,
-    window: Window,
-}
-
-struct Rekey {
-    nonce: [u8; 16],
-    secret: [u8; 32],
-    datagram: Vec<u8>,
-    sends: u32,
-    due: Time,
+pub(super) struct Line {
+    pub(super) id: u32,
+    pub(super) keys: Keys,
+    pub(super) counter: u64,
+    pub(super) window: Window,
 }
 
 /// Asks go out from beside, and their answers come only as long as the way to where the session is has not been forgotten.
@@ -133,12 +123,12 @@ impl Line {
         }
     }
 
-    fn beat(&mut self, kind: u8, flags: u8) -> Vec<u8> {
+    pub(super) fn beat(&mut self, kind: u8, flags: u8) -> Vec<u8> {
         self.counter += 1;
         self.keys.seal_beat(UP, self.id, self.counter - 1, kind, flags).to_vec()
     }
 
-    fn seal(&mut self, frame: &Frame<'_>) -> Vec<u8> {
+    pub(super) fn seal(&mut self, frame: &Frame<'_>) -> Vec<u8> {
         self.counter += 1;
         self.keys.seal_data(UP, self.id, self.counter - 1, |out| frame.encode(out))
     }
@@ -159,6 +149,7 @@ impl Up {
             silence: 0,
             tried: None,
             suspected: None,
+            sleeps: None,
             drains: false,
             renew: now + config.rekey_after,
             unopened: 0,
@@ -184,6 +175,11 @@ impl Up {
     ) {
         outputs.push_back(Output::Send(self.line.beat(ASK, pace.said().code())));
         counters.heartbeats += 1;
+        self.asked(now);
+    }
+
+    /// An ask went out.
+    pub(super) fn asked(&mut self, now: Time) {
         self.asks += 1;
         self.ask_due = now + Duration::from_secs(1 << (self.asks - 1).min(2));
         self.sent = now;
@@ -198,6 +194,11 @@ impl Up {
         outputs: &mut VecDeque<Output>,
     ) {
         self.ask_for_life(now, pace, counters, outputs);
+        self.probe(counters, outputs);
+    }
+
+    /// Lets the server look where this comes from.
+    pub(super) fn probe(&mut self, counters: &mut ClientCounters, outputs: &mut VecDeque<Output>) {
         counters.probes += 1;
         let octets = self.line.seal(&Frame::alone(Kind::Probe, &[]));
         outputs.push_back(Output::Send(octets));
@@ -209,6 +210,9 @@ impl Up {
     }
 
     pub fn deadline(&self, pace: &Pace) -> Time {
+        if self.sleeps.is_some() {
+            return self.ask_due;
+        }
         let reliable =
             self.reliable.as_ref().map_or(Time::MAX, |reliable| reliable.deadline().min(reliable.linger()));
         let rekey = self.rekey.as_ref().map_or(self.renew, |rekey| rekey.due);
@@ -252,7 +256,7 @@ impl Up {
         }
         let mut frame = Vec::new();
         let Line { id, keys, counter, .. } = &mut self.line;
-        while reliable.poll(now, *counter, &mut frame) {
+        while self.sleeps.is_none() && reliable.poll(now, *counter, &mut frame) {
             let octets = keys.seal_data(UP, *id, *counter, |out| out.append(&mut frame));
             *counter += 1;
             self.sent = now;
@@ -314,8 +318,11 @@ impl Up {
 
     /// Something came; answers with what that shows of a silence, and whether it was too long.
     fn came(&mut self, now: Time, is_challenge: bool, outputs: &mut VecDeque<Output>) -> Option<Came> {
-        let asks = std::mem::take(&mut self.asks);
         self.heard = now;
+        if self.sleeps.is_some() {
+            return None;
+        }
+        let asks = std::mem::take(&mut self.asks);
         if let Some(Try { silence, .. }) = self.tried.take() {
             // What came proves the way, and need not have kept it open: something goes out that asks for nothing.
             outputs.push_back(Output::Send(self.line.beat(ANSWER, 0)));
@@ -336,38 +343,6 @@ impl Up {
     fn reliable(&mut self, now: Time) -> &mut Reliable {
         let (to_send, to_hand_up) = self.numbers;
         self.reliable.get_or_insert_with(|| Box::new(Reliable::new(now, to_send, to_hand_up)))
-    }
-
-    /// Asks for new keys when the old have done enough.
-    fn renew(
-        &mut self,
-        now: Time,
-        config: &ClientConfig,
-        rng: &mut dyn Entropy,
-        outputs: &mut VecDeque<Output>,
-    ) -> Result<(), Why> {
-        let used = self.line.counter.max(self.line.window.next());
-        let worn = used >= MAX_COUNTER || self.unopened >= MAX_UNOPENED;
-        if self.rekey.is_none()
-            && (worn || now >= self.renew)
-            && let Some(resumption) = &config.resumption
-        {
-            let mut nonce = [0; 16];
-            rng.fill(&mut nonce);
-            let (secret, wish) = (resumption.secret, Wish { features: 0, interval: config.interval });
-            let datagram = resume(nonce, resumption.ticket, &secret, wish);
-            self.rekey = Some(Box::new(Rekey { nonce, secret, datagram, sends: 0, due: now }));
-        }
-        if let Some(rekey) = self.rekey.as_mut().filter(|rekey| rekey.due <= now) {
-            if rekey.sends >= REKEYS {
-                return Err(Why::Rekey);
-            }
-            rekey.due = now + Duration::from_secs(1 << rekey.sends.min(3));
-            rekey.sends += 1;
-            self.sent = now;
-            outputs.push_back(Output::Send(self.line.seal(&Frame::alone(Kind::Rekey, &rekey.datagram))));
-        }
-        Ok(())
     }
 }
 
@@ -414,9 +389,13 @@ impl Client {
                 if let Some(reliable) = up.reliable.as_mut().filter(|_| !is_old) {
                     reliable.note(counter);
                 }
+                let sleeps = kind == ANSWER && flags & SLEEPS != 0 && self.sleep == Sleep::Falling;
                 let drains = kind == ANSWER && flags & DRAINS != 0;
                 if drains && !std::mem::replace(&mut up.drains, drains) {
                     self.event(Event::Draining);
+                }
+                if sleeps {
+                    self.fall(true);
                 }
             }
             Opened::Data(plain) => match Frame::decode(plain) {
@@ -492,6 +471,8 @@ impl Client {
                     counters.bad_frames += u64::from(!good);
                 }
             }
+            // Whoever sleeps answers when awake.
+            Kind::Challenge if matches!(self.sleep, Sleep::Asleep { .. }) => {}
             Kind::Challenge if frame.data.len() == 8 => {
                 counters.challenges += 1;
                 let octets = up.line.seal(&Frame::alone(Kind::Response, frame.data));
@@ -503,91 +484,5 @@ impl Client {
             Kind::Other(_) => counters.unknown_frames += 1,
         }
         up.pump(now, &mut self.counters, &mut self.outputs);
-    }
-
-    /// The answer to a rekey.
-    fn rekeyed(&mut self, now: Time, data: &[u8]) {
-        let Phase::Up(up) = &mut self.phase else { return };
-        let Some(rekey) = &up.rekey else {
-            self.counters.unexpected += 1;
-            return;
-        };
-        let done = match Datagram::decode(data) {
-            Ok(Datagram::Resumed { nonce, .. }) => finish_resume(rekey.nonce, nonce, &rekey.secret, data),
-            Ok(Datagram::Refuse { echo, .. }) if echo == rekey.nonce[..8] => {
-                return self.lost(now, Why::Rekey);
-            }
-            _ => None,
-        };
-        let Some((welcome, keys)) = done else {
-            self.counters.bad_frames += 1;
-            return;
-        };
-        let fresh = Line { id: welcome.id, keys, counter: 0, window: Window::NEW };
-        up.old = Some(std::mem::replace(&mut up.line, fresh));
-        up.reset = welcome.reset;
-        up.rekey = None;
-        up.renew = now + self.config.rekey_after;
-        up.unopened = 0;
-        if let Some(reliable) = &mut up.reliable {
-            reliable.restart();
-        }
-        self.counters.rekeys += 1;
-        up.asks = 0;
-        self.agreed(&welcome);
-        let Phase::Up(up) = &mut self.phase else { return };
-        up.ask_for_life(now, &self.pace, &mut self.counters, &mut self.outputs);
-        up.pump(now, &mut self.counters, &mut self.outputs);
-        self.told(&welcome);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{link::client::Silences, rng::Seeded, wire::link::TICKET};
-
-    #[test]
-    fn keys_are_changed_before_their_counter_or_forgeries_are_too_many() {
-        let config = ClientConfig {
-            server_key: [1; 32],
-            next_key: None,
-            session_id: [2; 16],
-            secret: [3; 32],
-            interval: 30,
-            longest: 30,
-            silences: Silences::default(),
-            resumption: Some(Resumption { ticket: [4; TICKET], secret: [5; 32] }),
-            rekey_after: Duration::from_secs(86_400),
-        };
-        let welcome = Welcome {
-            id: 1,
-            interval: 30,
-            features: 0,
-            reset: [0; 12],
-            resume: [0; 32],
-            ticket: [0; TICKET],
-            next_key: [0; 32],
-        };
-        type Wear = fn(&mut Up);
-        let ways: [(Wear, usize); 5] = [
-            (|_| {}, 0),
-            (|up| up.line.counter = MAX_COUNTER - 1, 0),
-            (|up| up.line.counter = MAX_COUNTER, 1),
-            (
-                |up| {
-                    up.line.window.note(MAX_COUNTER);
-                },
-                1,
-            ),
-            (|up| up.unopened = MAX_UNOPENED, 1),
-        ];
-        for (wear, rekeys) in ways {
-            let mut up = Up::new(Time::ZERO, &welcome, Keys::of(&[7; 32]), &config);
-            wear(&mut up);
-            let mut outputs = VecDeque::new();
-            up.renew(Time::ZERO, &config, &mut Seeded::new(1), &mut outputs).unwrap();
-            assert_eq!(outputs.len(), rekeys);
-        }
     }
 }

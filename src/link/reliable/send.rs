@@ -225,6 +225,11 @@ impl Sender {
         self.vain = 0;
     }
 
+    pub fn wake(&mut self, now: Time) {
+        self.restart();
+        self.last_sent = now;
+    }
+
     fn next_piece(&mut self) -> Option<(u32, u16)> {
         if let Some(piece) = self.lost.pop_first() {
             self.resent += 1;

@@ -19,7 +19,7 @@ use crate::{
         ticket::{LIFE_DAYS, Ticket},
     },
     time::Time,
-    wire::link::{self, HEEDS_RHYTHM, Hello, Refusal, Resume, TICKET, Welcome, Wish},
+    wire::link::{self, HEEDS_RHYTHM, HEEDS_SLEEP, Hello, Refusal, Resume, TICKET, Welcome, Wish},
 };
 
 /// What a request is known by: its echo, and where it came from.
@@ -295,7 +295,7 @@ impl Server {
     /// What the server heeds besides. A device that could be silent for as long as it likes, were it to find out, is told
     /// nothing of a bound of ours: where there is one, what was agreed at login holds.
     fn features(&self) -> u16 {
-        if self.config.intervals.1 == LONGEST_INTERVAL { HEEDS_RHYTHM } else { 0 }
+        HEEDS_SLEEP | if self.config.intervals.1 == LONGEST_INTERVAL { HEEDS_RHYTHM } else { 0 }
     }
 
     /// A datagram opened under a candidate's keys: it is a session, and the older one of its principal is over.

@@ -34,6 +34,8 @@ counters! {
         replaced: "sessions replaced by a newer one of the same principal",
         silent: "sessions given up because nothing came",
         unreachable: "sessions given up because nothing was acknowledged",
+        slept: "times that a device said that it sleeps",
+        asleep_full: "sessions given up because too much waited in those whose devices sleep",
         stalled: "sessions given up because messages were begun and not ended",
         heartbeats: "heartbeats answered",
         messages: "messages handed up",

@@ -1,6 +1,7 @@
 //! The server's end: many sessions, each proven by a handshake or a resume before anything is believed.
 
 mod asking;
+mod asleep;
 mod counters;
 mod session;
 mod slab;
@@ -17,6 +18,7 @@ use hashbrown::HashTable;
 pub use self::counters::ServerCounters;
 use self::{
     asking::Asking,
+    asleep::Asleep,
     session::Active,
     slab::{Entry, Ids, Slab, Slot, Stage},
 };
@@ -81,6 +83,9 @@ pub struct ServerConfig {
     pub max_queued: usize,
     /// Pieces of all sessions that wait for others. One session has an eighth of what is left at the most.
     pub max_held: usize,
+    /// Sessions whose devices sleep and for which something waits; past it another one is given up. A quarter of `max_queued` is
+    /// theirs.
+    pub max_asleep: usize,
     /// Shortest and longest heartbeat interval, in seconds; within 10 to 1800.
     pub intervals: (u16, u16),
 }
@@ -96,6 +101,7 @@ impl Default for ServerConfig {
             resets: 20_000,
             max_queued: 256 << 20,
             max_held: 256 << 10,
+            max_asleep: 65_536,
             intervals: (10, 1800),
         }
     }
@@ -211,6 +217,7 @@ pub struct Server {
     asking: Asking,
     actives: Vec<Option<Box<Active>>>,
     free_actives: Vec<u32>,
+    asleep: Asleep,
     timers: BTreeSet<(Time, u32)>,
     queued: usize,
     held: usize,
@@ -262,6 +269,7 @@ impl Server {
             asking: Asking::default(),
             actives: Vec::new(),
             free_actives: Vec::new(),
+            asleep: Asleep::default(),
             timers: BTreeSet::new(),
             queued: 0,
             held: 0,
@@ -330,11 +338,20 @@ impl Server {
         let slot = self.slot(session).ok_or_else(|| Fault::new(Status::NotFound, "the session is over"))?;
         let own = self.under_way(slot).map_or(0, |active| active.reliable.queued());
         if !is_within(own, octets.len(), link::MAX_MESSAGE, self.queued, self.config.max_queued) {
+            if self.sleeps(slot) {
+                return Err(self.give_up_asleep(slot));
+            }
             self.counters.full += 1;
             self.counters.full_of_all += 1;
             return Err(Fault::new(Status::Full, "too much waits in all sessions: try again later"));
         }
         let number = self.with_active(now, slot, |active| active.reliable.send(now, octets));
+        if self.sleeps(slot) {
+            let is_full = number.as_ref().is_err_and(|fault| fault.status == Status::Full);
+            if is_full || self.is_too_much_asleep(slot) {
+                return Err(self.give_up_asleep(slot));
+            }
+        }
         match &number {
             Ok(_) => self.counters.sent += 1,
             Err(fault) if fault.status == Status::Full => self.counters.full += 1,
@@ -517,6 +534,9 @@ impl Server {
     fn drop_session(&mut self, slot: Slot) {
         let Some(entry) = self.slab.get(slot) else { return };
         let (active, principal, stage) = (entry.active, entry.principal(), entry.stage);
+        if entry.sleep > 0 {
+            self.asleep.forget(slot);
+        }
         if active != Entry::IDLE {
             self.drop_active(active);
         }

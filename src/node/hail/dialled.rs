@@ -239,7 +239,7 @@ impl Dialled {
             },
             // The link itself keeps what is needed to come back; there is no store for it here.
             ClientEvent::Resumption(_) | ClientEvent::NextKey(_) | ClientEvent::KeyChanged(_) => {}
-            ClientEvent::Silences(_) => {}
+            ClientEvent::Silences(_) | ClientEvent::Suspended { .. } => {}
             ClientEvent::Acked(_) | ClientEvent::Writable | ClientEvent::Draining => {}
         }
     }

@@ -6,7 +6,7 @@ mod frame;
 
 use self::frame::FRAME;
 pub use self::{
-    beat::{ANSWER, ASK, DRAINS, HEEDS_RHYTHM, Rhythm},
+    beat::{ANSWER, ASK, DRAINS, HEEDS_RHYTHM, HEEDS_SLEEP, LONGEST_SLEEP, Rhythm, SLEEPS},
     frame::{Acknowledgement, Frame, Kind, MAX_RUNS},
 };
 

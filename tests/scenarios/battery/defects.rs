@@ -14,6 +14,10 @@ pub enum Defect {
     TriedFromTheSamePort,
     /// The server answers where it was asked from, and not where the session is.
     AnsweredWhereAsked,
+    /// A platform sleeps, and nobody is told.
+    AsleepUntold,
+    /// What waited for a device that slept does not go out when it wakes.
+    ForgottenAsleep,
 }
 
 macro_rules! each_is_caught {
@@ -28,6 +32,8 @@ macro_rules! each_is_caught {
 each_is_caught! {
     a_try_from_the_same_port_is_caught: TriedFromTheSamePort,
     an_answer_to_where_it_was_asked_from_is_caught: AnsweredWhereAsked,
+    a_platform_that_sleeps_untold_is_caught: AsleepUntold,
+    messages_forgotten_for_a_sleeper_are_caught: ForgottenAsleep,
 }
 
 /// Answers where it was asked from.

@@ -1,4 +1,5 @@
-//! Devices on batteries, behind networks that forget: each finds how long it may be silent, and is reached. Planted defects
+//! Devices on batteries, behind networks that forget: each finds how long it may be silent, and is reached;
+//! it sleeps, and loses nothing. Planted defects
 //! must be noticed.
 
 mod defects;
@@ -38,6 +39,10 @@ enum Step {
     Sooner(u32, u32),
     /// The device is on another network, which forgets after so many seconds, and is told.
     Other(u32, u32),
+    /// The platform of a device sleeps, for so many seconds as it says.
+    Suspend(u32, u32),
+    /// It wakes.
+    Resume(u32),
     /// The server's process ends and begins again.
     Restart,
 }
@@ -47,11 +52,11 @@ impl Scenario for Batteries {
 
     fn plan(&self, seed: u64) -> Vec<Step> {
         let mut rng = Seeded::new(seed ^ 0xba77);
-        let count = 10 + rng.below(30);
+        let count = 10 + rng.below(40);
         (0..count)
             .map(|_| {
                 let device = rng.below(DEVICES);
-                match rng.below(20) {
+                match rng.below(25) {
                     0..7 => Step::Wait(rng.below(1200)),
                     7..11 => Step::Down(device),
                     11..13 => Step::Up(device),
@@ -60,6 +65,8 @@ impl Scenario for Batteries {
                     15 => Step::Forget(device),
                     16 => Step::Sooner(device, forgets(&mut rng)),
                     17..19 => Step::Other(device, forgets(&mut rng)),
+                    19..21 => Step::Suspend(device, rng.below(20_000)),
+                    21..24 => Step::Resume(device),
                     _ => Step::Restart,
                 }
             })

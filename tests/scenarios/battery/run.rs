@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use hailpost::{
-    link::{ClientConfig, Credential, Path, ServerConfig, ServerOutput, Session},
+    link::{ClientConfig, ClientEvent, Credential, Path, ServerConfig, ServerOutput, Session},
     rng::{Entropy, Seeded},
+    time::Time,
 };
 
 use super::{
@@ -24,8 +25,13 @@ pub struct Run<'a> {
     rng: Seeded,
     number: u32,
     seen: usize,
+    defect: Option<Defect>,
     /// The session that the server has of each device.
     current: Vec<Option<Session>>,
+    /// What the server took for a device, in which session, in order.
+    owed: Vec<Vec<(Option<Session>, Vec<u8>)>>,
+    /// Since when a device sleeps, and what had gone to it soon after.
+    asleep: Vec<Option<(Time, Option<usize>)>>,
 }
 
 impl<'a> Run<'a> {
@@ -48,14 +54,16 @@ impl<'a> Run<'a> {
         match defect {
             Some(Defect::TriedFromTheSamePort) => pair.one_port = true,
             Some(Defect::AnsweredWhereAsked) => pair.tamper = Box::new(Astray::default()),
-            None => {}
+            Some(Defect::AsleepUntold | Defect::ForgottenAsleep) | None => {}
         }
         for device in &mut pair.devices {
             device.client.open(pair.now);
         }
         let current = vec![None; DEVICES as usize];
-        let mut run = Run { pair, trace, rng, number: 0, seen: 0, current };
-        run.pass(1000);
+        let (owed, asleep) = (vec![Vec::new(); DEVICES as usize], vec![None; DEVICES as usize]);
+        let mut run = Run { pair, trace, rng, number: 0, seen: 0, defect, current, owed, asleep };
+        run.pair.run(1000);
+        run.look();
         run
     }
 
@@ -63,7 +71,7 @@ impl<'a> Run<'a> {
         self.trace.note(self.pair.now, || format!("{step:?}"));
         let now = self.pair.now;
         match *step {
-            Step::Wait(seconds) => self.pass(u64::from(seconds) * 1000),
+            Step::Wait(seconds) => self.pass(u64::from(seconds) * 1000)?,
             Step::Down(device) => drop(self.send_down(device as usize)),
             Step::Up(device) => {
                 let octets = self.content();
@@ -75,11 +83,12 @@ impl<'a> Run<'a> {
             }
             Step::Cut(seconds) => {
                 self.pair.cut = true;
-                self.pass(u64::from(seconds) * 1000);
+                self.pass(u64::from(seconds) * 1000)?;
                 self.pair.cut = false;
             }
             Step::Forget(device) => {
                 if self.pair.devices[device as usize].nat.is_some_and(|nat| !nat.keeps_port) {
+                    self.asleep[device as usize].as_mut().map(|(_, before)| before.take());
                     self.pair.rebind(device as usize);
                 }
             }
@@ -92,18 +101,52 @@ impl<'a> Run<'a> {
                 let mut nat = network(&mut self.rng);
                 (nat.forgets, nat.used) = (u64::from(forgets) * 1000, now);
                 self.pair.rebind(device as usize);
-                let device = &mut self.pair.devices[device as usize];
-                device.nat = Some(nat);
-                device.client.network_changed(now);
+                let at = device as usize;
+                self.asleep[at].as_mut().map(|(_, before)| before.take());
+                self.pair.devices[at].nat = Some(nat);
+                self.pair.devices[at].client.network_changed(now);
             }
+            Step::Suspend(device, seconds) => {
+                let at = device as usize;
+                let device = &mut self.pair.devices[at];
+                match self.defect {
+                    Some(Defect::AsleepUntold) => device.frozen = true,
+                    _ => drop(device.client.suspend(now, seconds)),
+                }
+                // It sleeps eight seconds later, whatever the network does.
+                self.pass(8000)?;
+                if self.is_told(at) {
+                    self.asleep[at].get_or_insert((self.pair.now, None));
+                }
+            }
+            Step::Resume(device) => self.resume(device as usize),
             Step::Restart => {
                 self.look();
                 self.pair.restart();
                 self.current.fill(None);
+                // Its sessions may have the names of those that were.
+                self.owed.iter_mut().flatten().for_each(|(session, _)| *session = None);
             }
         }
-        self.pass(1);
-        Ok(())
+        self.pass(1)
+    }
+
+    /// Whether the server has to know that a device sleeps: one that it did not answer sleeps all the same.
+    fn is_told(&self, at: usize) -> bool {
+        let device = &self.pair.devices[at];
+        let told = |(_, event): &(Time, ClientEvent)| match event {
+            ClientEvent::Suspended { told } => Some(*told),
+            _ => None,
+        };
+        device.frozen || device.events.iter().rev().find_map(told) == Some(true)
+    }
+
+    fn resume(&mut self, at: usize) {
+        self.asleep[at] = None;
+        let device = &mut self.pair.devices[at];
+        device.frozen = false;
+        device.client.resume(self.pair.now);
+        self.pair.settle();
     }
 
     /// The weather clears: each device finds its interval, and is reached whenever something is for it.
@@ -112,14 +155,16 @@ impl<'a> Run<'a> {
         let now = self.pair.now;
         // A bad day on which much seemed to fail is believed for a day. Here it is another network of the same kind.
         for at in 0..DEVICES as usize {
+            self.resume(at);
             self.pair.devices[at].client.network_changed(now);
         }
-        self.pass(20_000);
+        // What was sent into a cut may still be given up.
+        self.pass(150_000)?;
         let lost: Vec<u64> = self.pair.devices.iter().map(|device| device.client.counters().lost).collect();
-        self.pass(5 * 3_600_000);
-        for at in 0..DEVICES as usize {
+        self.pass(5 * 3_600_000)?;
+        for (at, lost) in lost.into_iter().enumerate() {
             let device = &self.pair.devices[at];
-            if device.client.counters().lost != lost[at] {
+            if device.client.counters().lost != lost {
                 return Err(format!("device {at} lost its session for being silent"));
             }
             let forgets = device.nat.map_or(0, |nat| nat.forgets / 1000);
@@ -134,21 +179,54 @@ impl<'a> Run<'a> {
         }
         for _ in 0..3 {
             let pause = self.rng.below(400_000);
-            self.pass(pause.into());
+            self.pass(pause.into())?;
             for at in 0..DEVICES as usize {
                 let octets = self.send_down(at).ok_or_else(|| format!("device {at} has no session"))?;
-                self.pass(SOON);
+                self.pass(SOON)?;
                 if !self.pair.devices[at].messages().contains(&octets) {
                     return Err(format!("device {at} is not reached"));
                 }
             }
         }
+        self.complete()?;
         self.amplification()
     }
 
-    fn pass(&mut self, ms: u64) {
+    fn pass(&mut self, ms: u64) -> Result<(), String> {
         self.pair.run(ms);
         self.look();
+        for (device, asleep) in self.pair.devices.iter().zip(&mut self.asleep) {
+            let Some((since, before)) = asleep else { continue };
+            if !device.frozen && device.client.deadline().is_some() {
+                return Err("something is due of a device that sleeps".to_owned());
+            }
+            // What was under way when it fell asleep is over by then.
+            if self.pair.now.since(*since) > Duration::from_secs(20) {
+                let went = self.pair.went.get(&Path::Datagram(device.address)).copied().unwrap_or(0);
+                if *before.get_or_insert(went) != went {
+                    return Err("something goes to a device that sleeps".to_owned());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a device got is what it was sent, once and in order; and of the session that it still has, all of it.
+    fn complete(&self) -> Result<(), String> {
+        for (at, owed) in self.owed.iter().enumerate() {
+            let got = self.pair.devices[at].messages();
+            let mut rest = owed.iter();
+            if !got.iter().all(|octets| rest.any(|(_, sent)| sent == octets)) {
+                return Err(format!("device {at} got something twice, or out of order"));
+            }
+            let current =
+                owed.iter().filter(|(session, _)| session.is_some() && *session == self.current[at]);
+            let missing = current.filter(|(_, sent)| !got.contains(sent)).count();
+            if missing > 0 {
+                return Err(format!("{missing} messages of its session did not come to device {at}"));
+            }
+        }
+        Ok(())
     }
 
     fn look(&mut self) {
@@ -177,8 +255,14 @@ impl<'a> Run<'a> {
 
     fn send_down(&mut self, at: usize) -> Option<Vec<u8>> {
         let octets = self.content();
-        let sent = self.pair.server.send(self.pair.now, self.current[at]?, octets.clone());
-        sent.is_ok().then_some(octets)
+        let (now, session) = (self.pair.now, self.current[at]?);
+        let is_forgotten = self.defect == Some(Defect::ForgottenAsleep) && self.asleep[at].is_some();
+        if !is_forgotten && self.pair.server.send(now, session, octets.clone()).is_err() {
+            return None;
+        }
+        self.owed[at].push((Some(session), octets.clone()));
+        self.pair.settle();
+        Some(octets)
     }
 
     /// Who is no device gets no more than three times what came from there.
