@@ -197,6 +197,8 @@ static void device_suspended(void)
     while (by_phone.count[HAIL_EVENT_WELCOME] == 0)
         turn_both(phone, all.loop);
     CHECK_OK(phone, hail_device_resume(bert));
+    CHECK_OK(phone, hail_device_set_metered(bert, 1));
+    CHECK_IS(hail_device_set_metered(bert, 2), HAIL_ERR_INVALID);
     CHECK_OK(phone, hail_device_suspend(bert, 3600));
     CHECK_IS(hail_device_suspend(bert, 3600), HAIL_ERR_STATE);
     while (by_phone.count[HAIL_EVENT_SUSPENDED] == 0)

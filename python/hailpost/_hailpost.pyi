@@ -504,6 +504,7 @@ class Device:
         credential: bytes | str | None = None,
         keepalive_s: int | None = None,
         keepalive_max_s: int | None = None,
+        metered: bool | None = None,
         max_outbox: int | None = None,
         max_outbox_octets: int | None = None,
     ) -> Self: ...
@@ -569,6 +570,12 @@ class Device:
         """The platform is awake: the device speaks, and what waited comes.
 
         It changes nothing of one that is not suspended.
+        """
+    def set_metered(self, metered: bool) -> None:
+        """Whether what is sent on this network is paid for.
+
+        While it is, the device looks for no longer interval between heartbeats, and sends nothing again before it must. Say it
+        before network_changed().
         """
     @property
     def waiting(self) -> int:

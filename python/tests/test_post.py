@@ -135,6 +135,7 @@ def test_device_suspended() -> None:
     with Post() as post:
         anna, ben = post.device("anna"), post.device("ben")
         ben.resume()
+        ben.set_metered(True)
         ben.suspend(3600)
         with pytest.raises(hailpost.StateError):
             ben.suspend()

@@ -283,6 +283,25 @@ pub unsafe extern "C" fn hail_device_resume(device: *mut hail_device) -> hail_st
     )
 }
 
+/// On a network where what is sent is paid for `on` is 1, else 0; the option `metered` says it for the beginning. While it is 1 the
+/// device looks for no longer interval and keeps to the one that it found, or to `keepalive_s`; it sends again what is not
+/// acknowledged after a second at the soonest, not after a fifth of one, and one piece at a time, not two. Say it before
+/// hail_loop_network_changed().
+#[unsafe(no_mangle)]
+#[cfg_attr(not(feature = "device"), allow(unused_variables))]
+pub unsafe extern "C" fn hail_device_set_metered(device: *mut hail_device, on: i32) -> hail_status {
+    supported!(
+        "device",
+        // SAFETY: the contract.
+        unsafe {
+            on_device(device, |node, _| {
+                node.set_metered(handle::switch(on, "on")?);
+                Ok(())
+            })
+        }
+    )
+}
+
 /// 1 while there is a session, else 0; a negative status on failure.
 #[unsafe(no_mangle)]
 #[cfg_attr(not(feature = "device"), allow(unused_variables))]

@@ -37,6 +37,7 @@ pub fn open_device(net: &mut Loop, config: &Config) -> Result<NodeId, Fault> {
     })?;
     let link = ClientConfig {
         longest: config.number("keepalive_max_s") as u16,
+        metered: config.switch("metered"),
         ..credential.link(server_key, config.number("keepalive_s") as u16)
     };
     let post = DeviceConfig {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hailpost::link::{ClientConfig, ClientEvent, ServerConfig, ServerOutput, Silences};
 
-use crate::pair::{Nat, Pair};
+use crate::pair::{CALM, Conditions, Nat, Pair};
 
 const HOUR: u64 = 3_600_000;
 
@@ -158,4 +158,50 @@ fn where_only_one_port_is_there_nothing_is_tried() {
     pair.devices[0].client.only_port();
     pair.run(HOUR);
     assert_eq!((interval(&pair), pair.devices[0].client.counters().tries), (30, 0));
+}
+
+#[test]
+fn on_a_metered_network_nothing_is_tried_and_what_was_found_is_kept_to() {
+    let mut pair = behind(1, Nat::after(200), 300);
+    pair.devices[0].client.set_metered(true);
+    pair.run(HOUR);
+    assert_eq!((interval(&pair), pair.devices[0].client.counters().tries), (30, 0));
+    pair.devices[0].client.set_metered(false);
+    pair.run(3 * HOUR);
+    let (found, tries) = (interval(&pair), pair.devices[0].client.counters().tries);
+    assert!((150..200).contains(&found));
+    // In the middle of a try, too.
+    pair.run(found * 8500);
+    pair.devices[0].client.set_metered(true);
+    let before = pair.devices[0].client.counters().tries;
+    assert!(before >= tries);
+    pair.run(3 * HOUR);
+    assert_eq!((interval(&pair), pair.devices[0].client.counters().tries), (found, before));
+    pair.devices[0].client.network_changed(pair.now);
+    pair.settle();
+    pair.run(HOUR);
+    assert_eq!(
+        (interval(&pair), pair.devices[0].client.counters().tries),
+        (30, before),
+        "another, metered too"
+    );
+}
+
+#[test]
+fn on_a_metered_network_less_is_sent_in_vain() {
+    let sent = |metered: bool| {
+        let mut pair = with(1, 30, ServerConfig::default());
+        pair.up();
+        pair.devices[0].client.set_metered(metered);
+        // Now and then the network takes a moment longer.
+        for at in 0..30u8 {
+            pair.conditions = Conditions { delay: if at % 5 == 4 { 300 } else { 10 }, ..CALM };
+            pair.send_up(0, &[at; 400]);
+            pair.run(700);
+        }
+        assert_eq!(pair.messages(pair.session(0)).len(), 30);
+        pair.devices[0].client.counters().resent
+    };
+    let (eager, frugal) = (sent(false), sent(true));
+    assert!(frugal == 0 && eager > 0, "{frugal} and {eager}");
 }

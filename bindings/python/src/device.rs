@@ -160,6 +160,15 @@ impl Device {
         })
     }
 
+    /// Whether what is sent on this network is paid for: while it is, the device looks for no longer interval between heartbeats, and
+    /// sends nothing again before it must. Say it before network_changed().
+    fn set_metered(&self, py: Python<'_>, metered: bool) -> PyResult<()> {
+        self.handle.call(py, |node: &mut DeviceNode, _| {
+            node.set_metered(metered);
+            Ok(())
+        })
+    }
+
     /// Messages in the outbox.
     #[getter]
     fn waiting(&self, py: Python<'_>) -> PyResult<usize> {

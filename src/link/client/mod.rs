@@ -36,6 +36,8 @@ pub struct ClientConfig {
     pub longest: u16,
     /// From an earlier session on the same network, [`Event::Silences`].
     pub silences: Silences,
+    /// Whether what is sent is paid for, until [`Client::set_metered`] says otherwise.
+    pub metered: bool,
     /// From an earlier session, [`Event::Resumption`].
     pub resumption: Option<Resumption>,
     /// After how long keys are changed; a day.
@@ -53,6 +55,7 @@ impl ClientConfig {
             interval: 30,
             longest: 0,
             silences: Silences::default(),
+            metered: false,
             resumption: None,
             rekey_after: Duration::from_secs(86_400),
         }
@@ -187,8 +190,10 @@ pub struct Client {
 impl Client {
     /// A client that does nothing before [`Client::open`].
     pub fn new(config: ClientConfig, rng: impl Entropy + Send + 'static) -> Client {
+        let mut pace = Pace::new(config.interval, config.longest, config.silences);
+        pace.set_metered(config.metered);
         Client {
-            pace: Pace::new(config.interval, config.longest, config.silences),
+            pace,
             config,
             rng: Box::new(rng),
             phase: Phase::Idle,
@@ -276,6 +281,16 @@ impl Client {
     pub fn set_silences(&mut self, now: Time, silences: Silences) {
         self.pace.forget(now, silences);
         self.counters.interval = self.pace.interval().into();
+    }
+
+    /// What is sent is paid for, or is no more. While it is, no interval is looked for, and what was found is kept to; and pieces
+    /// are missed after a second at the soonest and one at a time, for each that was only late costs.
+    pub fn set_metered(&mut self, metered: bool) {
+        self.config.metered = metered;
+        self.pace.set_metered(metered);
+        if let Phase::Up(up) = &mut self.phase {
+            up.set_frugal(metered);
+        }
     }
 
     /// There is no other port to send from: over a stream there is none. Until the network changes, no interval is looked for.

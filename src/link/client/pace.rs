@@ -49,6 +49,8 @@ pub(super) struct Pace {
     doubted: Time,
     /// Heartbeats answered since the last try.
     beats: u8,
+    /// Whether what is sent is paid for: nothing is tried then.
+    metered: bool,
     /// Whether the server may have been told of another interval than was agreed.
     strayed: bool,
 }
@@ -57,7 +59,17 @@ impl Pace {
     pub fn new(base: u16, longest: u16, known: Silences) -> Pace {
         let longest = longest.clamp(SHORTEST, LONGEST);
         let doubted = Time::ZERO + DOUBT;
-        Pace { base, longest, known, heeded: false, able: true, doubted, beats: 0, strayed: false }
+        Pace {
+            base,
+            longest,
+            known,
+            heeded: false,
+            able: true,
+            doubted,
+            beats: 0,
+            metered: false,
+            strayed: false,
+        }
     }
 
     /// A session is there, at this interval.
@@ -71,13 +83,20 @@ impl Pace {
     /// The network is another.
     pub fn forget(&mut self, now: Time, known: Silences) {
         let fresh = Pace::new(self.base, self.longest, known);
-        *self = Pace { heeded: self.heeded, doubted: now + DOUBT, strayed: self.strayed, ..fresh };
+        let Pace { heeded, metered, strayed, .. } = *self;
+        *self = Pace { heeded, metered, strayed, doubted: now + DOUBT, ..fresh };
         self.strayed |= self.interval() != self.base;
     }
 
     /// There is no other port to try from.
     pub fn disable(&mut self) {
         self.able = false;
+    }
+
+    /// What is known of the network is kept to, and nothing is tried while this holds.
+    pub fn set_metered(&mut self, metered: bool) {
+        self.metered = metered;
+        self.beats = 0;
     }
 
     pub const fn known(&self) -> Silences {
@@ -107,7 +126,7 @@ impl Pace {
     /// What comes next.
     pub fn plan(&self) -> Plan {
         let interval = self.interval();
-        if self.is_open() && self.able {
+        if self.is_open() && self.able && !self.metered {
             if let Some(after) = self.next().filter(|_| self.beats >= STABLE) {
                 return Plan { after, beside: true };
             }

@@ -50,6 +50,8 @@ pub(super) struct Up {
     suspected: Option<u16>,
     /// While the platform sleeps or is about to: what the server is told of it. Nothing else is sent.
     pub(super) sleeps: Option<u8>,
+    /// Whether what is sent is paid for.
+    frugal: bool,
     drains: bool,
     /// When other keys are asked for, and what did not open under these.
     pub(super) renew: Time,
@@ -150,6 +152,7 @@ impl Up {
             tried: None,
             suspected: None,
             sleeps: None,
+            frugal: config.metered,
             drains: false,
             renew: now + config.rekey_after,
             unopened: 0,
@@ -202,6 +205,16 @@ impl Up {
         counters.probes += 1;
         let octets = self.line.seal(&Frame::alone(Kind::Probe, &[]));
         outputs.push_back(Output::Send(octets));
+    }
+
+    pub fn set_frugal(&mut self, frugal: bool) {
+        self.frugal = frugal;
+        if frugal {
+            self.forget_silence();
+        }
+        if let Some(reliable) = &mut self.reliable {
+            reliable.set_frugal(frugal);
+        }
     }
 
     /// What was silent before says nothing of the network any more.
@@ -342,7 +355,12 @@ impl Up {
 
     fn reliable(&mut self, now: Time) -> &mut Reliable {
         let (to_send, to_hand_up) = self.numbers;
-        self.reliable.get_or_insert_with(|| Box::new(Reliable::new(now, to_send, to_hand_up)))
+        let frugal = self.frugal;
+        self.reliable.get_or_insert_with(|| {
+            let mut reliable = Box::new(Reliable::new(now, to_send, to_hand_up));
+            reliable.set_frugal(frugal);
+            reliable
+        })
     }
 }
 

@@ -118,6 +118,11 @@ impl Reliable {
         self.receiver.restart();
     }
 
+    /// Whether a piece that is sent again costs more than waiting for it.
+    pub fn set_frugal(&mut self, frugal: bool) {
+        self.sender.set_frugal(frugal);
+    }
+
     /// What came is acknowledged at once.
     pub fn hurry(&mut self, now: Time) {
         self.receiver.hurry(now);

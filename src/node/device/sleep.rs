@@ -1,4 +1,4 @@
-//! A device whose platform sleeps.
+//! A device on a battery: its platform sleeps, and what it sends is paid for.
 
 use super::{DeviceNode, finder::Finder};
 use crate::{
@@ -30,6 +30,11 @@ impl DeviceNode {
         if std::mem::take(&mut self.asks_on_waking) {
             self.begin(now);
         }
+    }
+
+    /// The network is one where what is sent is paid for, or is not.
+    pub fn set_metered(&mut self, metered: bool) {
+        self.client.set_metered(metered);
     }
 
     /// Whether it is suspended, or about to be.
