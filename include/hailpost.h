@@ -1210,6 +1210,15 @@ hail_status hail_device_suspend(struct hail_device *device,
 hail_status hail_device_resume(struct hail_device *device);
 
 /**
+ * On a network where what is sent is paid for `on` is 1, else 0; the option `metered` says it for the beginning. While it is 1 the
+ * device looks for no longer interval and keeps to the one that it found, or to `keepalive_s`; it sends again what is not
+ * acknowledged after a second at the soonest, not after a fifth of one, and one piece at a time, not two. Say it before
+ * hail_loop_network_changed().
+ */
+hail_status hail_device_set_metered(struct hail_device *device,
+                                    int32_t on);
+
+/**
  * 1 while there is a session, else 0; a negative status on failure.
  */
 int32_t hail_device_is_up(const struct hail_device *device);

@@ -57,7 +57,7 @@ impl World {
             max_queued: if small { 300_000 } else { 1 << 20 },
             max_held: if small { 800 } else { 2000 },
             intervals: (10, 60),
-            ..ServerConfig::default()..ServerConfig::default()
+            ..ServerConfig::default()
         };
         let tickets = TicketRoot { day: UNIX / 86_400, key: [14; 32] };
         let secrets = ServerSecrets { private: PRIVATE, next_private: None, reset: [13; 32], tickets };

@@ -107,24 +107,17 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{link::client::Silences, rng::Seeded, wire::link::TICKET};
     use crate::{
         link::{Resumption, keys::Keys},
         wire::link::Welcome,
     };
+    use crate::{rng::Seeded, wire::link::TICKET};
 
     #[test]
     fn keys_are_changed_before_their_counter_or_forgeries_are_too_many() {
         let config = ClientConfig {
-            server_key: [1; 32],
-            next_key: None,
-            session_id: [2; 16],
-            secret: [3; 32],
-            interval: 30,
-            longest: 30,
-            silences: Silences::default(),
             resumption: Some(Resumption { ticket: [4; TICKET], secret: [5; 32] }),
-            rekey_after: Duration::from_secs(86_400),
+            ..ClientConfig::new([1; 32], [2; 16], [3; 32])
         };
         let welcome = Welcome {
             id: 1,
