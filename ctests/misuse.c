@@ -194,6 +194,9 @@ static void null_for_each(void)
     CHECK_IS(hail_device_query(NULL, "anna", &number), HAIL_ERR_INVALID);
     CHECK_IS(hail_device_query(device, NULL, &number), HAIL_ERR_INVALID);
     CHECK_IS(hail_device_close(NULL), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_suspend(NULL, 0), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_resume(NULL), HAIL_ERR_INVALID);
+    CHECK_IS(hail_device_set_metered(NULL, 1), HAIL_ERR_INVALID);
     CHECK_IS(hail_device_is_up(NULL), HAIL_ERR_INVALID);
     CHECK_IS(hail_device_pending(NULL, &size), HAIL_ERR_INVALID);
     CHECK_IS(hail_device_pending(device, NULL), HAIL_ERR_INVALID);

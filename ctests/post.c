@@ -48,6 +48,19 @@ static hail_device *login(scene *all, told *by, const credential *who, const cha
     return device;
 }
 
+/* Turns two loops, as of two machines. */
+static void turn_both(hail_loop *one, hail_loop *other)
+{
+    const hail_event *event;
+    hail_loop *const both[] = {one, other};
+    for (int at = 0; at < 2; at++) {
+        hail_status status = hail_loop_run(both[at], 10);
+        CHECK(status == HAIL_OK || status == HAIL_ERR_TIMEOUT);
+        while ((event = hail_loop_next_event(both[at])) != NULL)
+            told_event(event);
+    }
+}
+
 static void device_login(void)
 {
     scene all;
@@ -172,6 +185,45 @@ static void device_away_and_back(void)
 }
 
 /* What is stored before there is any office is sent by the next process, once. */
+/* A platform that sleeps: its loop has nothing due, and what waited comes when it wakes. */
+static void device_suspended(void)
+{
+    scene all;
+    told by_phone = {0};
+    hail_loop *phone = NULL;
+    begin(&all);
+    CHECK_IS(hail_loop_new(&phone), HAIL_OK);
+    hail_device *anna = login(&all, &all.by_anna, &all.anna, NULL);
+    hail_device *bert = device_on(phone, &by_phone, all.bert.line, NULL);
+    while (by_phone.count[HAIL_EVENT_WELCOME] == 0)
+        turn_both(phone, all.loop);
+    CHECK_OK(phone, hail_device_resume(bert));
+    CHECK_OK(phone, hail_device_set_metered(bert, 1));
+    CHECK_IS(hail_device_set_metered(bert, 2), HAIL_ERR_INVALID);
+    CHECK_OK(phone, hail_device_suspend(bert, 3600));
+    CHECK_IS(hail_device_suspend(bert, 3600), HAIL_ERR_STATE);
+    while (by_phone.count[HAIL_EVENT_SUSPENDED] == 0)
+        turn_both(phone, all.loop);
+    CHECK_IS(by_phone.told, 1);
+    turn(phone);
+    CHECK_IS(hail_loop_timeout_ms(phone), -1);
+    put_text(all.loop, anna, "user:bert", "are you awake");
+    turn_until(all.loop, &all.by_anna, HAIL_EVENT_ACCEPTED, 1);
+    CHECK(strcmp(all.by_anna.state, "queued") == 0);
+    CHECK_OK(phone, hail_loop_step(phone));
+    CHECK(hail_loop_next_event(phone) == NULL);
+    CHECK_IS(hail_device_is_up(bert), 1);
+    CHECK_OK(phone, hail_device_resume(bert));
+    while (by_phone.count[HAIL_EVENT_MESSAGE] == 0)
+        turn_both(phone, all.loop);
+    CHECK(strcmp(by_phone.body, "are you awake") == 0);
+    CHECK_IS(device_counter(phone, bert, "link.sessions"), 1);
+    hail_device_free(anna);
+    hail_device_free(bert);
+    hail_loop_free(phone);
+    end(&all);
+}
+
 static void device_outbox_survives(void)
 {
     scene all;
@@ -650,6 +702,7 @@ int main(void)
     device_login();
     device_put_and_confirm();
     device_away_and_back();
+    device_suspended();
     device_outbox_survives();
     full_outbox();
     full_disk();

@@ -9,7 +9,7 @@
 /* What an object told, by what was given as its `user`: events by kind, and what the last ones said. */
 typedef struct {
     uint64_t count[128];
-    uint64_t ticket, status, first_down, number, sequence, redelivered, missed, waiting, request, code, online, resumed;
+    uint64_t ticket, status, first_down, number, sequence, redelivered, missed, waiting, request, code, online, resumed, told;
     char body[256], sender[80], state[16], user[80], id[HAIL_ID_SIZE];
 } told;
 
@@ -49,6 +49,7 @@ static inline void told_event(const hail_event *event)
     told_number(event, HAIL_FIELD_REDELIVERED, &all->redelivered);
     told_number(event, HAIL_FIELD_MISSED, &all->missed);
     told_number(event, HAIL_FIELD_WAITING, &all->waiting);
+    told_number(event, HAIL_FIELD_TOLD, &all->told);
     told_number(event, HAIL_FIELD_REQUEST, &all->request);
     told_number(event, HAIL_FIELD_CODE, &all->code);
     told_number(event, HAIL_FIELD_ONLINE, &all->online);

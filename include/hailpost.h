@@ -113,6 +113,7 @@
 #define HAIL_EVENT_PRESENCE 49 /**< Where a user is, one event for each that was asked for: user, online, since, and request of a device or id of an application. */
 #define HAIL_EVENT_DRAINING 50 /**< The office is about to stop: it is logged in elsewhere, or later, by itself. */
 #define HAIL_EVENT_ANSWERED 51 /**< The end of an application's request: id, code, and of a message that was taken state, of what was refused text. */
+#define HAIL_EVENT_SUSPENDED 52 /**< This device sends nothing, and has nothing due, until it is resumed: told. */
 #define HAIL_EVENT_DEVICE_ONLINE 60 /**< A device logged in at this office: inbox, resumed. */
 #define HAIL_EVENT_DEVICE_OFFLINE 61 /**< A device is no longer there: inbox, text. */
 #define HAIL_EVENT_STALE 62 /**< So much waited for a device, or it was silent for so long, that nothing is kept for it until it comes: inbox, missed. */
@@ -163,6 +164,7 @@
 #define HAIL_FIELD_RESUMED 39 /**< 1 when a ticket of an earlier session saved the handshake. */
 #define HAIL_FIELD_ID 40 /**< Names an application's request; of a message it is the message's. */
 #define HAIL_FIELD_SESSION 41 /**< The public name of a credential: 16 octets. */
+#define HAIL_FIELD_TOLD 42 /**< 1 when the office knows, and keeps the session. */
 
 /**
  * The same call fails again, always.
@@ -1189,6 +1191,32 @@ hail_status hail_device_query(struct hail_device *device,
  * Says goodbye in the next step, and stays away: what waits in the outbox waits for the next device on the same store.
  */
 hail_status hail_device_close(struct hail_device *device);
+
+/**
+ * The platform is about to sleep, for `for_s` seconds at the most, or 0 for 15 hours, which is as much. The office is told, keeps
+ * the session and sends nothing. HAIL_EVENT_SUSPENDED comes within eight seconds: from then on the device sends nothing and has
+ * nothing due, so that the timeout of a loop with nothing else is -1. Its HAIL_FIELD_TOLD is 0 when there is no session, or the
+ * office did not answer. A message that is put meanwhile is made durable, and goes out after hail_device_resume().
+ *
+ * HAIL_ERR_STATE: it is suspended already.
+ */
+hail_status hail_device_suspend(struct hail_device *device,
+                                uint32_t for_s);
+
+/**
+ * The platform is awake, or does not sleep after all: the device speaks in the next step, and what waited comes. A session that is
+ * lost meanwhile is got again. It changes nothing of a device that is not suspended.
+ */
+hail_status hail_device_resume(struct hail_device *device);
+
+/**
+ * On a network where what is sent is paid for `on` is 1, else 0; the option `metered` says it for the beginning. While it is 1 the
+ * device looks for no longer interval and keeps to the one that it found, or to `keepalive_s`; it sends again what is not
+ * acknowledged after a second at the soonest, not after a fifth of one, and one piece at a time, not two. Say it before
+ * hail_loop_network_changed().
+ */
+hail_status hail_device_set_metered(struct hail_device *device,
+                                    int32_t on);
 
 /**
  * 1 while there is a session, else 0; a negative status on failure.

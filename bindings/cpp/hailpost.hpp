@@ -428,6 +428,9 @@ public:
         check(hail_device_query(get(), users.c_str(), &request));
         return request;
     }
+    void suspend(std::uint32_t for_s = 0) { check(hail_device_suspend(get(), for_s)); }
+    void resume() { check(hail_device_resume(get())); }
+    void set_metered(bool on) { check(hail_device_set_metered(get(), on)); }
     void close() { check(hail_device_close(get())); }
     bool is_up() const noexcept { return hail_device_is_up(get()) == 1; }
     std::size_t pending() const {

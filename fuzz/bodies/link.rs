@@ -128,18 +128,16 @@ impl World {
             max_queued: if small { 40_000 } else { 400_000 },
             // One session alone holds 768 at the most: the other one is still to be served.
             max_held: if small { 800 } else { 2000 },
-            intervals: (10, 60),
+            max_asleep: 2,
+            intervals: (10, if options & 32 != 0 { 1800 } else { 60 }),
         };
         let server = Server::new(config.clone(), secrets.clone(), Time::ZERO, UNIX, Seeded::new(1));
         let devices = (0..DEVICES).map(|at| {
             let config = ClientConfig {
-                server_key: public_key(&PRIVATE),
-                next_key: None,
-                session_id: [at as u8 + 1; 16],
-                secret: [at as u8 + 101; 32],
                 interval: 20,
-                resumption: None,
+                longest: 300,
                 rekey_after: Duration::from_secs(if options & 8 != 0 { 15 } else { 86_400 }),
+                ..ClientConfig::new(public_key(&PRIVATE), [at as u8 + 1; 16], [at as u8 + 101; 32])
             };
             Device {
                 client: Client::new(config, Seeded::new(100 + at as u64)),
@@ -513,6 +511,12 @@ impl World {
                 ClientOutput::Send(octets) => {
                     assert!(octets.len() <= MAX_DATAGRAM);
                     let from = device.address;
+                    self.carry(None, from, octets);
+                }
+                // Nothing comes to the other port, and what goes out of it moves nothing.
+                ClientOutput::SendBeside(octets) => {
+                    let mut from = device.address;
+                    from.set_port(from.port() ^ 0x8000);
                     self.carry(None, from, octets);
                 }
                 ClientOutput::Event(ClientEvent::Up { .. }) => {

@@ -65,13 +65,9 @@ impl World {
         let device = |at: usize| {
             let rekeys = options & 2 != 0 && at != HONEST;
             let config = ClientConfig {
-                server_key: public_key(&PRIVATE),
-                next_key: None,
-                session_id: [at as u8 + 1; 16],
-                secret: [at as u8 + 101; 32],
                 interval: 20,
-                resumption: None,
                 rekey_after: Duration::from_secs(if rekeys { 15 } else { 86_400 }),
+                ..ClientConfig::new(public_key(&PRIVATE), [at as u8 + 1; 16], [at as u8 + 101; 32])
             };
             Device {
                 client: Client::new(config, Seeded::new(100 + at as u64)),
@@ -257,7 +253,7 @@ impl World {
                     assert_ne!(at, HONEST, "the honest device lost its session");
                     self.devices[at].sent = self.devices[at].acked;
                 }
-                ClientOutput::Event(_) => {}
+                ClientOutput::SendBeside(_) | ClientOutput::Event(_) => {}
             }
         }
         outputs > 0

@@ -280,6 +280,12 @@ class Answered(Event):
     text: str | None
 
 @dataclass(frozen=True)
+class Suspended(Event):
+    """This device sends nothing, and has nothing due, until it is resumed: `told`."""
+
+    told: bool
+
+@dataclass(frozen=True)
 class DeviceOnline(Event):
     """A device logged in at this office: `inbox`, `resumed`."""
 
@@ -374,6 +380,7 @@ __all__ = [
     "Presence",
     "Draining",
     "Answered",
+    "Suspended",
     "DeviceOnline",
     "DeviceOffline",
     "Stale",

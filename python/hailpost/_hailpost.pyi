@@ -503,6 +503,8 @@ class Device:
         credential_file: _StrPath | None = None,
         credential: bytes | str | None = None,
         keepalive_s: int | None = None,
+        keepalive_max_s: int | None = None,
+        metered: bool | None = None,
         max_outbox: int | None = None,
         max_outbox_octets: int | None = None,
     ) -> Self: ...
@@ -557,6 +559,23 @@ class Device:
         """Asks where users are, by their names, up to 1,000: a Presence for each has the number that this returns.
 
         Raises as subscribe().
+        """
+    def suspend(self, seconds: int = 0) -> None:
+        """The platform is about to sleep, for so many seconds at the most, or 0 for 15 hours, which is as much.
+
+        The office is told, keeps the session and sends nothing. Suspended says within eight seconds that the device has nothing
+        due any more. StateError when it is suspended already.
+        """
+    def resume(self) -> None:
+        """The platform is awake: the device speaks, and what waited comes.
+
+        It changes nothing of one that is not suspended.
+        """
+    def set_metered(self, metered: bool) -> None:
+        """Whether what is sent on this network is paid for.
+
+        While it is, the device looks for no longer interval between heartbeats, and sends nothing again before it must. Say it
+        before network_changed().
         """
     @property
     def waiting(self) -> int:

@@ -131,6 +131,26 @@ def test_device_away_and_back(tmp_path: Path) -> None:
         assert post.until(ben, hailpost.Message).body == b"6"
 
 
+def test_device_suspended() -> None:
+    with Post() as post:
+        anna, ben = post.device("anna"), post.device("ben")
+        ben.resume()
+        ben.set_metered(True)
+        ben.suspend(3600)
+        with pytest.raises(hailpost.StateError):
+            ben.suspend()
+        assert post.until(ben, hailpost.Suspended) == hailpost.Suspended(told=True)
+        beats = ben.counters()["link_heartbeats"]
+        anna.put("user:ben", "are you awake")
+        assert post.until(anna, hailpost.Accepted).state == "queued"
+        assert post.office.counters()["link_slept"] == 1
+        assert not [event for event in post.told(ben) if isinstance(event, hailpost.Message)]
+        ben.resume()
+        assert post.until(ben, hailpost.Message).body == b"are you awake"
+        assert ben.counters()["link_heartbeats"] == beats + 1
+        assert ben.counters()["link_sessions"] == 1
+
+
 PUTS = """
 import sys, time, hailpost
 line, store = sys.argv[1:]

@@ -250,6 +250,58 @@ pub unsafe extern "C" fn hail_device_close(device: *mut hail_device) -> hail_sta
     )
 }
 
+/// The platform is about to sleep, for `for_s` seconds at the most, or 0 for 15 hours, which is as much. The office is told, keeps
+/// the session and sends nothing. HAIL_EVENT_SUSPENDED comes within eight seconds: from then on the device sends nothing and has
+/// nothing due, so that the timeout of a loop with nothing else is -1. Its HAIL_FIELD_TOLD is 0 when there is no session, or the
+/// office did not answer. A message that is put meanwhile is made durable, and goes out after hail_device_resume().
+///
+/// HAIL_ERR_STATE: it is suspended already.
+#[unsafe(no_mangle)]
+#[cfg_attr(not(feature = "device"), allow(unused_variables))]
+pub unsafe extern "C" fn hail_device_suspend(device: *mut hail_device, for_s: u32) -> hail_status {
+    supported!(
+        "device",
+        // SAFETY: the contract.
+        unsafe { on_device(device, |node, now| node.suspend(now, for_s)) }
+    )
+}
+
+/// The platform is awake, or does not sleep after all: the device speaks in the next step, and what waited comes. A session that is
+/// lost meanwhile is got again. It changes nothing of a device that is not suspended.
+#[unsafe(no_mangle)]
+#[cfg_attr(not(feature = "device"), allow(unused_variables))]
+pub unsafe extern "C" fn hail_device_resume(device: *mut hail_device) -> hail_status {
+    supported!(
+        "device",
+        // SAFETY: the contract.
+        unsafe {
+            on_device(device, |node, now| {
+                node.resume(now);
+                Ok(())
+            })
+        }
+    )
+}
+
+/// On a network where what is sent is paid for `on` is 1, else 0; the option `metered` says it for the beginning. While it is 1 the
+/// device looks for no longer interval and keeps to the one that it found, or to `keepalive_s`; it sends again what is not
+/// acknowledged after a second at the soonest, not after a fifth of one, and one piece at a time, not two. Say it before
+/// hail_loop_network_changed().
+#[unsafe(no_mangle)]
+#[cfg_attr(not(feature = "device"), allow(unused_variables))]
+pub unsafe extern "C" fn hail_device_set_metered(device: *mut hail_device, on: i32) -> hail_status {
+    supported!(
+        "device",
+        // SAFETY: the contract.
+        unsafe {
+            on_device(device, |node, _| {
+                node.set_metered(handle::switch(on, "on")?);
+                Ok(())
+            })
+        }
+    )
+}
+
 /// 1 while there is a session, else 0; a negative status on failure.
 #[unsafe(no_mangle)]
 #[cfg_attr(not(feature = "device"), allow(unused_variables))]

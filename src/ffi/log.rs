@@ -125,6 +125,7 @@ fn level(kind: EventKind) -> Level {
         | EventKind::Trained
         | EventKind::LoggedIn
         | EventKind::Draining
+        | EventKind::Suspended
         | EventKind::BrokerUp
         | EventKind::StoreRecovered => Level::Info,
         _ => Level::Debug,

@@ -26,7 +26,7 @@ pub use balance::{
     Answerer, AnswererConfig, AnswererCounters, Asker, AskerCounters, AskerEvent, AskerOutput,
 };
 pub use client::{
-    Client, ClientConfig, ClientCounters, Event as ClientEvent, Output as ClientOutput, Resumption,
+    Client, ClientConfig, ClientCounters, Event as ClientEvent, Output as ClientOutput, Resumption, Silences,
 };
 pub use framing::{Deframer, NoDatagram, framed};
 pub use handshake::public_key;
@@ -147,12 +147,6 @@ impl From<reliable::Failure> for Why {
         }
     }
 }
-
-/// Heartbeats that ask, and that answer.
-const ASK: u8 = 1;
-const ANSWER: u8 = 2;
-/// In a heartbeat's answer: the server drains.
-const DRAINS: u8 = 1;
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,5 @@
 //! What one logs in with on `hail://`, as an enrolment handed it over.
 
-use std::time::Duration;
-
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::configured::wrong;
@@ -23,15 +21,7 @@ pub(super) struct Credential {
 impl Credential {
     /// How one logs in with it at the server of this key, wishing for this heartbeat interval in seconds.
     pub fn link(self, server_key: [u8; 32], interval: u16) -> ClientConfig {
-        ClientConfig {
-            server_key,
-            next_key: None,
-            session_id: self.session_id,
-            secret: self.secret,
-            interval,
-            resumption: None,
-            rekey_after: Duration::from_secs(86_400),
-        }
+        ClientConfig { interval, ..ClientConfig::new(server_key, self.session_id, self.secret) }
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     config::Config,
     io::Service,
+    link::ClientConfig,
     node::{BalancerKey, DeviceNode, DeviceNodeConfig},
     post::device::DeviceConfig,
     status::Fault,
@@ -34,7 +35,11 @@ pub fn open_device(net: &mut Loop, config: &Config) -> Result<NodeId, Fault> {
             "one of the URLs must be hail:// or hail+ask:// with ?key=, as `hailpost device add` printed it";
         wrong("office", why)
     })?;
-    let link = credential.link(server_key, config.number("keepalive_s") as u16);
+    let link = ClientConfig {
+        longest: config.number("keepalive_max_s") as u16,
+        metered: config.switch("metered"),
+        ..credential.link(server_key, config.number("keepalive_s") as u16)
+    };
     let post = DeviceConfig {
         max_messages: config.count("max_outbox"),
         max_octets: config.count("max_outbox_octets"),

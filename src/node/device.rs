@@ -1,41 +1,45 @@
 //! A device: its session with the office, its outbox and inbox, and their store.
 
+mod beside;
 mod finder;
+mod kept;
+mod sleep;
+mod texts;
 
-use std::{collections::VecDeque, net::SocketAddr};
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, SocketAddr},
+};
 
-use self::finder::{Broker, Finder};
+use self::{
+    beside::Beside,
+    finder::{Broker, Finder},
+    kept::{BROKER, LINK, NEXT_KEY, SERVER_KEY, TICKET_ROW, recall, row_key},
+    texts::{fault, refused},
+};
 use super::{
     Event, EventKind, Field, Node,
     durable::{Committed, Durable},
 };
 use crate::{
-    io::{Conn, Input, Output, Transport},
+    io::{Conn, Input, Output, Peer, Transport},
     link::{
-        Client, ClientConfig, ClientCounters, ClientEvent, ClientOutput, Closing, Deframer, Resumption, Why,
+        Client, ClientConfig, ClientCounters, ClientEvent, ClientOutput, Closing, Deframer, Silences, Why,
         framed,
     },
     post::device::{Device, DeviceConfig, DeviceCounters, DeviceEvent, DeviceOutput, Open},
     rng::Entropy,
     status::{Fault, Status},
-    store::{Op, Store, Table},
+    store::{Op, Store},
     time::Time,
     wire::{
         app::To,
         balance::RttClass,
-        link::{Refusal, TICKET},
+        link::Refusal,
         post::{Frame, Sequence},
     },
 };
 
-/// What a device has to keep of the link, by name, session id and the server key that the device was given: what was kept for
-/// another enrolment is nothing to this one.
-const LINK: Table = Table::rows("link");
-const TICKET_ROW: &[u8] = b"ticket";
-const SERVER_KEY: &[u8] = b"server_key";
-const NEXT_KEY: &[u8] = b"next_key";
-/// The last broker that a balancer gave: resumes go there directly.
-const BROKER: &[u8] = b"broker";
 /// Tries to log in on one way to the office that nothing answers, before the next way is taken.
 const TRIES: u32 = 3;
 /// Datagrams that wait for a connection; past it the oldest is lost, as any datagram may be.
@@ -94,6 +98,12 @@ pub struct DeviceNode {
     office_key: [u8; 32],
     /// When the last hello or resume went out.
     asked_at: Time,
+    /// What is known of the network, and which that is, by the device's address there.
+    silences: Silences,
+    network: Option<IpAddr>,
+    beside: Beside,
+    /// A balancer was being asked when the device was suspended.
+    asks_on_waking: bool,
 }
 
 /// Where datagrams of the link go.
@@ -108,6 +118,8 @@ struct Line {
     conn: Conn,
     /// Set once it is there.
     transport: Option<Transport>,
+    /// The other end, by then.
+    remote: Option<SocketAddr>,
     deframer: Deframer,
 }
 
@@ -121,7 +133,7 @@ impl DeviceNode {
     ) -> Result<DeviceNode, Fault> {
         let enrolment = [&config.link.session_id[..], &config.link.server_key].concat();
         let enrolment: [u8; 48] = enrolment.try_into().expect("sixteen octets and thirty-two");
-        let broker = recall(&*store, &enrolment, &mut config.link)?;
+        let kept::Kept { broker, network } = recall(&*store, &enrolment, &mut config.link)?;
         let office_key = config.link.server_key;
         let finder = config.balancer.map(|known| Finder::new(known.key, known.ways, broker, rng.clone()));
         if let Some(Broker { key, .. }) = broker.filter(|_| finder.is_some()) {
@@ -130,6 +142,10 @@ impl DeviceNode {
         let open = Open { now, unix, rng: Box::new(rng.clone()) };
         let device = Device::open(config.post, open, &*store)?;
         let mut node = DeviceNode {
+            silences: config.link.silences,
+            network,
+            beside: Beside::default(),
+            asks_on_waking: false,
             client: Client::new(config.link, rng),
             device,
             store: Durable::new(store),
@@ -212,6 +228,7 @@ impl DeviceNode {
     /// Says goodbye, and stays away: what waits in the outbox waits for the next life.
     pub fn close(&mut self, now: Time) {
         self.stop_asking();
+        self.asks_on_waking = false;
         self.client.close(now);
         self.device.down();
         self.drop_held();
@@ -278,7 +295,7 @@ impl DeviceNode {
     fn send_on(&mut self, octets: Vec<u8>) -> Option<Output<Event>> {
         let Some(Line { conn, transport, .. }) = &self.conn else {
             let conn = self.new_conn();
-            self.conn = Some(Line { conn, transport: None, deframer: Deframer::default() });
+            self.conn = Some(Line { conn, transport: None, remote: None, deframer: Deframer::default() });
             self.wait(octets);
             return Some(match self.target() {
                 Target::Way(way) => Output::Connect { conn, way },
@@ -316,9 +333,13 @@ impl DeviceNode {
         self.unsent.clear();
     }
 
-    fn connected(&mut self, conn: Conn, transport: Transport) {
+    fn connected(&mut self, now: Time, conn: Conn, peer: &Peer) {
+        if self.beside_connected(conn) {
+            return;
+        }
         let Some(line) = self.conn.as_mut().filter(|line| line.conn == conn) else { return };
-        line.transport = Some(transport);
+        (line.transport, line.remote) = (Some(peer.transport), Some(peer.remote));
+        self.is_on(now, peer.local.ip());
         for octets in std::mem::take(&mut self.unsent) {
             let output = self.send_on(octets);
             self.outputs.extend(output);
@@ -390,6 +411,13 @@ impl DeviceNode {
                 let value = [&resumption.ticket[..], &resumption.secret].concat();
                 return self.remember(vec![self.row(TICKET_ROW, value)]);
             }
+            ClientEvent::Suspended { told } => {
+                Event::new(EventKind::Suspended).with_u64(Field::Told, told.into())
+            }
+            ClientEvent::Silences(silences) => {
+                self.learnt(silences);
+                return None;
+            }
             ClientEvent::NextKey(key) => return self.remember(vec![self.row(NEXT_KEY, key.to_vec())]),
             ClientEvent::KeyChanged(key) => {
                 if self.is_sent() {
@@ -411,15 +439,6 @@ impl DeviceNode {
         if let Some(finder) = &mut self.finder {
             finder.stays = stays;
         }
-    }
-
-    fn row(&self, name: &[u8], value: Vec<u8>) -> Op {
-        Op::Put { table: LINK, key: row_key(name, &self.enrolment), value }
-    }
-
-    fn remember(&mut self, ops: Vec<Op>) -> Option<Event> {
-        self.device.also_store(ops);
-        None
     }
 
     /// Sends a frame; what finds no room waits, behind what waits already.
@@ -495,9 +514,10 @@ impl Node for DeviceNode {
             return;
         }
         match input {
-            Input::Connected { conn, peer } => self.connected(conn, peer.transport),
+            Input::Connected { conn, peer } => self.connected(now, conn, &peer),
             Input::Received { conn, octets, .. } => self.received(now, conn, octets),
             Input::Closed { conn, .. } => {
+                self.beside_closed(conn);
                 // The link finds out by itself, and connects again when it has something to say.
                 if self.conn.as_ref().is_some_and(|line| line.conn == conn) {
                     self.conn = None;
@@ -507,6 +527,7 @@ impl Node for DeviceNode {
             Input::Clock { unix } => self.device.set_unix(now, unix),
             Input::NetworkChanged => {
                 self.hang_up();
+                self.forget_network();
                 // A session that is up at the office itself goes on there.
                 if self.finder.is_some() && !self.is_sent() && !self.client.is_up() {
                     self.take_way(now, 0);
@@ -520,7 +541,9 @@ impl Node for DeviceNode {
             Input::Deadline => {
                 self.client.deadline_passed(now);
                 self.finder_due(now);
-                self.device.handle_deadline(now);
+                if !self.client.is_asleep() {
+                    self.device.handle_deadline(now);
+                }
             }
             // Nobody connects to a device, and its store is its own.
             Input::Accepted { .. } | Input::Stored { .. } => {}
@@ -538,6 +561,7 @@ impl Node for DeviceNode {
             if let Some(output) = self.client.poll_output(now) {
                 let output = match output {
                     ClientOutput::Send(octets) => self.transmit(now, octets),
+                    ClientOutput::SendBeside(octets) => self.send_beside(octets),
                     ClientOutput::Event(event) => self.linked(now, event).map(Output::Event),
                 };
                 match output {
@@ -569,76 +593,12 @@ impl Node for DeviceNode {
     }
 
     fn deadline(&self) -> Option<Time> {
+        // What is put and confirmed is made durable whether the platform sleeps or not.
+        if self.client.is_asleep() {
+            return self.store.deadline();
+        }
         let asking = self.finder.as_ref().and_then(Finder::deadline);
         let parts = [self.client.deadline(), self.device.deadline(Time::ZERO), self.store.deadline(), asking];
         parts.into_iter().flatten().min()
-    }
-}
-
-/// Takes what an earlier life kept of the link. Answers with the last broker.
-fn recall(
-    store: &dyn Store,
-    enrolment: &[u8; 48],
-    config: &mut ClientConfig,
-) -> Result<Option<Broker>, Fault> {
-    let (mut damaged, mut broker) = (false, None);
-    store.load(LINK, &mut |key, value| match key.strip_suffix(enrolment).unwrap_or_default() {
-        TICKET_ROW => match value.split_at_checked(TICKET) {
-            Some((ticket, secret)) if secret.len() == 32 => {
-                let ticket = ticket.try_into().expect("it was cut there");
-                let secret = secret.try_into().expect("it was counted");
-                config.resumption = Some(Resumption { ticket, secret });
-            }
-            _ => damaged = true,
-        },
-        SERVER_KEY => match value.try_into() {
-            Ok(key) => config.server_key = key,
-            Err(_) => damaged = true,
-        },
-        NEXT_KEY => match value.try_into() {
-            Ok(key) => config.next_key = Some(key),
-            Err(_) => damaged = true,
-        },
-        BROKER => {
-            broker = Broker::recall(value);
-            damaged |= broker.is_none();
-        }
-        _ => {}
-    })?;
-    match damaged {
-        true => Err(Fault::new(Status::StoreCorrupt, "what was kept of the link cannot be read")),
-        false => Ok(broker),
-    }
-}
-
-fn row_key(name: &[u8], enrolment: &[u8; 48]) -> Vec<u8> {
-    [name, enrolment].concat()
-}
-
-fn fault(why: Why) -> Fault {
-    let (status, detail) = match why {
-        Why::Closed(Closing::Revoked) => {
-            (Status::Refused, "the credential was revoked: enrol the device again")
-        }
-        Why::Closed(Closing::Replaced) | Why::Replaced => {
-            (Status::Closed, "the device logged in elsewhere with the same credential")
-        }
-        Why::Closed(Closing::Drained) => (Status::Closed, "the office is about to stop"),
-        Why::Closed(_) => (Status::Closed, "the office closed the session"),
-        Why::Silent => (Status::Timeout, "nothing came from the office any more"),
-        Why::Unreachable | Why::Stalled => (Status::Timeout, "the office acknowledged nothing any more"),
-        Why::Reset => (Status::Closed, "the office does not have the session any more"),
-        Why::Rekey => (Status::Closed, "new keys could not be agreed"),
-    };
-    Fault::new(status, detail)
-}
-
-fn refused(refusal: Refusal) -> &'static str {
-    match refusal {
-        Refusal::Unknown => "the credential is not known, revoked or over: enrol the device again",
-        Refusal::Full => "the office takes no more sessions now",
-        Refusal::OtherKey => "the office has another key than this device was given",
-        Refusal::Version => "the office speaks another version of the link",
-        Refusal::Ticket | Refusal::Other(_) => "the office says no",
     }
 }

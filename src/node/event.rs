@@ -130,6 +130,8 @@ numbered! {
         /// The end of an application's request: `id`, `code`, and of a message that was taken `state`, of what was refused
         /// `text`.
         Answered = 51, "answered";
+        /// This device sends nothing, and has nothing due, until it is resumed: `told`.
+        Suspended = 52, "suspended";
 
         /// A device logged in at this office: `inbox`, `resumed`.
         DeviceOnline = 60, "device_online";
@@ -236,6 +238,8 @@ numbered! {
         Id = 40, "id";
         /// The public name of a credential: 16 octets.
         Session = 41, "session";
+        /// 1 when the office knows, and keeps the session.
+        Told = 42, "told";
     }
 }
 
@@ -244,7 +248,12 @@ impl Field {
     pub const fn is_flag(self) -> bool {
         matches!(
             self,
-            Field::ByBackend | Field::Accepted | Field::Redelivered | Field::Online | Field::Resumed
+            Field::ByBackend
+                | Field::Accepted
+                | Field::Redelivered
+                | Field::Online
+                | Field::Resumed
+                | Field::Told
         )
     }
 }
@@ -315,6 +324,7 @@ impl EventKind {
             EventKind::Rejected => carried!(Number Code),
             EventKind::Answer => carried!(Request Code),
             EventKind::Presence => carried!(User Online Since; Request Id),
+            EventKind::Suspended => carried!(Told),
             EventKind::Answered => carried!(Id Code; State Text),
             EventKind::DeviceOnline => carried!(Inbox Resumed),
             EventKind::DeviceOffline => carried!(Inbox Text),

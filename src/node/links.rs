@@ -334,15 +334,8 @@ mod tests {
             let tickets = TicketRoot { day: UNIX / 86_400, key: [1; 32] };
             let secrets = ServerSecrets { private: [2; 32], next_private: None, reset: [3; 32], tickets };
             let server = Server::new(ServerConfig::default(), secrets, at(0), UNIX, Seeded::new(1));
-            let config = ClientConfig {
-                server_key: public_key(&[2; 32]),
-                next_key: None,
-                session_id: [4; 16],
-                secret: [5; 32],
-                interval: 10,
-                resumption: None,
-                rekey_after: Duration::from_secs(86_400),
-            };
+            let config =
+                ClientConfig { interval: 10, ..ClientConfig::new(public_key(&[2; 32]), [4; 16], [5; 32]) };
             let mut links = Links::new(server, 4, 1 << 20);
             links.accepted(at(0), Conn(1), &peer(Transport::Datagram));
             let client = Client::new(config, Seeded::new(2));

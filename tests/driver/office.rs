@@ -14,6 +14,7 @@ use hailpost::{
     },
     node::{DeviceNode, Event, EventKind, Field, OfficeNode},
     post::hub::Rights,
+    status::Status,
     wire::app::{Address, To},
 };
 
@@ -136,6 +137,65 @@ fn what_one_device_writes_another_reads_also_after_it_was_away() {
     assert_eq!(message.u64(Field::Redelivered), Some(0));
     house.put(annas, "ben", "and you");
     assert_eq!(house.until(bens, EventKind::Message).bytes(Field::Body), Some(&b"and you"[..]));
+}
+
+#[test]
+fn a_device_that_is_suspended_has_nothing_due_and_gets_what_waited() {
+    let mut house = House::new(&[]);
+    for user in ["anna", "ben"] {
+        house.office(|office| office.add_user(user)).unwrap();
+        house.until(house.office, EventKind::Durable);
+    }
+    let (anna, ben) = (house.enrol("anna"), house.enrol("ben"));
+    let annas = house.device(&anna, &[]);
+    // The phone is another machine, with a loop of its own.
+    let mut phone = Loop::new().unwrap();
+    let bens = open_device(&mut phone, &config(&[("credential", &ben)])).unwrap();
+    let both = |house: &mut House, phone: &mut Loop, kind: EventKind| {
+        let begun = Instant::now();
+        loop {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{kind:?} never came");
+            phone.wait(Some(Duration::from_millis(10))).unwrap();
+            while let Some((_, event)) = phone.next_event() {
+                if event.kind() == kind {
+                    return event;
+                }
+            }
+            house.net.wait(Some(Duration::from_millis(10))).unwrap();
+            house.events.extend(std::iter::from_fn(|| house.net.next_event()));
+        }
+    };
+    both(&mut house, &mut phone, EventKind::Welcome);
+    phone.with(bens, |node: &mut DeviceNode, now| node.suspend(now, 3600)).unwrap().unwrap();
+    let again = phone.with(bens, |node: &mut DeviceNode, now| node.suspend(now, 3600)).unwrap();
+    assert_eq!(again.unwrap_err().status, Status::State);
+    assert_eq!(both(&mut house, &mut phone, EventKind::Suspended).u64(Field::Told), Some(1));
+    phone.wait(Some(Duration::ZERO)).unwrap();
+    assert_eq!(phone.timeout(), None, "the machine may sleep");
+
+    house.put(annas, "ben", "are you awake");
+    // The office has it, and for it the device is there.
+    assert_eq!(house.until(annas, EventKind::Accepted).text(Field::State), Some("queued"));
+    let put = phone.with(bens, |node: &mut DeviceNode, now| {
+        let to = To::Named(vec![Address::User("anna".to_owned())]);
+        node.put(now, to, true, 3600, "text/plain", b"no".to_vec())
+    });
+    assert!(put.unwrap().is_ok());
+    both(&mut house, &mut phone, EventKind::Stored);
+    phone.wait(Some(Duration::ZERO)).unwrap();
+    assert_eq!(phone.timeout(), None, "what is put is made durable, and waits");
+    let sent = |phone: &mut Loop| {
+        phone.with(bens, |node: &mut DeviceNode, _| node.link_counters().heartbeats).unwrap()
+    };
+    let before = sent(&mut phone);
+    assert!(std::iter::from_fn(|| phone.next_event()).next().is_none());
+
+    phone.with(bens, |node: &mut DeviceNode, now| node.resume(now)).unwrap();
+    let message = both(&mut house, &mut phone, EventKind::Message);
+    assert_eq!(message.bytes(Field::Body), Some(&b"are you awake"[..]));
+    assert_eq!(sent(&mut phone), before + 1, "it spoke at once");
+    both(&mut house, &mut phone, EventKind::Accepted);
+    assert_eq!(house.until(annas, EventKind::Message).bytes(Field::Body), Some(&b"no"[..]));
 }
 
 /// DECISIONS 4: what waited in the queue of events goes with the device, its durable outcomes come again.

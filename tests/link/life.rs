@@ -283,3 +283,18 @@ fn a_session_can_be_on_a_stream() {
     }
     assert!(up && pair.server.path(pair.session(0)) == Some(stream));
 }
+
+#[test]
+fn what_was_lost_on_the_old_way_goes_out_again_as_soon_as_the_session_moved() {
+    let mut pair = Pair::new(1, 1);
+    pair.up();
+    pair.cut = true;
+    pair.send_down(0, b"where are you");
+    pair.run(20_000);
+    pair.cut = false;
+    pair.rebind(0);
+    pair.devices[0].client.network_changed(pair.now);
+    pair.settle();
+    pair.run(500);
+    assert_eq!(pair.devices[0].messages(), [b"where are you"]);
+}

@@ -5,4 +5,6 @@ mod hostile;
 mod life;
 mod login;
 mod pair;
+mod silence;
+mod sleep;
 mod vectors;

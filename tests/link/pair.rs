@@ -48,9 +48,35 @@ pub struct Honest;
 
 impl Tamper for Honest {}
 
+/// What is between a device and the server, and forgets.
+#[derive(Clone, Copy, Debug)]
+pub struct Nat {
+    /// After so many milliseconds in which nothing went out.
+    pub forgets: u64,
+    /// Whether who comes again has the same port.
+    pub keeps_port: bool,
+    /// Whether what comes in counts too.
+    pub inward: bool,
+    /// When something last counted.
+    pub used: Time,
+}
+
+impl Nat {
+    pub fn after(seconds: u64) -> Nat {
+        Nat { forgets: seconds * 1000, keeps_port: false, inward: false, used: Time::ZERO }
+    }
+
+    fn knows(&self, now: Time) -> bool {
+        now.since(self.used) <= Duration::from_millis(self.forgets)
+    }
+}
+
 pub struct Device {
     pub client: Client,
     pub address: SocketAddr,
+    pub nat: Option<Nat>,
+    /// A defect: its platform sleeps, and it was told nothing.
+    pub frozen: bool,
     pub session_id: [u8; 16],
     pub events: Vec<(Time, ClientEvent)>,
     /// All datagrams that it sent lately.
@@ -96,6 +122,8 @@ pub struct Pair {
     pub tamper: Box<dyn Tamper>,
     pub rng: Seeded,
     pub cut: bool,
+    /// A defect: what is for another port goes out of the same.
+    pub one_port: bool,
     turns: (u64, u32),
     order: u64,
     way: BTreeMap<(Time, u64), (Place, Vec<u8>)>,
@@ -130,6 +158,7 @@ impl Pair {
             tamper: Box::new(Honest),
             rng,
             cut: false,
+            one_port: false,
             turns: (0, 0),
             order: 0,
             way: BTreeMap::new(),
@@ -142,15 +171,7 @@ impl Pair {
     fn add(&mut self, at: usize) {
         let session_id = [at as u8 + 1; 16];
         let secret = [at as u8 + 101; 32];
-        let config = ClientConfig {
-            server_key: public_key(&PRIVATE),
-            next_key: None,
-            session_id,
-            secret,
-            interval: 30,
-            resumption: None,
-            rekey_after: Duration::from_secs(86_400),
-        };
+        let config = self.client_config(at);
         let credential = Credential { secret, principal: at as u64 + 1, expiry: UNIX * 2, epoch: 0 };
         self.credentials.insert(session_id, credential);
         self.add_client(config);
@@ -162,21 +183,14 @@ impl Pair {
         let session_id = config.session_id;
         let client = Client::new(config, Seeded::new(self.rng.next_u64()));
         let address = SocketAddr::from(([192, 0, 2, (at as u8).wrapping_add(1)], 4000));
-        self.devices.push(Device { client, address, session_id, events: Vec::new(), sent: Vec::new() });
+        let (events, sent) = (Vec::new(), Vec::new());
+        self.devices.push(Device { client, address, nat: None, frozen: false, session_id, events, sent });
         at
     }
 
     /// The configuration that [`Pair::new`] gives a device.
     pub fn client_config(&self, at: usize) -> ClientConfig {
-        ClientConfig {
-            server_key: public_key(&PRIVATE),
-            next_key: None,
-            session_id: [at as u8 + 1; 16],
-            secret: [at as u8 + 101; 32],
-            interval: 30,
-            resumption: None,
-            rekey_after: Duration::from_secs(86_400),
-        }
+        ClientConfig::new(public_key(&PRIVATE), [at as u8 + 1; 16], [at as u8 + 101; 32])
     }
 
     /// Opens every device, and lets time run until all are up.
@@ -209,8 +223,13 @@ impl Pair {
     fn next(&self) -> Option<Time> {
         let way = self.way.first_key_value().map(|((due, _), _)| *due);
         let lookup = self.lookups.first_key_value().map(|((due, _), _)| *due);
-        let devices = self.devices.iter().filter_map(|device| device.client.deadline()).min();
-        [way, lookup, devices, self.server.deadline()].into_iter().flatten().min()
+        [way, lookup, self.next_of_devices(), self.server.deadline()].into_iter().flatten().min()
+    }
+
+    /// When a device has something due.
+    pub fn next_of_devices(&self) -> Option<Time> {
+        let awake = self.devices.iter().filter(|device| !device.frozen);
+        awake.filter_map(|device| device.client.deadline()).min()
     }
 
     fn turn(&mut self) {
@@ -222,7 +241,13 @@ impl Pair {
             match entry.remove() {
                 (Place::Server(from), octets) => self.deliver(from, &octets),
                 (Place::Device(to), octets) => {
-                    if let Some(device) = self.devices.iter_mut().find(|device| device.address == to) {
+                    if let Some(device) =
+                        self.devices.iter_mut().find(|device| device.address == to && !device.frozen)
+                        && device.nat.is_none_or(|nat| nat.knows(now))
+                    {
+                        if let Some(nat) = device.nat.as_mut().filter(|nat| nat.inward) {
+                            nat.used = now;
+                        }
                         device.client.handle(now, &octets);
                     }
                 }
@@ -239,7 +264,7 @@ impl Pair {
             self.server.handle(now, ServerInput::Deadline);
         }
         for device in &mut self.devices {
-            if device.client.deadline().is_some_and(|due| due <= now) {
+            if !device.frozen && device.client.deadline().is_some_and(|due| due <= now) {
                 device.client.deadline_passed(now);
             }
         }
@@ -285,6 +310,7 @@ impl Pair {
                 match output {
                     ClientOutput::Send(octets) => {
                         assert!(octets.len() <= 512);
+                        self.through_nat(at);
                         let device = &mut self.devices[at];
                         if device.sent.len() > 1000 {
                             device.sent.drain(..500);
@@ -293,9 +319,29 @@ impl Pair {
                         let from = Path::Datagram(device.address);
                         self.carry(Place::Server(from), octets);
                     }
+                    // Of this port the NAT knows nothing yet, and of the other it learns nothing by it.
+                    ClientOutput::SendBeside(octets) => {
+                        let mut from = self.devices[at].address;
+                        match self.one_port {
+                            true => self.through_nat(at),
+                            false => from.set_port(from.port() ^ 0x8000),
+                        }
+                        self.carry(Place::Server(Path::Datagram(from)), octets);
+                    }
                     ClientOutput::Event(event) => self.devices[at].events.push((now, event)),
                 }
             }
+        }
+    }
+
+    /// A device sends: what is between knows it, perhaps anew.
+    fn through_nat(&mut self, at: usize) {
+        let now = self.now;
+        let Some(nat) = &mut self.devices[at].nat else { return };
+        let is_forgotten = !nat.knows(now) && !nat.keeps_port;
+        nat.used = now;
+        if is_forgotten {
+            self.rebind(at);
         }
     }
 

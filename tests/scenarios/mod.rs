@@ -1,5 +1,7 @@
 //! What is simulated.
 
+#[cfg(feature = "link")]
+mod battery;
 mod gateways;
 #[cfg(feature = "link")]
 mod link;

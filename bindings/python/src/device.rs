@@ -143,6 +143,32 @@ impl Device {
         self.handle.call(py, |node: &mut DeviceNode, _| node.query(users))
     }
 
+    /// The platform is about to sleep, for so many seconds at the most, or 0 for 15 hours, which is as much: the office is told,
+    /// keeps the session and sends nothing. Suspended says within eight seconds that the device has nothing due any more.
+    ///
+    /// StateError when it is suspended already.
+    #[pyo3(signature = (seconds = 0))]
+    fn suspend(&self, py: Python<'_>, seconds: u32) -> PyResult<()> {
+        self.handle.call(py, |node: &mut DeviceNode, now| node.suspend(now, seconds))
+    }
+
+    /// The platform is awake: the device speaks, and what waited comes. It changes nothing of one that is not suspended.
+    fn resume(&self, py: Python<'_>) -> PyResult<()> {
+        self.handle.call(py, |node: &mut DeviceNode, now| {
+            node.resume(now);
+            Ok(())
+        })
+    }
+
+    /// Whether what is sent on this network is paid for: while it is, the device looks for no longer interval between heartbeats, and
+    /// sends nothing again before it must. Say it before network_changed().
+    fn set_metered(&self, py: Python<'_>, metered: bool) -> PyResult<()> {
+        self.handle.call(py, |node: &mut DeviceNode, _| {
+            node.set_metered(metered);
+            Ok(())
+        })
+    }
+
     /// Messages in the outbox.
     #[getter]
     fn waiting(&self, py: Python<'_>) -> PyResult<usize> {

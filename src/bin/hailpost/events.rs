@@ -210,6 +210,11 @@ impl Printer {
                 code => format!("{} {}: {code} {}", bad("refused"), text(Field::Id), text(Field::Text)),
             },
             EventKind::Draining => format!("{} the office is about to stop", plain("draining")),
+            EventKind::Suspended => {
+                let knows =
+                    if number(Field::Told) == 1 { "the office knows" } else { "the office does not know" };
+                format!("{} {knows}", plain("suspended"))
+            }
             EventKind::DeviceOnline => format!("{} device {}", good("online"), number(Field::Inbox)),
             EventKind::DeviceOffline => {
                 format!("{} device {}: {}", plain("offline"), number(Field::Inbox), text(Field::Text))

@@ -7,7 +7,7 @@ use crate::{
     link::handshake::{Initiator, finish_resume, resume},
     link::keys::Keys,
     time::Time,
-    wire::link::{Datagram, HELLO_COOKIE, RESUME_COOKIE, Refusal, Welcome, Wish},
+    wire::link::{Datagram, HEEDS_RHYTHM, HEEDS_SLEEP, HELLO_COOKIE, RESUME_COOKIE, Refusal, Welcome, Wish},
 };
 
 /// Sends of a hello, and of a resume.
@@ -175,7 +175,8 @@ impl Client {
         self.counters.sessions += 1;
         self.counters.resumed += u64::from(key.is_none());
         let up = Up::new(now, &welcome, keys, &self.config);
-        self.event(Event::Up { resumed: key.is_none(), interval: up.interval() });
+        self.agreed(&welcome);
+        self.event(Event::Up { resumed: key.is_none(), interval: welcome.interval });
         if let Some(key) = key.filter(|key| *key != self.config.server_key) {
             self.config.server_key = key;
             self.config.next_key = None;
@@ -185,8 +186,15 @@ impl Client {
         self.told(&welcome);
         // The server believes nothing before something opens.
         if let Phase::Up(up) = &mut self.phase {
-            up.ask_for_life(now, &mut self.counters, &mut self.outputs);
+            up.ask_for_life(now, &self.pace, &mut self.counters, &mut self.outputs);
         }
+    }
+
+    /// An interval holds that the server says, and perhaps heeds another.
+    pub(super) fn agreed(&mut self, welcome: &Welcome) {
+        let heeded = welcome.features & HEEDS_RHYTHM != 0;
+        self.lets_sleep = welcome.features & HEEDS_SLEEP != 0;
+        self.learn(|pace| pace.agreed(welcome.interval, heeded));
     }
 
     /// Keeps what a welcome brought for later.

@@ -1,11 +1,15 @@
 //! A device's end: one session with one server, got, kept and got again.
 
 mod asking;
+mod pace;
+mod rekey;
+mod sleep;
 mod up;
 
 use std::{collections::VecDeque, time::Duration};
 
-use self::{asking::Asking, up::Up};
+pub use self::pace::Silences;
+use self::{asking::Asking, pace::Pace, sleep::Sleep, up::Up};
 use super::{Closing, Why, backoff::Backoff};
 use crate::{
     counters::counters,
@@ -28,10 +32,34 @@ pub struct ClientConfig {
     pub secret: [u8; 32],
     /// Heartbeat interval that is wished, in seconds.
     pub interval: u16,
+    /// The longest that is looked for, in seconds, to 1800; none where it is not above `interval`.
+    pub longest: u16,
+    /// From an earlier session on the same network, [`Event::Silences`].
+    pub silences: Silences,
+    /// Whether what is sent is paid for, until [`Client::set_metered`] says otherwise.
+    pub metered: bool,
     /// From an earlier session, [`Event::Resumption`].
     pub resumption: Option<Resumption>,
     /// After how long keys are changed; a day.
     pub rekey_after: Duration,
+}
+
+impl ClientConfig {
+    /// A device that asks every 30 s, and looks for no longer interval.
+    pub fn new(server_key: [u8; 32], session_id: [u8; 16], secret: [u8; 32]) -> ClientConfig {
+        ClientConfig {
+            server_key,
+            next_key: None,
+            session_id,
+            secret,
+            interval: 30,
+            longest: 0,
+            silences: Silences::default(),
+            metered: false,
+            resumption: None,
+            rekey_after: Duration::from_secs(86_400),
+        }
+    }
 }
 
 /// What a resume needs. Secret, and good for seven days at most.
@@ -54,6 +82,9 @@ impl std::fmt::Debug for Resumption {
 pub enum Output {
     /// Send a datagram to the server.
     Send(Vec<u8>),
+    /// Send a datagram to the same address of the server from another port, so that it keeps nothing between open for the
+    /// first. Where there is none, say [`Client::only_port`].
+    SendBeside(Vec<u8>),
     /// Tell the application.
     Event(Event),
 }
@@ -81,10 +112,17 @@ pub enum Event {
     Refused(Refusal),
     /// Nothing was answered, or a refusal was: the next try comes after this pause.
     Waiting(Duration),
+    /// Nothing is sent and nothing is due until [`Client::resume`].
+    Suspended {
+        /// Whether the server knows, and keeps the session. Else it may give it up, and another is got on waking.
+        told: bool,
+    },
     /// The server drains: log in elsewhere when it suits.
     Draining,
     /// Keep this: it saves a handshake after a restart.
     Resumption(Resumption),
+    /// Keep this as long as the network is the same: it saves looking for the interval again.
+    Silences(Silences),
     /// Keep this key: it comes after the present one.
     NextKey([u8; 32]),
     /// The server's key is now the one that was announced: keep it in the place of the old.
@@ -108,6 +146,10 @@ counters! {
         lost: "sessions that were lost",
         resets: "of these, because the server did not have them any more",
         heartbeats: "heartbeats sent",
+        interval: "seconds from one heartbeat to the next, now",
+        tries: "silences tried, to find a longer interval or see whether it is still good",
+        tries_failed: "of these, those after which the server's datagrams did not arrive",
+        forgotten: "silences in use after which the server saw another address",
         probes: "probes of the path sent",
         challenges: "challenges answered",
         messages: "messages handed up",
@@ -137,6 +179,10 @@ pub struct Client {
     rng: Box<dyn Entropy + Send>,
     phase: Phase,
     failures: Backoff,
+    pace: Pace,
+    sleep: Sleep,
+    /// Whether the server does, of the session that there is.
+    lets_sleep: bool,
     outputs: VecDeque<Output>,
     counters: ClientCounters,
 }
@@ -144,11 +190,16 @@ pub struct Client {
 impl Client {
     /// A client that does nothing before [`Client::open`].
     pub fn new(config: ClientConfig, rng: impl Entropy + Send + 'static) -> Client {
+        let mut pace = Pace::new(config.interval, config.longest, config.silences);
+        pace.set_metered(config.metered);
         Client {
+            pace,
             config,
             rng: Box::new(rng),
             phase: Phase::Idle,
             failures: Backoff::default(),
+            sleep: Sleep::Awake,
+            lets_sleep: false,
             outputs: VecDeque::new(),
             counters: ClientCounters::default(),
         }
@@ -156,8 +207,10 @@ impl Client {
 
     /// Gets a session, and another whenever it is lost.
     pub fn open(&mut self, now: Time) {
-        if matches!(self.phase, Phase::Idle) {
-            self.ask(now, true);
+        match (&self.phase, self.sleep) {
+            (Phase::Idle, Sleep::Awake) => self.ask(now, true),
+            (Phase::Idle, _) => self.sleep = Sleep::Asleep { reopen: true },
+            _ => {}
         }
     }
 
@@ -173,6 +226,14 @@ impl Client {
             _ => {}
         }
         self.phase = Phase::Idle;
+        match self.sleep {
+            Sleep::Awake => {}
+            Sleep::Falling => {
+                self.sleep = Sleep::Asleep { reopen: false };
+                self.event(Event::Suspended { told: false });
+            }
+            Sleep::Asleep { .. } => self.sleep = Sleep::Asleep { reopen: false },
+        }
     }
 
     /// From the next session on, logs in at the server of this key, at once if it is meant to be there at all: another
@@ -200,13 +261,44 @@ impl Client {
     /// The network is another, or back: what waits for a pause need not, and the server is to look where we are.
     pub fn network_changed(&mut self, now: Time) {
         self.failures.reset();
+        self.set_silences(now, Silences::default());
+        let is_suspended = self.is_suspended();
         match &mut self.phase {
             Phase::Idle => {}
             Phase::Waiting(_) => self.ask(now, true),
             Phase::Asking(asking) => asking.again(now),
-            Phase::Up(up) => up.look(now, &mut self.counters, &mut self.outputs),
+            // Told on waking.
+            Phase::Up(_) if is_suspended => {}
+            Phase::Up(up) => {
+                up.forget_silence();
+                up.look(now, &self.pace, &mut self.counters, &mut self.outputs);
+            }
         }
         self.expire(now);
+    }
+
+    /// What is known of the network that the device is on.
+    pub fn set_silences(&mut self, now: Time, silences: Silences) {
+        self.pace.forget(now, silences);
+        self.counters.interval = self.pace.interval().into();
+    }
+
+    /// What is sent is paid for, or is no more. While it is, no interval is looked for, and what was found is kept to; and pieces
+    /// are missed after a second at the soonest and one at a time, for each that was only late costs.
+    pub fn set_metered(&mut self, metered: bool) {
+        self.config.metered = metered;
+        self.pace.set_metered(metered);
+        if let Phase::Up(up) = &mut self.phase {
+            up.set_frugal(metered);
+        }
+    }
+
+    /// There is no other port to send from: over a stream there is none. Until the network changes, no interval is looked for.
+    pub fn only_port(&mut self) {
+        self.pace.disable();
+        if let Phase::Up(up) = &mut self.phase {
+            up.forget_silence();
+        }
     }
 
     /// Queues a message. It has the number that [`Event::Acked`] will name.
@@ -236,9 +328,10 @@ impl Client {
     /// When [`Client::deadline_passed`] is due.
     pub fn deadline(&self) -> Option<Time> {
         match &self.phase {
+            _ if self.is_asleep() => None,
             Phase::Idle => None,
             Phase::Asking(asking) => Some(asking.deadline()),
-            Phase::Up(up) => Some(up.deadline()),
+            Phase::Up(up) => Some(up.deadline(&self.pace)),
             Phase::Waiting(until) => Some(*until),
         }
     }
@@ -259,13 +352,15 @@ impl Client {
     }
 
     fn expire(&mut self, now: Time) {
+        if self.is_suspended() {
+            return self.expire_asleep(now);
+        }
         match &mut self.phase {
             Phase::Waiting(until) if *until <= now => self.ask(now, true),
             Phase::Asking(_) => self.ask_again(now),
             Phase::Up(up) => {
-                if let Err(why) =
-                    up.expire(now, &self.config, &mut *self.rng, &mut self.counters, &mut self.outputs)
-                {
+                let (pace, config, rng) = (&self.pace, &self.config, &mut *self.rng);
+                if let Err(why) = up.expire(now, (pace, config), rng, &mut self.counters, &mut self.outputs) {
                     self.lost(now, why);
                 }
             }
@@ -278,6 +373,14 @@ impl Client {
         self.counters.lost += 1;
         self.event(Event::Down(why));
         match why {
+            _ if self.sleep == Sleep::Falling => {
+                self.phase = Phase::Idle;
+                self.fall(false);
+            }
+            _ if self.is_asleep() => {
+                self.phase = Phase::Idle;
+                self.sleep = Sleep::Asleep { reopen: true };
+            }
             // It knows us and wants us not, or not now.
             Why::Closed(_) => self.pause(now),
             _ => self.ask(now, why != Why::Rekey),
@@ -288,6 +391,16 @@ impl Client {
         let pause = self.failures.next(&mut *self.rng);
         self.phase = Phase::Waiting(now + pause);
         self.event(Event::Waiting(pause));
+    }
+
+    /// Something was learnt of the network.
+    fn learn(&mut self, learn: impl FnOnce(&mut Pace)) {
+        let before = self.pace.known();
+        learn(&mut self.pace);
+        self.counters.interval = self.pace.interval().into();
+        if self.pace.known() != before {
+            self.event(Event::Silences(self.pace.known()));
+        }
     }
 
     fn event(&mut self, event: Event) {

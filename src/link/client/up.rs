@@ -2,11 +2,16 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{Client, ClientConfig, ClientCounters, Event, Output, Phase};
+use super::{
+    Client, ClientConfig, ClientCounters, Event, Output, Phase,
+    pace::{Pace, Plan},
+    rekey::Rekey,
+    sleep::Sleep,
+};
 use crate::{
     link::{
-        ANSWER, ASK, Closing, DRAINS, Resumption, Why,
-        handshake::{DOWN, UP, finish_resume, resume},
+        Closing, Resumption, Why,
+        handshake::{DOWN, UP, resume},
         keys::{Keys, same},
         reliable::{Reliable, Taken},
         window::Window,
@@ -14,52 +19,71 @@ use crate::{
     rng::Entropy,
     status::Fault,
     time::Time,
-    wire::link::{Acknowledgement, BEAT, Datagram, Frame, Kind, MAX_DATAGRAM, Welcome, Wish},
+    wire::link::{
+        ANSWER, ASK, Acknowledgement, BEAT, DRAINS, Datagram, Frame, Kind, MAX_DATAGRAM, SLEEPS, Welcome,
+        Wish,
+    },
 };
 
 /// Heartbeats without an answer after which the session is lost; between them 1, 2 and 4 s.
-const ASKS: u32 = 3;
-/// Datagrams under the same keys at the most.
-const MAX_COUNTER: u64 = 1 << 32;
-/// Datagrams that did not open under the same keys at the most (DECISIONS: forgeries of a short tag).
-const MAX_UNOPENED: u64 = 1 << 20;
-/// Sends of a rekey.
-const REKEYS: u32 = 4;
-
+pub(super) const ASKS: u32 = 3;
+/// Asks from beside without an answer after which a silence was too long; between them 1, 2 and 4 s.
+const TRIES: u32 = 4;
+/// By how much a silence may be shorter than was meant, and still show as much.
+const SLACK: Duration = Duration::from_secs(2);
 pub(super) struct Up {
-    line: Line,
+    pub(super) line: Line,
     /// From before a rekey, until something opens under the new keys.
-    old: Option<Line>,
-    reset: [u8; 12],
-    interval: u16,
-    reliable: Option<Box<Reliable>>,
+    pub(super) old: Option<Line>,
+    pub(super) reset: [u8; 12],
+    pub(super) reliable: Option<Box<Reliable>>,
     numbers: (u32, u32),
-    sent: Time,
-    heard: Time,
+    pub(super) sent: Time,
+    pub(super) heard: Time,
     /// Heartbeats that wait for an answer, and when the next goes out.
-    asks: u32,
-    ask_due: Time,
+    pub(super) asks: u32,
+    pub(super) ask_due: Time,
+    /// Seconds of silence before the first of them; 0 where they say nothing of it.
+    silence: u16,
+    /// A silence that is being tried, and one that seems to have been too long, until the server shows that it is there.
+    tried: Option<Try>,
+    suspected: Option<u16>,
+    /// While the platform sleeps or is about to: what the server is told of it. Nothing else is sent.
+    pub(super) sleeps: Option<u8>,
+    /// Whether what is sent is paid for.
+    frugal: bool,
     drains: bool,
     /// When other keys are asked for, and what did not open under these.
-    renew: Time,
-    unopened: u64,
-    rekey: Option<Box<Rekey>>,
+    pub(super) renew: Time,
+    pub(super) unopened: u64,
+    pub(super) rekey: Option<Box<Rekey>>,
 }
 
 /// An id, its keys and counters.
-struct Line {
-    id: u32,
-    keys: Keys,
-    counter: u64,
-    window: Window,
+pub(super) struct Line {
+    pub(super) id: u32,
+    pub(super) keys: Keys,
+    pub(super) counter: u64,
+    pub(super) window: Window,
 }
 
-struct Rekey {
-    nonce: [u8; 16],
-    secret: [u8; 32],
-    datagram: Vec<u8>,
-    sends: u32,
+/// Asks go out from beside, and their answers come only as long as the way to where the session is has not been forgotten.
+struct Try {
+    silence: u16,
+    asks: u32,
     due: Time,
+}
+
+/// What something that came shows.
+enum Came {
+    /// A heartbeat was answered.
+    Answer,
+    /// The server's datagrams arrive after a silence of so many seconds.
+    After(u16),
+    /// They do not.
+    NotAfter(u16),
+    /// The server saw another address after it.
+    Elsewhere(u16),
 }
 
 enum Opened<'a> {
@@ -101,7 +125,12 @@ impl Line {
         }
     }
 
-    fn seal(&mut self, frame: &Frame<'_>) -> Vec<u8> {
+    pub(super) fn beat(&mut self, kind: u8, flags: u8) -> Vec<u8> {
+        self.counter += 1;
+        self.keys.seal_beat(UP, self.id, self.counter - 1, kind, flags).to_vec()
+    }
+
+    pub(super) fn seal(&mut self, frame: &Frame<'_>) -> Vec<u8> {
         self.counter += 1;
         self.keys.seal_data(UP, self.id, self.counter - 1, |out| frame.encode(out))
     }
@@ -113,22 +142,22 @@ impl Up {
             line: Line { id: welcome.id, keys, counter: 0, window: Window::NEW },
             old: None,
             reset: welcome.reset,
-            interval: welcome.interval.max(1),
             reliable: None,
             numbers: (0, 0),
             sent: now,
             heard: now,
             asks: 0,
             ask_due: Time::MAX,
+            silence: 0,
+            tried: None,
+            suspected: None,
+            sleeps: None,
+            frugal: config.metered,
             drains: false,
             renew: now + config.rekey_after,
             unopened: 0,
             rekey: None,
         }
-    }
-
-    pub fn interval(&self) -> u16 {
-        self.interval
     }
 
     pub fn send(&mut self, now: Time, octets: Vec<u8>) -> Result<u32, Fault> {
@@ -140,48 +169,80 @@ impl Up {
     }
 
     /// Asks for a sign of life, and for another soon if there is none.
-    pub fn ask_for_life(&mut self, now: Time, counters: &mut ClientCounters, outputs: &mut VecDeque<Output>) {
-        let Line { id, keys, counter, .. } = &mut self.line;
-        outputs.push_back(Output::Send(keys.seal_beat(UP, *id, *counter, ASK, 0).to_vec()));
-        *counter += 1;
+    pub fn ask_for_life(
+        &mut self,
+        now: Time,
+        pace: &Pace,
+        counters: &mut ClientCounters,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        outputs.push_back(Output::Send(self.line.beat(ASK, pace.said().code())));
         counters.heartbeats += 1;
+        self.asked(now);
+    }
+
+    /// An ask went out.
+    pub(super) fn asked(&mut self, now: Time) {
         self.asks += 1;
         self.ask_due = now + Duration::from_secs(1 << (self.asks - 1).min(2));
         self.sent = now;
     }
 
     /// Asks, and lets the server look where that comes from: heartbeats move no address.
-    pub fn look(&mut self, now: Time, counters: &mut ClientCounters, outputs: &mut VecDeque<Output>) {
-        self.ask_for_life(now, counters, outputs);
+    pub fn look(
+        &mut self,
+        now: Time,
+        pace: &Pace,
+        counters: &mut ClientCounters,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        self.ask_for_life(now, pace, counters, outputs);
+        self.probe(counters, outputs);
+    }
+
+    /// Lets the server look where this comes from.
+    pub(super) fn probe(&mut self, counters: &mut ClientCounters, outputs: &mut VecDeque<Output>) {
         counters.probes += 1;
         let octets = self.line.seal(&Frame::alone(Kind::Probe, &[]));
         outputs.push_back(Output::Send(octets));
     }
 
-    pub fn deadline(&self) -> Time {
+    pub fn set_frugal(&mut self, frugal: bool) {
+        self.frugal = frugal;
+        if frugal {
+            self.forget_silence();
+        }
+        if let Some(reliable) = &mut self.reliable {
+            reliable.set_frugal(frugal);
+        }
+    }
+
+    /// What was silent before says nothing of the network any more.
+    pub fn forget_silence(&mut self) {
+        (self.silence, self.tried, self.suspected) = (0, None, None);
+    }
+
+    pub fn deadline(&self, pace: &Pace) -> Time {
+        if self.sleeps.is_some() {
+            return self.ask_due;
+        }
         let reliable =
             self.reliable.as_ref().map_or(Time::MAX, |reliable| reliable.deadline().min(reliable.linger()));
         let rekey = self.rekey.as_ref().map_or(self.renew, |rekey| rekey.due);
-        reliable.min(rekey).min(self.life_due())
+        reliable.min(rekey).min(self.life_due(pace.plan()))
     }
 
     pub fn expire(
         &mut self,
         now: Time,
-        config: &ClientConfig,
+        (pace, config): (&Pace, &ClientConfig),
         rng: &mut dyn Entropy,
         counters: &mut ClientCounters,
         outputs: &mut VecDeque<Output>,
     ) -> Result<(), Why> {
-        if self.life_due() <= now {
-            if self.asks >= ASKS {
-                return Err(Why::Silent);
-            }
-            match self.asks {
-                0 => self.ask_for_life(now, counters, outputs),
-                // Perhaps the answers go to where we are no more.
-                _ => self.look(now, counters, outputs),
-            }
+        let plan = pace.plan();
+        if self.life_due(plan) <= now {
+            self.show_life(now, pace, plan, counters, outputs)?;
         }
         if let Some(reliable) = &mut self.reliable {
             reliable.expire(now).map_err(Why::from)?;
@@ -208,7 +269,7 @@ impl Up {
         }
         let mut frame = Vec::new();
         let Line { id, keys, counter, .. } = &mut self.line;
-        while reliable.poll(now, *counter, &mut frame) {
+        while self.sleeps.is_none() && reliable.poll(now, *counter, &mut frame) {
             let octets = keys.seal_data(UP, *id, *counter, |out| out.append(&mut frame));
             *counter += 1;
             self.sent = now;
@@ -221,48 +282,85 @@ impl Up {
         }
     }
 
-    fn life_due(&self) -> Time {
-        match self.asks {
-            0 => self.sent.min(self.heard) + Duration::from_secs(self.interval.into()),
+    fn life_due(&self, plan: Plan) -> Time {
+        match (&self.tried, self.asks) {
+            (Some(tried), _) => tried.due,
+            (None, 0) => self.sent.min(self.heard) + Duration::from_secs(plan.after.into()),
             _ => self.ask_due,
+        }
+    }
+
+    /// A sign of life is due, or the answer to one.
+    fn show_life(
+        &mut self,
+        now: Time,
+        pace: &Pace,
+        plan: Plan,
+        counters: &mut ClientCounters,
+        outputs: &mut VecDeque<Output>,
+    ) -> Result<(), Why> {
+        let quiet = now.since(self.sent.max(self.heard));
+        let is_silence = quiet + SLACK >= Duration::from_secs(plan.after.into());
+        match (&mut self.tried, self.asks) {
+            (Some(tried), _) if tried.asks < TRIES => {
+                tried.due = now + Duration::from_secs(1 << (tried.asks - 1).min(2));
+                tried.asks += 1;
+                outputs.push_back(Output::SendBeside(self.line.beat(ASK, pace.said().code())));
+            }
+            (Some(tried), _) => {
+                self.suspected = Some(tried.silence);
+                self.tried = None;
+                self.look(now, pace, counters, outputs);
+            }
+            (None, 0) if plan.beside && is_silence => {
+                counters.tries += 1;
+                let due = now + Duration::from_secs(1);
+                self.tried = Some(Try { silence: plan.after, asks: 1, due });
+                outputs.push_back(Output::SendBeside(self.line.beat(ASK, pace.said().code())));
+            }
+            (None, 0) => {
+                self.silence = if is_silence { plan.after } else { 0 };
+                self.ask_for_life(now, pace, counters, outputs);
+            }
+            (None, ASKS..) => return Err(Why::Silent),
+            // Perhaps the answers go to where we are no more.
+            (None, _) => self.look(now, pace, counters, outputs),
+        }
+        Ok(())
+    }
+
+    /// Something came; answers with what that shows of a silence, and whether it was too long.
+    fn came(&mut self, now: Time, is_challenge: bool, outputs: &mut VecDeque<Output>) -> Option<Came> {
+        self.heard = now;
+        if self.sleeps.is_some() {
+            return None;
+        }
+        let asks = std::mem::take(&mut self.asks);
+        if let Some(Try { silence, .. }) = self.tried.take() {
+            // What came proves the way, and need not have kept it open: something goes out that asks for nothing.
+            outputs.push_back(Output::Send(self.line.beat(ANSWER, 0)));
+            self.sent = now;
+            return Some(Came::After(silence));
+        }
+        if let Some(silence) = self.suspected.take() {
+            return Some(Came::NotAfter(silence));
+        }
+        match (asks, self.silence) {
+            (0, _) => None,
+            // The first ask was not answered, and the server saw the next come from elsewhere.
+            (2.., 1..) if is_challenge => Some(Came::Elsewhere(std::mem::take(&mut self.silence))),
+            _ => Some(Came::Answer),
         }
     }
 
     fn reliable(&mut self, now: Time) -> &mut Reliable {
         let (to_send, to_hand_up) = self.numbers;
-        self.reliable.get_or_insert_with(|| Box::new(Reliable::new(now, to_send, to_hand_up)))
-    }
-
-    /// Asks for new keys when the old have done enough.
-    fn renew(
-        &mut self,
-        now: Time,
-        config: &ClientConfig,
-        rng: &mut dyn Entropy,
-        outputs: &mut VecDeque<Output>,
-    ) -> Result<(), Why> {
-        let used = self.line.counter.max(self.line.window.next());
-        let worn = used >= MAX_COUNTER || self.unopened >= MAX_UNOPENED;
-        if self.rekey.is_none()
-            && (worn || now >= self.renew)
-            && let Some(resumption) = &config.resumption
-        {
-            let mut nonce = [0; 16];
-            rng.fill(&mut nonce);
-            let (secret, wish) = (resumption.secret, Wish { features: 0, interval: config.interval });
-            let datagram = resume(nonce, resumption.ticket, &secret, wish);
-            self.rekey = Some(Box::new(Rekey { nonce, secret, datagram, sends: 0, due: now }));
-        }
-        if let Some(rekey) = self.rekey.as_mut().filter(|rekey| rekey.due <= now) {
-            if rekey.sends >= REKEYS {
-                return Err(Why::Rekey);
-            }
-            rekey.due = now + Duration::from_secs(1 << rekey.sends.min(3));
-            rekey.sends += 1;
-            self.sent = now;
-            outputs.push_back(Output::Send(self.line.seal(&Frame::alone(Kind::Rekey, &rekey.datagram))));
-        }
-        Ok(())
+        let frugal = self.frugal;
+        self.reliable.get_or_insert_with(|| {
+            let mut reliable = Box::new(Reliable::new(now, to_send, to_hand_up));
+            reliable.set_frugal(frugal);
+            reliable
+        })
     }
 }
 
@@ -294,19 +392,28 @@ impl Client {
         let Some((counter, opened)) = opened else {
             return self.expire(now);
         };
-        up.heard = now;
-        up.asks = 0;
+        let is_challenge = matches!(&opened, Opened::Data(plain)
+            if Frame::decode(plain).is_some_and(|frame| frame.kind == Kind::Challenge));
+        let came = up.came(now, is_challenge, &mut self.outputs);
         if !is_old {
             up.old = None;
         }
+        if let Some(came) = came {
+            self.judge(now, came);
+        }
+        let Phase::Up(up) = &mut self.phase else { return };
         match opened {
             Opened::Beat((kind, flags)) => {
                 if let Some(reliable) = up.reliable.as_mut().filter(|_| !is_old) {
                     reliable.note(counter);
                 }
+                let sleeps = kind == ANSWER && flags & SLEEPS != 0 && self.sleep == Sleep::Falling;
                 let drains = kind == ANSWER && flags & DRAINS != 0;
                 if drains && !std::mem::replace(&mut up.drains, drains) {
                     self.event(Event::Draining);
+                }
+                if sleeps {
+                    self.fall(true);
                 }
             }
             Opened::Data(plain) => match Frame::decode(plain) {
@@ -315,6 +422,21 @@ impl Client {
             },
         }
         self.expire(now);
+    }
+
+    fn judge(&mut self, now: Time, came: Came) {
+        match came {
+            Came::Answer => self.learn(|pace| pace.answered(now)),
+            Came::After(silence) => self.learn(|pace| pace.lasted(silence)),
+            Came::NotAfter(silence) => {
+                self.counters.tries_failed += 1;
+                self.learn(|pace| pace.try_failed(now, silence));
+            }
+            Came::Elsewhere(silence) => {
+                self.counters.forgotten += 1;
+                self.learn(|pace| pace.failed(now, silence));
+            }
+        }
     }
 
     /// For tests of the other end: any octets under the session's keys, as a frame, or two of them as a heartbeat, with a
@@ -367,6 +489,8 @@ impl Client {
                     counters.bad_frames += u64::from(!good);
                 }
             }
+            // Whoever sleeps answers when awake.
+            Kind::Challenge if matches!(self.sleep, Sleep::Asleep { .. }) => {}
             Kind::Challenge if frame.data.len() == 8 => {
                 counters.challenges += 1;
                 let octets = up.line.seal(&Frame::alone(Kind::Response, frame.data));
@@ -378,88 +502,5 @@ impl Client {
             Kind::Other(_) => counters.unknown_frames += 1,
         }
         up.pump(now, &mut self.counters, &mut self.outputs);
-    }
-
-    /// The answer to a rekey.
-    fn rekeyed(&mut self, now: Time, data: &[u8]) {
-        let Phase::Up(up) = &mut self.phase else { return };
-        let Some(rekey) = &up.rekey else {
-            self.counters.unexpected += 1;
-            return;
-        };
-        let done = match Datagram::decode(data) {
-            Ok(Datagram::Resumed { nonce, .. }) => finish_resume(rekey.nonce, nonce, &rekey.secret, data),
-            Ok(Datagram::Refuse { echo, .. }) if echo == rekey.nonce[..8] => {
-                return self.lost(now, Why::Rekey);
-            }
-            _ => None,
-        };
-        let Some((welcome, keys)) = done else {
-            self.counters.bad_frames += 1;
-            return;
-        };
-        let fresh = Line { id: welcome.id, keys, counter: 0, window: Window::NEW };
-        up.old = Some(std::mem::replace(&mut up.line, fresh));
-        up.reset = welcome.reset;
-        up.interval = welcome.interval.max(1);
-        up.rekey = None;
-        up.renew = now + self.config.rekey_after;
-        up.unopened = 0;
-        if let Some(reliable) = &mut up.reliable {
-            reliable.restart();
-        }
-        self.counters.rekeys += 1;
-        up.asks = 0;
-        up.ask_for_life(now, &mut self.counters, &mut self.outputs);
-        up.pump(now, &mut self.counters, &mut self.outputs);
-        self.told(&welcome);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{rng::Seeded, wire::link::TICKET};
-
-    #[test]
-    fn keys_are_changed_before_their_counter_or_forgeries_are_too_many() {
-        let config = ClientConfig {
-            server_key: [1; 32],
-            next_key: None,
-            session_id: [2; 16],
-            secret: [3; 32],
-            interval: 30,
-            resumption: Some(Resumption { ticket: [4; TICKET], secret: [5; 32] }),
-            rekey_after: Duration::from_secs(86_400),
-        };
-        let welcome = Welcome {
-            id: 1,
-            interval: 30,
-            features: 0,
-            reset: [0; 12],
-            resume: [0; 32],
-            ticket: [0; TICKET],
-            next_key: [0; 32],
-        };
-        type Wear = fn(&mut Up);
-        let ways: [(Wear, usize); 5] = [
-            (|_| {}, 0),
-            (|up| up.line.counter = MAX_COUNTER - 1, 0),
-            (|up| up.line.counter = MAX_COUNTER, 1),
-            (
-                |up| {
-                    up.line.window.note(MAX_COUNTER);
-                },
-                1,
-            ),
-            (|up| up.unopened = MAX_UNOPENED, 1),
-        ];
-        for (wear, rekeys) in ways {
-            let mut up = Up::new(Time::ZERO, &welcome, Keys::of(&[7; 32]), &config);
-            wear(&mut up);
-            let mut outputs = VecDeque::new();
-            up.renew(Time::ZERO, &config, &mut Seeded::new(1), &mut outputs).unwrap();
-            assert_eq!(outputs.len(), rekeys);
-        }
     }
 }

@@ -118,6 +118,22 @@ impl Reliable {
         self.receiver.restart();
     }
 
+    /// Whether a piece that is sent again costs more than waiting for it.
+    pub fn set_frugal(&mut self, frugal: bool) {
+        self.sender.set_frugal(frugal);
+    }
+
+    /// What came is acknowledged at once.
+    pub fn hurry(&mut self, now: Time) {
+        self.receiver.hurry(now);
+    }
+
+    /// An end slept: what was under way goes out again, and nothing was waited for in vain.
+    pub fn wake(&mut self, now: Time) {
+        self.sender.wake(now);
+        self.receiver.wake(now);
+    }
+
     /// Whether nothing would be lost with it.
     pub fn is_idle(&self, now: Time) -> bool {
         self.is_quiet() && now.since(self.used) >= LINGER
@@ -139,7 +155,8 @@ impl Reliable {
         self.sender.expire(now)
     }
 
-    fn is_quiet(&self) -> bool {
+    /// Whether nothing is under way.
+    pub fn is_quiet(&self) -> bool {
         self.sender.is_empty() && self.receiver.is_empty()
     }
 }

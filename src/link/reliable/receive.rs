@@ -134,6 +134,17 @@ impl Receiver {
         }
     }
 
+    pub fn hurry(&mut self, now: Time) {
+        if self.due != Time::MAX {
+            self.due = now;
+        }
+    }
+
+    pub fn wake(&mut self, now: Time) {
+        self.progress = now;
+        self.hurry(now);
+    }
+
     pub fn restart(&mut self) {
         self.runs.clear();
         self.pending = 0;

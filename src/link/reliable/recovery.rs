@@ -9,6 +9,8 @@ const INITIAL_RTT: Duration = Duration::from_millis(333);
 /// The longest that a receiver waits with an acknowledgement.
 pub(super) const MAX_ACK_DELAY: Duration = Duration::from_millis(25);
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(200);
+/// The same where a piece that is sent in vain is paid for (RFC 8085 §3.1.1 has a second where nothing is known).
+const FRUGAL_TIMEOUT: Duration = Duration::from_secs(1);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(30);
 const INITIAL_WINDOW: usize = 10;
 const LEAST_WINDOW: usize = 2;
@@ -62,9 +64,10 @@ impl Recovery {
     }
 
     /// How long to wait for an acknowledgement, after so many waits in vain.
-    pub fn timeout(&self, vain: u32) -> Duration {
+    pub fn timeout(&self, vain: u32, frugal: bool) -> Duration {
+        let shortest = if frugal { FRUGAL_TIMEOUT } else { SHORTEST_TIMEOUT };
         let base = self.smoothed.unwrap_or(INITIAL_RTT) + 4 * self.variation + MAX_ACK_DELAY;
-        (base.max(SHORTEST_TIMEOUT) * (1 << vain.min(8))).min(LONGEST_TIMEOUT)
+        (base.max(shortest) * (1 << vain.min(8))).min(LONGEST_TIMEOUT)
     }
 
     /// A datagram sent at `sent` was acknowledged while the window was in use.
@@ -112,18 +115,19 @@ mod tests {
     #[test]
     fn the_timeout_follows_the_round_trip_and_doubles() {
         let mut recovery = Recovery::new();
-        assert_eq!(recovery.timeout(0), 333 * MS + 2 * 333 * MS + 25 * MS);
+        assert_eq!(recovery.timeout(0, false), 333 * MS + 2 * 333 * MS + 25 * MS);
         for _ in 0..100 {
             recovery.sample(50 * MS, Duration::ZERO);
         }
-        assert_eq!(recovery.timeout(0), 200 * MS);
-        assert_eq!(recovery.timeout(3), 1600 * MS);
-        assert_eq!(recovery.timeout(40), LONGEST_TIMEOUT);
+        assert_eq!(recovery.timeout(0, false), 200 * MS);
+        assert_eq!(recovery.timeout(3, false), 1600 * MS);
+        assert_eq!(recovery.timeout(3, true), 8000 * MS);
+        assert_eq!(recovery.timeout(40, false), LONGEST_TIMEOUT);
         for _ in 0..100 {
             recovery.sample(500 * MS, 400 * MS);
         }
         assert!(
-            (475 * MS..530 * MS).contains(&recovery.timeout(0)),
+            (475 * MS..530 * MS).contains(&recovery.timeout(0, false)),
             "no more than 25 ms of a delay are believed"
         );
     }

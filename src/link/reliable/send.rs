@@ -65,6 +65,7 @@ pub(super) struct Sender {
     last_sent: Time,
     vain: u32,
     probes: usize,
+    frugal: bool,
     recovery: Recovery,
     acked: VecDeque<u32>,
     resent: u64,
@@ -85,6 +86,7 @@ impl Sender {
             last_sent: Time::ZERO,
             vain: 0,
             probes: 0,
+            frugal: false,
             recovery: Recovery::new(),
             acked: VecDeque::new(),
             resent: 0,
@@ -197,7 +199,7 @@ impl Sender {
     pub fn deadline(&self) -> Time {
         match self.sent.is_empty() {
             true => Time::MAX,
-            false => self.last_sent + self.recovery.timeout(self.vain),
+            false => self.last_sent + self.recovery.timeout(self.vain, self.frugal),
         }
     }
 
@@ -214,8 +216,8 @@ impl Sender {
         }
         // The oldest go again. What is under way stays noted: if it was only late, its acknowledgement counts.
         let oldest: BTreeSet<(u32, u16)> = self.sent.iter().map(|sent| (sent.message, sent.index)).collect();
-        self.lost.extend(oldest.into_iter().take(PROBES));
-        self.probes = PROBES;
+        self.probes = if self.frugal { 1 } else { PROBES };
+        self.lost.extend(oldest.into_iter().take(self.probes));
         self.last_sent = now;
         Ok(())
     }
@@ -223,6 +225,15 @@ impl Sender {
     pub fn restart(&mut self) {
         self.lost.extend(self.sent.drain(..).map(|sent| (sent.message, sent.index)));
         self.vain = 0;
+    }
+
+    pub fn set_frugal(&mut self, frugal: bool) {
+        self.frugal = frugal;
+    }
+
+    pub fn wake(&mut self, now: Time) {
+        self.restart();
+        self.last_sent = now;
     }
 
     fn next_piece(&mut self) -> Option<(u32, u16)> {

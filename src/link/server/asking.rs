@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    CANDIDATE_SECONDS, Credential, MAX_CANDIDATES_OF_ONE, Output, Server,
+    CANDIDATE_SECONDS, Credential, LONGEST_INTERVAL, MAX_CANDIDATES_OF_ONE, Output, Server,
     slab::{Entry, Slot, Stage},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
         ticket::{LIFE_DAYS, Ticket},
     },
     time::Time,
-    wire::link::{self, Hello, Refusal, Resume, TICKET, Welcome, Wish},
+    wire::link::{self, HEEDS_RHYTHM, HEEDS_SLEEP, Hello, Refusal, Resume, TICKET, Welcome, Wish},
 };
 
 /// What a request is known by: its echo, and where it came from.
@@ -284,12 +284,18 @@ impl Server {
         Welcome {
             id,
             interval: wish.interval.clamp(shortest, longest),
-            features: 0,
+            features: self.features(),
             reset: self.reset_token(id),
             resume,
             ticket: sealed,
             next_key: self.public[1].unwrap_or_default(),
         }
+    }
+
+    /// What the server heeds besides. A device that could be silent for as long as it likes, were it to find out, is told
+    /// nothing of a bound of ours: where there is one, what was agreed at login holds.
+    fn features(&self) -> u16 {
+        HEEDS_SLEEP | if self.config.intervals.1 == LONGEST_INTERVAL { HEEDS_RHYTHM } else { 0 }
     }
 
     /// A datagram opened under a candidate's keys: it is a session, and the older one of its principal is over.

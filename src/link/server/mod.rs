@@ -1,6 +1,8 @@
 //! The server's end: many sessions, each proven by a handshake or a resume before anything is believed.
 
 mod asking;
+mod asleep;
+mod counters;
 mod session;
 mod slab;
 
@@ -13,8 +15,10 @@ use std::{
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
+pub use self::counters::ServerCounters;
 use self::{
     asking::Asking,
+    asleep::Asleep,
     session::Active,
     slab::{Entry, Ids, Slab, Slot, Stage},
 };
@@ -26,7 +30,6 @@ use super::{
     ticket::{TicketKeys, TicketRoot},
 };
 use crate::{
-    counters::counters,
     rng::Entropy,
     status::{Fault, Status},
     time::Time,
@@ -35,6 +38,8 @@ use crate::{
 
 /// Seconds after which a candidate that proves nothing is dropped, and a lookup that is not answered.
 const CANDIDATE_SECONDS: u16 = 10;
+/// The longest heartbeat interval, in seconds.
+const LONGEST_INTERVAL: u16 = 1800;
 /// Candidates of one principal: a newer one takes the place of the oldest, so that who repeats one request takes no room
 /// from others.
 const MAX_CANDIDATES_OF_ONE: usize = 4;
@@ -78,6 +83,9 @@ pub struct ServerConfig {
     pub max_queued: usize,
     /// Pieces of all sessions that wait for others. One session has an eighth of what is left at the most.
     pub max_held: usize,
+    /// Sessions whose devices sleep and for which something waits; past it another one is given up. A quarter of `max_queued` is
+    /// theirs.
+    pub max_asleep: usize,
     /// Shortest and longest heartbeat interval, in seconds; within 10 to 1800.
     pub intervals: (u16, u16),
 }
@@ -93,6 +101,7 @@ impl Default for ServerConfig {
             resets: 20_000,
             max_queued: 256 << 20,
             max_held: 256 << 10,
+            max_asleep: 65_536,
             intervals: (10, 1800),
         }
     }
@@ -191,58 +200,6 @@ pub enum Output {
     TicketRoot(TicketRoot),
 }
 
-counters! {
-    /// What a server has seen.
-    pub struct ServerCounters {
-        datagrams: "datagrams received",
-        malformed: "datagrams that are none of the link",
-        unopened: "datagrams that did not open",
-        replayed: "datagrams that came before, or too late to tell",
-        unknown_ids: "datagrams of sessions that are not there",
-        resets: "resets sent",
-        resets_withheld: "resets not sent, because there were too many, or by chance, so that two servers do not go on for ever",
-        hellos: "hellos",
-        resumes: "resumes outside a session",
-        repeated: "hellos and resumes that were received again while they were answered",
-        cookies: "cookies sent",
-        bad_cookies: "cookies that are not good",
-        lookups_full: "hellos dropped because too many lookups waited, or more than the share of their address",
-        lookups_expired: "lookups that were not answered in time",
-        candidates_full: "hellos and resumes dropped because too many candidates waited, or more than the share of their address",
-        sessions_full: "hellos and resumes refused because all sessions are taken",
-        refused: "refusals sent",
-        bad_hellos: "hellos whose handshake failed",
-        handshakes: "handshakes computed, with Diffie-Hellman",
-        bad_tickets: "tickets that are not good",
-        unproven: "resumes without the secret of their ticket",
-        candidates_displaced: "candidates dropped because newer ones of the same principal came",
-        candidates_expired: "candidates that proved nothing in time",
-        proven_elsewhere: "datagrams that opened under a candidate's keys and came from elsewhere",
-        sessions: "sessions that came up",
-        resumed: "of these, by a ticket",
-        replaced: "sessions replaced by a newer one of the same principal",
-        silent: "sessions given up because nothing came",
-        unreachable: "sessions given up because nothing was acknowledged",
-        stalled: "sessions given up because messages were begun and not ended",
-        heartbeats: "heartbeats answered",
-        messages: "messages handed up",
-        sent: "messages taken to be sent",
-        acked: "messages acknowledged by the peer",
-        full: "messages not taken, because too much waited",
-        full_of_all: "of these, because of what waited in all sessions, of which each has a share",
-        pieces_repeated: "pieces that came before",
-        pieces_refused: "pieces not kept, because too many waited in their session, or more than its share of all",
-        bad_frames: "frames that make no sense",
-        unknown_frames: "frames of a kind that this version does not know",
-        resent: "pieces sent again",
-        challenges: "challenges sent",
-        moved: "sessions that moved to another address",
-        rekeys: "rekeys done",
-        bad_rekeys: "rekeys refused",
-        revoked_full: "revocations that make all older tickets worthless",
-    }
-}
-
 /// Many sessions, without sockets or clock.
 pub struct Server {
     config: ServerConfig,
@@ -260,6 +217,7 @@ pub struct Server {
     asking: Asking,
     actives: Vec<Option<Box<Active>>>,
     free_actives: Vec<u32>,
+    asleep: Asleep,
     timers: BTreeSet<(Time, u32)>,
     queued: usize,
     held: usize,
@@ -296,8 +254,8 @@ impl Server {
         let mut seed = [0; 16];
         rng.fill(&mut seed);
         let mut config = config;
-        config.intervals.0 = config.intervals.0.clamp(10, 1800);
-        config.intervals.1 = config.intervals.1.clamp(config.intervals.0, 1800);
+        config.intervals.0 = config.intervals.0.clamp(10, LONGEST_INTERVAL);
+        config.intervals.1 = config.intervals.1.clamp(config.intervals.0, LONGEST_INTERVAL);
         let public =
             [Some(secrets.private), secrets.next_private].map(|key| key.as_ref().map(super::public_key));
         let mut server = Server {
@@ -311,6 +269,7 @@ impl Server {
             asking: Asking::default(),
             actives: Vec::new(),
             free_actives: Vec::new(),
+            asleep: Asleep::default(),
             timers: BTreeSet::new(),
             queued: 0,
             held: 0,
@@ -379,11 +338,20 @@ impl Server {
         let slot = self.slot(session).ok_or_else(|| Fault::new(Status::NotFound, "the session is over"))?;
         let own = self.under_way(slot).map_or(0, |active| active.reliable.queued());
         if !is_within(own, octets.len(), link::MAX_MESSAGE, self.queued, self.config.max_queued) {
+            if self.sleeps(slot) {
+                return Err(self.give_up_asleep(slot));
+            }
             self.counters.full += 1;
             self.counters.full_of_all += 1;
             return Err(Fault::new(Status::Full, "too much waits in all sessions: try again later"));
         }
         let number = self.with_active(now, slot, |active| active.reliable.send(now, octets));
+        if self.sleeps(slot) {
+            let is_full = number.as_ref().is_err_and(|fault| fault.status == Status::Full);
+            if is_full || self.is_too_much_asleep(slot) {
+                return Err(self.give_up_asleep(slot));
+            }
+        }
         match &number {
             Ok(_) => self.counters.sent += 1,
             Err(fault) if fault.status == Status::Full => self.counters.full += 1,
@@ -566,6 +534,9 @@ impl Server {
     fn drop_session(&mut self, slot: Slot) {
         let Some(entry) = self.slab.get(slot) else { return };
         let (active, principal, stage) = (entry.active, entry.principal(), entry.stage);
+        if entry.sleep > 0 {
+            self.asleep.forget(slot);
+        }
         if active != Entry::IDLE {
             self.drop_active(active);
         }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     link::{
-        ANSWER, ASK, Closing, DRAINS, Path, Why,
+        Closing, Path, Why,
         handshake::{DOWN, UP, resumed},
         keys::{Keys, same},
         reliable::{Reliable, Taken},
@@ -17,8 +17,8 @@ use crate::{
     },
     time::Time,
     wire::link::{
-        Acknowledgement, BEAT, Datagram, Frame, Kind, MAX_DATAGRAM, MAX_PIECES, OVERHEAD, Refusal, Resume,
-        refuse,
+        ANSWER, ASK, Acknowledgement, BEAT, DRAINS, Datagram, Frame, Kind, MAX_DATAGRAM, MAX_PIECES,
+        OVERHEAD, Refusal, Resume, Rhythm, SLEEPS, refuse,
     },
 };
 
@@ -100,8 +100,20 @@ impl Server {
         let Some(entry) = self.slab.get_mut(slot) else { return };
         let newest = entry.window.note(counter);
         entry.heard = second as u16;
+        let rhythm = match opened {
+            Opened::Beat((ASK, flags)) => Rhythm::of(flags),
+            _ => Rhythm::Same,
+        };
+        if newest && entry.sleep > 0 && !matches!(rhythm, Rhythm::Asleep(_)) {
+            self.wake(now, slot);
+        }
         match opened {
-            Opened::Beat((kind, _)) => self.beat(slot, counter, kind),
+            Opened::Beat((kind, _)) => {
+                if newest {
+                    self.heed(now, slot, rhythm);
+                }
+                self.beat(slot, counter, kind);
+            }
             Opened::Data(plain) => match Frame::decode(plain) {
                 Some(frame) => self.frame(now, from, slot, counter, newest, &frame),
                 None => self.counters.bad_frames += 1,
@@ -127,8 +139,9 @@ impl Server {
         if kind != ASK {
             return;
         }
-        let (id, flags) = (self.id(slot), if self.draining { DRAINS } else { 0 });
+        let (id, drains) = (self.id(slot), if self.draining { DRAINS } else { 0 });
         let Some(entry) = self.slab.get_mut(slot) else { return };
+        let flags = drains | if entry.sleep > 0 { SLEEPS } else { 0 };
         let counter = entry.take_counter();
         let octets = entry.keys.seal_beat(DOWN, id, counter, ANSWER, flags).to_vec();
         // To where the session is, be it not where this came from: a heartbeat moves nothing.
@@ -139,7 +152,7 @@ impl Server {
 
     fn frame(&mut self, now: Time, from: Path, slot: Slot, counter: u64, newest: bool, frame: &Frame<'_>) {
         if frame.kind == Kind::Response {
-            self.response(slot, from, frame.data);
+            self.response(now, slot, from, frame.data);
         } else if newest && self.slab.get(slot).is_some_and(|entry| entry.path() != from) {
             self.challenge(now, slot, from);
         }
@@ -206,7 +219,7 @@ impl Server {
         }
     }
 
-    fn response(&mut self, slot: Slot, from: Path, data: &[u8]) {
+    fn response(&mut self, now: Time, slot: Slot, from: Path, data: &[u8]) {
         let Some(active) = self.under_way_mut(slot) else { return };
         let right = |challenge: &mut Challenge| challenge.path == from && same(&challenge.octets, data);
         if active.challenge.take_if(right).is_some()
@@ -214,6 +227,8 @@ impl Server {
         {
             entry.set_path(from);
             self.counters.moved += 1;
+            // What was lost on the old way need not wait until it is missed.
+            self.with_active(now, slot, |active| active.reliable.wake(now));
         }
     }
 
@@ -293,7 +308,7 @@ impl Server {
         }
         let entry = self.slab.get_mut(slot).expect("it was just seen");
         let mut frame = Vec::new();
-        while active.reliable.poll(now, entry.counter(), &mut frame) {
+        while entry.sleep == 0 && active.reliable.poll(now, entry.counter(), &mut frame) {
             let counter = entry.take_counter();
             let octets = entry.keys.seal_data(DOWN, id, counter, |out| out.append(&mut frame));
             self.outputs.push_back(Output::Send { to, octets });
@@ -309,7 +324,8 @@ impl Server {
         let slot = active.slot;
         active.challenge.take_if(|challenge| challenge.over <= now);
         active.rekey.take_if(|rekey| rekey.over <= now);
-        if let Err(failure) = active.reliable.expire(now) {
+        let sleeps = self.slab.get(slot).is_some_and(|entry| entry.sleep > 0);
+        if !sleeps && let Err(failure) = active.reliable.expire(now) {
             let why = Why::from(failure);
             self.counters.unreachable += u64::from(why == Why::Unreachable);
             self.counters.stalled += u64::from(why == Why::Stalled);
@@ -374,13 +390,18 @@ impl Server {
         self.timers.remove(&(active.due, index));
         let entry = self.slab.get_mut(slot).expect("what is under way is of a session");
         entry.numbers = numbers;
+        let sleeps = entry.sleep > 0;
+        if sleeps && !active.reliable.is_quiet() {
+            self.asleep.note(slot, active.reliable.queued());
+        }
         if idle {
             entry.active = Entry::IDLE;
             self.free_actives.push(index);
             return;
         }
         let proof = [extra, rekey].into_iter().flatten().min();
-        let due = active.reliable.deadline().min(proof.unwrap_or(active.reliable.linger()));
+        let work = if sleeps { Time::MAX } else { active.reliable.deadline() };
+        let due = work.min(proof.unwrap_or(active.reliable.linger()));
         // What is due now is about to be done: a timer of now would only come again and again.
         active.due = due.max(now + TICK);
         self.timers.insert((active.due, index));

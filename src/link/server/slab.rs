@@ -39,6 +39,8 @@ pub(super) struct Entry {
     /// Part of the name given to the application: another for each session in this place.
     pub birth: u8,
     pub stage: Stage,
+    /// Half hours that the device sleeps at the most; 0 while it is awake.
+    pub sleep: u8,
 }
 
 /// How far a session has come.
@@ -72,6 +74,7 @@ impl Entry {
             generation: 0,
             birth: 0,
             stage: Stage::Free,
+            sleep: 0,
         }
     }
 
@@ -107,7 +110,7 @@ impl Entry {
     /// Seconds without a sign of life after which it is given up.
     pub fn patience(&self) -> u16 {
         match self.stage {
-            Stage::Proven => 3 * self.interval,
+            Stage::Proven => 3 * self.interval + super::asleep::NAP * u16::from(self.sleep),
             _ => super::CANDIDATE_SECONDS,
         }
     }

@@ -217,7 +217,7 @@ impl DeviceNode {
                     let output = self.send_on(octets);
                     self.outputs.extend(output);
                 }
-                ClientOutput::Send(_) => {}
+                ClientOutput::Send(_) | ClientOutput::SendBeside(_) => {}
                 ClientOutput::Event(event) => {
                     let event = self.linked(now, event);
                     self.events.extend(event);

@@ -136,6 +136,8 @@ impl Dialled {
             }
             match self.client.poll_output(now) {
                 Some(ClientOutput::Send(octets)) => self.transmit(octets),
+                // A gateway looks for no interval: it beats by itself.
+                Some(ClientOutput::SendBeside(_)) => {}
                 Some(ClientOutput::Event(event)) => self.linked(now, event),
                 None if self.socket.is_some() && self.is_idle() => self.hang_up(),
                 None => return None,
@@ -237,6 +239,7 @@ impl Dialled {
             },
             // The link itself keeps what is needed to come back; there is no store for it here.
             ClientEvent::Resumption(_) | ClientEvent::NextKey(_) | ClientEvent::KeyChanged(_) => {}
+            ClientEvent::Silences(_) | ClientEvent::Suspended { .. } => {}
             ClientEvent::Acked(_) | ClientEvent::Writable | ClientEvent::Draining => {}
         }
     }

@@ -42,15 +42,7 @@ impl Pair {
         let mut backend = sessions(now, 1);
         let credential = backend.draw();
         assert!(backend.handle(now, listening()).is_none());
-        let link = ClientConfig {
-            server_key: backend.server_key(),
-            next_key: None,
-            session_id: credential.session_id,
-            secret: credential.secret,
-            interval: 0,
-            resumption: None,
-            rekey_after: Duration::from_secs(86_400),
-        };
+        let link = ClientConfig::new(backend.server_key(), credential.session_id, credential.secret);
         let gateway = Dialled::new(link, Service::Gateway, Duration::from_secs(3), Seeded::new(2));
         Pair {
             now,

@@ -47,15 +47,7 @@ impl House {
             house.turn();
             let enrolled = house.office.add_device(user, [at as u8; 16], 0).unwrap();
             house.turn();
-            let config = ClientConfig {
-                server_key: house.office.server_key(),
-                next_key: None,
-                session_id: enrolled.session.0,
-                secret: enrolled.secret,
-                interval: 30,
-                resumption: None,
-                rekey_after: Duration::from_secs(86_400),
-            };
+            let config = ClientConfig::new(house.office.server_key(), enrolled.session.0, enrolled.secret);
             let mut client = Client::new(config, Seeded::new(at as u64 + 2));
             client.open(Time::ZERO);
             let address = SocketAddr::from(([192, 0, 2, 10 + at as u8], 7));

@@ -417,15 +417,7 @@ impl Links {
     /// What the gateway of a session id was given.
     fn client(&self, session_id: [u8; 16]) -> ClientConfig {
         let credential = self.0.link_credential(session_id).expect("it has a link");
-        ClientConfig {
-            server_key: self.0.link_key().expect("it has a link"),
-            next_key: None,
-            session_id,
-            secret: credential.secret,
-            interval: 0,
-            resumption: None,
-            rekey_after: Duration::from_secs(86_400),
-        }
+        ClientConfig::new(self.0.link_key().expect("it has a link"), session_id, credential.secret)
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod defects;
 #[path = "../../link/pair.rs"]
-mod pair;
+pub mod pair;
 mod run;
 
 use hailpost::rng::{Entropy, Seeded};

@@ -115,16 +115,9 @@ impl House {
                 enrolled = Some(node.add_device(user, [at as u8; 16], 0).expect("the user is there"));
             });
             let enrolled = enrolled.ok_or("the office is down")?;
-            let link = ClientConfig {
-                // Where there is no other way, the balancer's key names the enrolment.
-                server_key: balancer_key.filter(|_| at != WITH_ANOTHER_WAY).unwrap_or(keys[room]),
-                next_key: None,
-                session_id: enrolled.session.0,
-                secret: enrolled.secret,
-                interval: 30,
-                resumption: None,
-                rekey_after: Duration::from_secs(86_400),
-            };
+            // Where there is no other way, the balancer's key names the enrolment.
+            let server_key = balancer_key.filter(|_| at != WITH_ANOTHER_WAY).unwrap_or(keys[room]);
+            let link = ClientConfig::new(server_key, enrolled.session.0, enrolled.secret);
             let host = add_device(&mut world, defect, balancer_key, (at, user), link);
             let home = balancer.or(brokers.get(at % (brokers.len() + 1)).copied()).unwrap_or(offices[room]);
             world.route(host, home, Transport::Datagram, PORT, None);

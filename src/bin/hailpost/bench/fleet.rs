@@ -81,15 +81,7 @@ impl Fleet {
         rng: impl Entropy + Clone + Send + 'static,
     ) -> Fleet {
         let ship = |(session_id, secret)| {
-            let config = ClientConfig {
-                server_key,
-                next_key: None,
-                session_id,
-                secret,
-                interval,
-                resumption: None,
-                rekey_after: Duration::from_secs(86_400),
-            };
+            let config = ClientConfig { interval, ..ClientConfig::new(server_key, session_id, secret) };
             let client = Client::new(config, rng.clone());
             Ship { client, id: 0, echo: [0; 8], asks: false, due: Time::MAX }
         };
@@ -176,7 +168,7 @@ impl Fleet {
                     self.seen.up -= 1;
                     self.seen.down += 1;
                 }
-                ClientOutput::Event(_) => {}
+                ClientOutput::SendBeside(_) | ClientOutput::Event(_) => {}
             }
         }
         let due = self.ships[at].client.deadline().unwrap_or(Time::MAX);

@@ -141,15 +141,7 @@ impl World {
         let client = |at: u64| {
             let mut session_id = [0; 16];
             session_id[..8].copy_from_slice(&at.to_be_bytes());
-            let config = ClientConfig {
-                server_key,
-                next_key: None,
-                session_id,
-                secret: secret(at),
-                interval: 30,
-                resumption: None,
-                rekey_after: Duration::from_secs(86_400),
-            };
+            let config = ClientConfig::new(server_key, session_id, secret(at));
             let mut client = Client::new(config, Seeded::new(at));
             client.open(Time::ZERO);
             client
