@@ -158,7 +158,7 @@ pub const OPTIONS: &[OptionInfo] = options! {
     Gateway|Device credential_file: Path, "", "file, mode 0600, with the line that `hailpost device add` or `hailpost gateway add --link` printed: the server and the credential";
     Gateway|Device credential: Secret, "", "the credential alone: session id and secret, 64 characters of base64url";
     Device  keepalive_s: Number(10, 1800), "30", "seconds from one heartbeat to the next, unless the office wants another";
-    Device  keepalive_max_s: Number(10, 1800), "300", "seconds that a device may go to where the network allows it; not above keepalive_s: it looks for no longer interval";
+    Device  keepalive_max_s: Number(10, 1800), "30", "seconds that a device may go to where the network allows it; not above keepalive_s: it looks for no longer interval";
     Device  metered: Switch, "false", "what is sent is paid for: no interval is looked for, and nothing sent again before it must be; hail_device_set_metered() when the network changes";
     Device  max_outbox: Number(1, 1_000_000), "1000", "messages in the outbox";
     Device  max_outbox_octets: Number(1, 1 << 31), "4194304", "octets in the outbox";
