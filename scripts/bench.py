@@ -306,7 +306,7 @@ merged; both programs read the same file. The best of five runs counts.
 
 A session's memory is what the serving process grew by from none, over their number: keys, address, replay window and timer at the
 link, the hub's presence, and what the allocator keeps. Each device is enrolled and logs in with a full handshake, and beats every 30 s; all
-are in another process, behind 64 sockets.
+are in another process, behind 64 sockets. Stores are medians of five rounds, each in turn with SQLite alone: the disk is not the same from second to second.
 
 An open flow is what recognition keeps for it, the pool of octets that wait for their turn included. A connected gateway is what the
 back end's process grew by. Libraries are stripped, as they ship (`make sizes`). The C client is
