@@ -51,6 +51,9 @@ impl Work {
     }
 }
 
+/// Questions that may wait for the worker. They come from whoever connects, and a disk may stall for long.
+const MAX_ASKED: usize = 65_536;
+
 /// A store that somebody else works at. An answer knows of no batch that [`Store::commit`] has not told of; a copy of the
 /// store, and a walk through it, wait for what is being done.
 pub struct Deferred<W> {
@@ -62,6 +65,8 @@ pub struct Deferred<W> {
     /// The engine still has the batches of a commit that failed.
     failed: bool,
     committed: u64,
+    /// Questions that the worker has.
+    asked: usize,
     /// What is done, and nobody has asked for.
     done: VecDeque<Done>,
 }
@@ -75,12 +80,14 @@ impl<W: Worker> Deferred<W> {
             committing: false,
             failed: false,
             committed: 0,
+            asked: 0,
             done: VecDeque::new(),
         }
     }
 
     fn hear(&mut self) -> Result<(), Fault> {
         while let Some(done) = self.worker.take()? {
+            self.asked -= usize::from(matches!(done, Done::Found(_)));
             self.done.push_back(done);
         }
         Ok(())
@@ -122,8 +129,13 @@ impl<W: Worker> Store for Deferred<W> {
 
     fn ask(&mut self, fetch: Fetch) {
         let ticket = fetch.ticket;
-        if let Err(fault) = self.worker.give(Work::Find(fetch)) {
-            self.done.push_back(Done::Found(Fetched { ticket, rows: Err(fault) }));
+        let given = match self.asked < MAX_ASKED {
+            true => self.worker.give(Work::Find(fetch)),
+            false => Err(Fault::new(Status::Full, "too many questions wait for the store: ask again later")),
+        };
+        match given {
+            Ok(()) => self.asked += 1,
+            Err(fault) => self.done.push_back(Done::Found(Fetched { ticket, rows: Err(fault) })),
         }
     }
 

@@ -221,6 +221,26 @@ mod tests {
     }
 
     #[test]
+    fn questions_that_wait_for_a_disk_that_stalls_are_bounded() {
+        let mut desk = Desk::new();
+        desk.put(1);
+        desk.store.commit().unwrap();
+        for ticket in 0..=65_536 {
+            desk.ask(ticket);
+        }
+        let refused = desk.store.answer().unwrap();
+        assert_eq!((refused.ticket, refused.rows.unwrap_err().status), (65_536, Status::Full));
+        assert!(desk.store.answer().is_none());
+        desk.gate.send(Ok(())).unwrap();
+        (0..65_537).for_each(|_| desk.woken.recv().unwrap());
+        assert_eq!(desk.store.commit().unwrap(), 1);
+        assert_eq!(std::iter::from_fn(|| desk.found()).count(), 65_536);
+        desk.ask(1);
+        desk.woken.recv().unwrap();
+        assert_eq!(desk.found(), Some((1, 1)), "there is room again");
+    }
+
+    #[test]
     fn a_thread_that_died_is_told_of() {
         let Desk { mut store, gate, woken } = Desk::new();
         store.submit(Batch { ticket: 1, ops: Vec::new() });

@@ -40,6 +40,11 @@ impl Hub {
     }
 
     fn obey(&mut self, now: Time, user: &str, inbox: Inbox, seat: Seat, frame: Frame) {
+        let is_change = matches!(frame, Frame::Subscribe { .. } | Frame::Setting { .. });
+        // Messages have a bound of their own.
+        if is_change && self.effects.len() + self.questions.len() >= self.config.max_pending {
+            return self.refuse_frame(inbox, seat, frame);
+        }
         match frame {
             Frame::Put(put) => {
                 let message = Message {

@@ -303,6 +303,30 @@ fn a_device_that_the_application_vouches_for_gets_an_inbox_and_keeps_it() {
     assert!(desk.hub.vouch(18, vouched("no spaces", 1, 0)).is_err());
 }
 
+/// A device says again and again whom it follows, and the disk takes its time.
+#[test]
+fn changes_that_wait_for_the_disk_are_bounded() {
+    let mut desk = Desk::new(HubConfig { max_pending: 4, ..HubConfig::default() });
+    let anna = desk.user("anna", 1)[0];
+    desk.app("news");
+    desk.online(anna);
+    let follow = |request| Frame::Subscribe { request, app: "news".into(), on: request % 2 == 0 };
+    desk.hub.frame(desk.now, anna, Seat::here(1), follow(0));
+    desk.settle();
+    desk.frames.clear();
+    desk.stuck = true;
+    for request in 1..=100 {
+        desk.hub.frame(desk.now, anna, Seat::here(1), follow(request));
+        desk.settle();
+    }
+    let refused = |(_, frame): &&(Inbox, Frame)| matches!(frame, Frame::Answer { code: 507, .. });
+    assert_eq!((desk.frames.iter().filter(refused).count(), desk.hub.pending()), (96, 4));
+    desk.stuck = false;
+    desk.settle();
+    let taken = |(_, frame): &&(Inbox, Frame)| matches!(frame, Frame::Answer { code: 200, .. });
+    assert_eq!(desk.frames.iter().filter(taken).count(), 4);
+}
+
 /// Nobody has proven a secret yet, so that a disk which takes its time must not make what waits for it grow.
 #[test]
 fn logins_that_wait_for_the_disk_are_bounded() {
